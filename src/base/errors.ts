@@ -1,0 +1,72 @@
+/**
+ * Every error that a person can meet has a code from this table. `exit` is the process's exit
+ * code, `retry` says whether the daemon may try again by itself.
+ */
+const ERRORS = {
+  BAD_USAGE: { retry: false },
+  BAD_CONFIG: { retry: false },
+  UNKNOWN_CLUSTER: { retry: false },
+  UNKNOWN_NODE: { retry: false },
+  NODE_UNREACHABLE: { retry: true },
+  AUTH_FAILED: { retry: false },
+  MISSING_PRIVILEGE: { retry: false },
+  WAL_LEVEL: { retry: false },
+  NO_FREE_SLOT: { retry: false },
+  SLOT_BUSY: { retry: true },
+  SLOT_LOST: { retry: true },
+  STREAM_LOST: { retry: true },
+  STREAM_PROTOCOL: { retry: false },
+  NO_SUCH_TABLE: { retry: false },
+  NO_PRIMARY_KEY: { retry: false },
+  SCHEMA_MISMATCH: { retry: false },
+  NOT_TRACKED: { retry: false },
+  NOT_INITIALISED: { retry: false },
+  STALE_TREE: { retry: true },
+  STARVED: { retry: true },
+  QUERY_FAILED: { retry: false },
+  BAD_DIFF_FILE: { retry: false },
+  REPORT_WRITE: { retry: false },
+  REPAIR_ECHO: { retry: false },
+  STORE: { retry: false },
+  STATE_LOCKED: { retry: false },
+  DAEMON_UNREACHABLE: { retry: false },
+  SOCKET_IN_USE: { retry: false },
+  CANCELLED: { retry: false },
+  TIMEOUT: { retry: true },
+  UNSUPPORTED: { retry: false },
+  INTERNAL: { retry: false },
+} as const;
+
+export type ErrorCode = keyof typeof ERRORS;
+
+export interface AcedErrorOptions {
+  /** What the operator can do about it; one sentence. */
+  readonly hint?: string;
+  readonly cause?: unknown;
+}
+
+/** An error with a code, a message that names the input, and a remedy. Never carries a password. */
+export class AcedError extends Error {
+  override readonly name = 'AcedError';
+  readonly code: ErrorCode;
+  readonly hint: string | undefined;
+
+  constructor(code: ErrorCode, message: string, options: AcedErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.hint = options.hint;
+  }
+
+  get isRetryable(): boolean {
+    return ERRORS[this.code].retry;
+  }
+}
+
+export function isErrorCode(text: string): text is ErrorCode {
+  return Object.hasOwn(ERRORS, text);
+}
+
+/** The message of anything that was thrown. */
+export function errorMessage(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

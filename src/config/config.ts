@@ -1,0 +1,69 @@
+/**
+ * The one configuration object: built once from service file or `<cluster>.json`, `aced.yaml`,
+ * environment and flags, schema-checked and deep-frozen. Everything else receives it.
+ */
+export type SslMode = 'disable' | 'allow' | 'prefer' | 'require' | 'verify-ca' | 'verify-full';
+
+export interface NodeConfig {
+  /** The node's name in the cluster definition, e.g. `n1`. */
+  readonly name: string;
+  /** Host name, IPv4 or IPv6 address, or the directory of a unix socket. */
+  readonly host: string;
+  readonly port: number;
+  readonly database: string;
+  readonly user: string;
+  /** Absent: pg falls back to the password file or to trust/peer/cert authentication. */
+  readonly password?: string;
+  readonly sslMode: SslMode;
+  readonly sslRootCert?: string;
+  readonly sslCert?: string;
+  readonly sslKey?: string;
+  readonly connectTimeoutMs: number;
+}
+
+export interface Config {
+  readonly cluster: string;
+  /** In the order of the definition; names are unique. */
+  readonly nodes: readonly NodeConfig[];
+  /** Holds the SQLite file, its lock and the spool for reports. */
+  readonly stateDir: string;
+  readonly socketPath: string;
+  readonly logLevel: string;
+  /** Publication and slot are `aced_<cluster>` in every database (lower-cased, non [a-z0-9_] mapped to `_`, 63 bytes at most). */
+  readonly publicationName: string;
+  readonly slotName: string;
+  /** Schema of our tables on the nodes. */
+  readonly nodeSchema: string;
+  readonly tree: {
+    /** Rows per block that a build aims at. */
+    readonly blockRows: number;
+    /** Fraction of the ops host's cores' worth of concurrent hashing queries per node: 0.5 of 4 cores = 2. */
+    readonly maxCpuRatio: number;
+    /** Refresh a dirty block once it has been quiet for so long. */
+    readonly refreshQuietMs: number;
+    /** Share of one connection's time that background rehashing may use, 0 to 1. */
+    readonly refreshBudget: number;
+  };
+  readonly diff: {
+    readonly maxDiffRows: number;
+    readonly compareUnitSize: number;
+    readonly concurrencyFactor: number;
+    /** How long rows may stay in flight before the diff gives up on settling them. */
+    readonly settleTimeoutMs: number;
+  };
+  readonly stream: {
+    /** Changes become durable (and are confirmed) at least so often while there are any. */
+    readonly flushIntervalMs: number;
+    readonly connectTimeoutMs: number;
+    /** How long a fence may take before a node counts as STARVED. */
+    readonly fenceTimeoutMs: number;
+    /** WAL that our slot may hold back on a node before it is dropped (the tree is rebuilt later). */
+    readonly maxSlotWalBytes: number;
+  };
+}
+
+/** Returned with a Config: settings that were read and not understood, by file and key. */
+export interface IgnoredSetting {
+  readonly source: string;
+  readonly key: string;
+}

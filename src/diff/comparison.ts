@@ -1,0 +1,195 @@
+import { errorMessage } from '../base/errors.js';
+import type { Config } from '../config/config.js';
+import type { BlockSql } from '../merkle/block-sql.js';
+import type { BlockRange } from '../merkle/layout.js';
+import type { TableInfo } from '../postgres/table-info.js';
+import type { TableSpec } from '../postgres/table-spec.js';
+import type { Topology } from '../postgres/topology.js';
+import { DiffFileWriter, type RowImage, type SummaryFields } from '../report/diff-file.js';
+import { writeHtmlReport } from '../report/html.js';
+import type { CommandContext, DiffResult, Verdict } from '../server/protocol.js';
+import type { NodePools } from './compared-nodes.js';
+import { searchRows } from './row-search.js';
+import { settle, type DriftedRow, type FetchedRow } from './settle.js';
+
+export interface ComparisonOptions {
+  readonly config: Config;
+  readonly spec: TableSpec;
+  readonly sql: BlockSql;
+  /** Catalog of every compared node. */
+  readonly infos: ReadonlyMap<string, TableInfo>;
+  readonly pools: NodePools;
+  readonly topology: Topology;
+  readonly commitTimeNodes: ReadonlySet<string>;
+  readonly seedId: string;
+  readonly blockRows: number;
+  readonly output: 'json' | 'html';
+  readonly context: CommandContext;
+}
+
+/** What only the caller knows of the run, for the file's summary. */
+export interface RunFacts {
+  readonly positions: Readonly<Record<string, string>>;
+  readonly totalRows: number;
+  readonly ranges: number;
+  readonly mismatchedRanges: number;
+  readonly blockSize: number;
+  readonly compareUnitSize: number;
+  readonly concurrencyFactor: number;
+  readonly tableFilter?: string;
+}
+
+/** Rows whose digests are held at once, per node. */
+const ROWS_PER_BATCH = 50_000;
+
+/** From blocks that differ to proved differences in a file, within bounded memory. */
+export class Comparison {
+  readonly #options: ComparisonOptions;
+  readonly #startedAt = new Date();
+  readonly #warnings = new Set<string>();
+  readonly #nodes: readonly string[];
+  readonly #columns: readonly string[];
+  #writer: DiffFileWriter | null = null;
+  #inFlightRows = 0;
+  #isStarved = false;
+
+  constructor(options: ComparisonOptions) {
+    this.#options = options;
+    this.#nodes = [...options.pools.keys()];
+    const compared = new Set(options.spec.columns.map((column) => column.name));
+    const [info] = options.infos.values();
+    this.#columns = (info?.columns ?? [])
+      .filter((column) => compared.has(column.name))
+      .map((column) => column.name);
+  }
+
+  warn(message: string): void {
+    if (this.#warnings.has(message)) return;
+    this.#warnings.add(message);
+    this.#options.context.emit({ type: 'log', level: 'warn', message });
+  }
+
+  /** Looks into blocks that differ between some nodes; they are given in key order. */
+  async examine(ranges: readonly BlockRange[]): Promise<void> {
+    const { context, pools, sql, spec, blockRows } = this.#options;
+    const perBatch = Math.max(1, Math.floor(ROWS_PER_BATCH / blockRows));
+    for (let start = 0; start < ranges.length; start += perBatch) {
+      if (this.#writer?.limitReached === true) break;
+      const batch = ranges.slice(start, start + perBatch);
+      const found = await searchRows(batch, { pools, sql, spec, signal: context.signal });
+      const { inFlightRows, isStarved } = await settle(found, {
+        pools,
+        sql,
+        columns: this.#columns,
+        commitTimeNodes: this.#options.commitTimeNodes,
+        topology: this.#options.topology,
+        timeoutMs: this.#options.config.diff.settleTimeoutMs,
+        signal: context.signal,
+        onDrift: (rows) => this.#write(rows),
+        onWarning: (message) => this.warn(message),
+      });
+      this.#inFlightRows += inFlightRows;
+      this.#isStarved ||= isStarved;
+      context.emit({
+        type: 'progress',
+        phase: 'Analysing mismatches',
+        done: Math.min(start + perBatch, ranges.length),
+        total: ranges.length,
+      });
+    }
+  }
+
+  /** The verdict, and the file when there are differences. */
+  async finish(facts: RunFacts): Promise<DiffResult> {
+    const { spec, context, output } = this.#options;
+    const writer = this.#writer;
+    const differences = writer === null ? {} : { ...writer.counts };
+    const hasDrift = Object.values(differences).some((count) => count > 0);
+    const verdict = this.#verdict(hasDrift);
+    const timeTakenMs = Date.now() - this.#startedAt.getTime();
+    const files: string[] = [];
+    if (writer !== null) {
+      const file = await writer.finish(this.#summary(facts, verdict, timeTakenMs));
+      if (file !== null) files.push(file);
+      if (file !== null && output === 'html') {
+        files.push(await writeHtmlReport(`${context.reportDir}/${file}`));
+      }
+    }
+    return {
+      table: `${spec.schema}.${spec.name}`,
+      verdict,
+      nodes: this.#nodes,
+      positions: facts.positions,
+      differences,
+      inFlightRows: this.#inFlightRows,
+      rowLimitReached: writer?.limitReached ?? false,
+      excludedColumns: spec.excluded,
+      warnings: [...this.#warnings],
+      files,
+      timeTakenMs,
+    };
+  }
+
+  /** Removes whatever was written so far. */
+  async abort(): Promise<void> {
+    await this.#writer?.abort().catch((error: unknown) => {
+      this.warn(`cannot remove a temporary file: ${errorMessage(error)}`);
+    });
+  }
+
+  #verdict(hasDrift: boolean): Verdict {
+    if (this.#isStarved) return 'starved';
+    if (hasDrift) return 'drift';
+    return this.#inFlightRows > 0 ? 'in_flight' : 'match';
+  }
+
+  async #write(rows: readonly DriftedRow[]): Promise<void> {
+    const { spec, config, context, infos, seedId } = this.#options;
+    const [info] = infos.values();
+    const types = new Map((info?.columns ?? []).map(({ name, baseTypeOid }) => [name, baseTypeOid]));
+    this.#writer ??= await DiffFileWriter.create({
+      directory: context.reportDir,
+      schema: spec.schema,
+      table: spec.name,
+      suffix: 'diffs',
+      startedAt: this.#startedAt,
+      nodes: this.#nodes,
+      columns: this.#columns.map((name) => ({ name, baseTypeOid: types.get(name) ?? 25 })),
+      primaryKey: spec.key.map((column) => column.name),
+      maxDiffRows: config.diff.maxDiffRows,
+      seedId,
+    });
+    await this.#writer.add(
+      rows.map((row) => ({
+        images: new Map(this.#nodes.map((node, i) => [node, image(row.rows[i] ?? null)])),
+      })),
+    );
+  }
+
+  #summary(facts: RunFacts, verdict: Verdict, timeTakenMs: number): SummaryFields {
+    return {
+      blockSize: facts.blockSize,
+      compareUnitSize: facts.compareUnitSize,
+      concurrencyFactor: facts.concurrencyFactor,
+      totalRowsChecked: facts.totalRows,
+      initialRangesCount: facts.ranges,
+      mismatchedRangesCount: facts.mismatchedRanges,
+      timeTakenMs,
+      positions: facts.positions,
+      verdict,
+      excludedColumns: this.#options.spec.excluded,
+      warnings: [...this.#warnings],
+      ...(facts.tableFilter === undefined ? {} : { tableFilter: facts.tableFilter }),
+    };
+  }
+}
+
+function image(row: FetchedRow | null): RowImage | null {
+  if (row === null) return null;
+  return {
+    digest: BigInt.asUintN(64, BigInt(row.digest)).toString(16).padStart(16, '0'),
+    values: row.values,
+    commitTs: row.commitTs,
+    origin: row.origin === '' ? 'local' : row.origin,
+  };
+}

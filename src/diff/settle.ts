@@ -1,0 +1,169 @@
+import { randomUUID } from 'node:crypto';
+import { sleep } from '../base/abort.js';
+import type { Lsn } from '../base/lsn.js';
+import type { BlockSql } from '../merkle/block-sql.js';
+import type { KeyText } from '../postgres/table-spec.js';
+import { emitBarrier, waitForReplication, type Topology } from '../postgres/topology.js';
+import { onEveryNode, withSessions, type NodePools } from './compared-nodes.js';
+import type { RowDifference } from './row-difference.js';
+import { settleRow } from './settle-rule.js';
+
+/** A row image as the diff file takes it: raw PostgreSQL texts. */
+export interface FetchedRow {
+  readonly digest: string;
+  readonly values: readonly (string | null)[];
+  readonly commitTs: string | null;
+  /** Name of the replication origin of the last writer; '' when it was local, null unknown. */
+  readonly origin: string | null;
+}
+
+/** A proved difference: per node the row, or null. */
+export interface DriftedRow {
+  readonly key: KeyText;
+  readonly rows: readonly (FetchedRow | null)[];
+}
+
+export interface SettleOptions {
+  readonly pools: NodePools;
+  readonly sql: BlockSql;
+  readonly columns: readonly string[];
+  /** Nodes that record commit times. */
+  readonly commitTimeNodes: ReadonlySet<string>;
+  readonly topology: Topology;
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal;
+  /** Called with proved differences, in the order of the input within one round. */
+  readonly onDrift: (rows: readonly DriftedRow[]) => Promise<void>;
+  readonly onWarning: (message: string) => void;
+}
+
+/** Keys fetched by one statement. */
+const KEYS_PER_STATEMENT = 1000;
+/** Where no replication is visible, a row that stays the same for so long counts as settled. */
+const BLIND_SETTLE_MS = 2000;
+
+/**
+ * Tells drift from replication in flight: lets replication pass, reads the rows again, and goes on
+ * with those that have moved until none is left or the time is up.
+ * Returns how many were still moving, and whether some replication path was not moving at all.
+ */
+export async function settle(
+  differences: readonly RowDifference[],
+  options: SettleOptions,
+): Promise<{ inFlightRows: number; isStarved: boolean }> {
+  const deadline = Date.now() + options.timeoutMs;
+  let open = differences;
+  let isStarved = false;
+  while (open.length > 0) {
+    const remainingMs = deadline - Date.now();
+    if (remainingMs <= 0) return { inFlightRows: open.length, isStarved };
+    const passage = await letReplicationPass(options, remainingMs);
+    if (passage !== 'passed') isStarved = true;
+    // Only what replication has passed can be told from what is in flight.
+    if (passage === 'behind') return { inFlightRows: open.length, isStarved };
+    const moving: RowDifference[] = [];
+    for (let start = 0; start < open.length; start += KEYS_PER_STATEMENT) {
+      const chunk = open.slice(start, start + KEYS_PER_STATEMENT);
+      moving.push(...(await readAgain(chunk, options)));
+    }
+    open = moving;
+  }
+  return { inFlightRows: 0, isStarved };
+}
+
+/** Returns the rows that have moved since they were seen last; hands the drifted ones out. */
+async function readAgain(
+  chunk: readonly RowDifference[],
+  options: SettleOptions,
+): Promise<RowDifference[]> {
+  const fetched = await fetchRows(
+    chunk.map(({ key }) => key),
+    options,
+  );
+  const drifted: DriftedRow[] = [];
+  const moving: RowDifference[] = [];
+  chunk.forEach((row, index) => {
+    const rows = fetched.map((node) => node[index] ?? null);
+    const digests = rows.map((image) => image?.digest ?? null);
+    const verdict = settleRow(row.digests, digests);
+    if (verdict === 'drift') drifted.push({ key: row.key, rows });
+    else if (verdict === 'moving') moving.push({ key: row.key, digests });
+  });
+  if (drifted.length > 0) await options.onDrift(drifted);
+  return moving;
+}
+
+/** Per node, in the order of the pools, the rows by index of their key. */
+async function fetchRows(
+  keys: readonly KeyText[],
+  options: SettleOptions,
+): Promise<(FetchedRow | null)[][]> {
+  const { pools, sql, columns, signal } = options;
+  const byNode = await onEveryNode(pools, async (node, pool) => {
+    const query = sql.rowsByKey(keys, columns, options.commitTimeNodes.has(node));
+    const rows = await pool.use(
+      (session) => session.query(query.text, query.params, signal),
+      signal,
+    );
+    const images = new Array<FetchedRow | null>(keys.length).fill(null);
+    for (const row of rows) {
+      images[Number(row[0])] = {
+        digest: row[1] ?? '',
+        values: row.slice(2, 2 + columns.length),
+        commitTs: row[2 + columns.length] ?? null,
+        origin: row[3 + columns.length] ?? null,
+      };
+    }
+    return images;
+  });
+  return [...byNode.values()];
+}
+
+/**
+ * `passed`: every node has applied what the others had committed when this was asked.
+ * `stopped`: so it is on all paths that run, but some subscription does not run at all.
+ * `behind`: a running path did not get there in time.
+ */
+type Passage = 'passed' | 'stopped' | 'behind';
+
+/** Lets replication pass over as many hops as the topology has. */
+async function letReplicationPass(options: SettleOptions, timeoutMs: number): Promise<Passage> {
+  const { pools, topology, signal } = options;
+  if (topology.edges.length === 0) {
+    options.onWarning(
+      'no replication between these nodes is visible to this role; a difference counts as drift ' +
+        `when the row stays the same for ${BLIND_SETTLE_MS} ms`,
+    );
+    await sleep(Math.min(BLIND_SETTLE_MS, timeoutMs), signal);
+    return 'passed';
+  }
+  const deadline = Date.now() + timeoutMs;
+  let passage: Passage = 'passed';
+  for (let round = 0; round < topology.rounds; round++) {
+    const fences = await onEveryNode<Lsn>(pools, (_, pool) =>
+      pool.use((session) => emitBarrier(session, randomUUID()), signal),
+    );
+    const outcome = await withSessions(pools, signal, (sessions) =>
+      waitForReplication({
+        sessions,
+        topology,
+        fences,
+        timeoutMs: Math.max(1, deadline - Date.now()),
+        signal,
+      }),
+    );
+    for (const { edge, missingBytes } of outcome.starved) {
+      const isRunning = edge.isEnabled && edge.isActive;
+      if (isRunning) passage = 'behind';
+      else if (passage === 'passed') passage = 'stopped';
+      options.onWarning(
+        `subscription ${edge.subscription} (${edge.from} -> ${edge.to}) is ` +
+          `${isRunning ? 'behind' : 'not running'}` +
+          `${missingBytes === null ? '' : ` by ${missingBytes} bytes`}: ` +
+          'differences may be changes that were not delivered yet',
+      );
+    }
+    if (passage === 'behind') return passage;
+  }
+  return passage;
+}

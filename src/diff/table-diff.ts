@@ -1,0 +1,204 @@
+import { AcedError } from '../base/errors.js';
+import { formatLsn } from '../base/lsn.js';
+import type { BlockRange } from '../merkle/layout.js';
+import type { LeafValue } from '../merkle/leaves.js';
+import type { SessionPool } from '../postgres/session-pool.js';
+import type { KeyText } from '../postgres/table-spec.js';
+import { currentInsertLsn } from '../postgres/topology.js';
+import { findBoundaries } from '../ingest/partition.js';
+import type { DiffResult } from '../server/protocol.js';
+import { onEveryNode } from './compared-nodes.js';
+import { Comparison, type ComparisonOptions } from './comparison.js';
+
+export interface TableDiffOptions extends ComparisonOptions {
+  /** As the user asked, for the summary. */
+  readonly blockSize: number;
+  readonly compareUnitSize: number;
+  readonly concurrencyFactor: number;
+  /** Statements at once per node. */
+  readonly concurrency: number;
+  readonly tableFilter?: string;
+}
+
+/** Rows hashed by one statement. */
+const ROWS_PER_STATEMENT = 100_000;
+/** A block that is so many times too large on some node is cut up before its rows are fetched. */
+const OVERSIZE = 8;
+
+/**
+ * Compares a table without a tree: one pass of block hashes over every node, then only the blocks
+ * that differ.
+ */
+export async function tableDiff(options: TableDiffOptions): Promise<DiffResult> {
+  const comparison = new Comparison(options);
+  try {
+    const positions = await onEveryNode(options.pools, async (_, pool) =>
+      formatLsn(await pool.use((session) => currentInsertLsn(session), options.context.signal)),
+    );
+    const reference = largestNode(options);
+    const boundaries = await findBoundaries({
+      sql: options.sql,
+      pool: poolOf(options, reference),
+      range: { lower: null, upper: null },
+      blockRows: options.blockRows,
+      isOrderIndexed: isOrderIndexed(options),
+      signal: options.context.signal,
+    });
+    const ranges = rangesBetween({ lower: null, upper: null }, boundaries);
+    const hashes = await hashOnEveryNode(ranges, options);
+    const differing = await cutOversize(
+      ranges.filter((_, i) => !isEqualOnAll(hashes, i)),
+      hashes,
+      ranges,
+      options,
+    );
+    await comparison.examine(differing);
+    let totalRows = 0;
+    for (const values of hashes.values()) {
+      totalRows = Math.max(
+        totalRows,
+        values.reduce((sum, value) => sum + value.rows, 0),
+      );
+    }
+    return await comparison.finish({
+      positions: Object.fromEntries(positions),
+      totalRows,
+      ranges: ranges.length,
+      mismatchedRanges: differing.length,
+      blockSize: options.blockSize,
+      compareUnitSize: options.compareUnitSize,
+      concurrencyFactor: options.concurrencyFactor,
+      ...(options.tableFilter === undefined ? {} : { tableFilter: options.tableFilter }),
+    });
+  } catch (error) {
+    await comparison.abort();
+    throw error;
+  }
+}
+
+function largestNode(options: TableDiffOptions): string {
+  let largest = '';
+  let rows = -Infinity;
+  for (const [node, info] of options.infos) {
+    if (info.estimatedRows > rows) {
+      rows = info.estimatedRows;
+      largest = node;
+    }
+  }
+  return largest;
+}
+
+function poolOf(options: TableDiffOptions, node: string): SessionPool {
+  const pool = options.pools.get(node);
+  if (pool === undefined) throw new AcedError('UNKNOWN_NODE', `no connections to node ${node}`);
+  return pool;
+}
+
+function isOrderIndexed(options: TableDiffOptions): boolean {
+  return options.spec.key.every((column) => column.collate === null);
+}
+
+/** The pieces of a range between ascending boundaries. */
+export function rangesBetween(range: BlockRange, boundaries: readonly KeyText[]): BlockRange[] {
+  const lowers = [range.lower, ...boundaries];
+  return lowers.map((lower, i) => ({ lower, upper: boundaries[i] ?? range.upper }));
+}
+
+/** Per node the value of each range, by index. Fails as a whole when one statement fails. */
+async function hashOnEveryNode(
+  ranges: readonly BlockRange[],
+  options: TableDiffOptions,
+): Promise<Map<string, LeafValue[]>> {
+  const { sql, context, blockRows, concurrency, pools } = options;
+  const perStatement = Math.max(1, Math.floor(ROWS_PER_STATEMENT / blockRows));
+  const failure = new AbortController();
+  const signal = AbortSignal.any([context.signal, failure.signal]);
+  let done = 0;
+  const total = ranges.length * pools.size;
+  const hashNode = async (pool: SessionPool): Promise<LeafValue[]> => {
+    const values = new Array<LeafValue | undefined>(ranges.length);
+    let next = 0;
+    const work = async (): Promise<void> => {
+      while (next < ranges.length) {
+        const first = next;
+        next += perStatement;
+        const chunk = ranges
+          .slice(first, first + perStatement)
+          .map((range, i) => ({ ...range, number: first + i }));
+        const query = sql.hashBlocks(chunk);
+        const rows = await pool.use(
+          (session) => session.query(query.text, query.params, signal),
+          signal,
+        );
+        for (const [number, count, sum] of rows) {
+          values[Number(number)] = {
+            rows: Number(count),
+            sum: BigInt.asUintN(64, BigInt(sum ?? '0')),
+          };
+        }
+        done += chunk.length;
+        context.emit({ type: 'progress', phase: 'Hashing initial ranges', done, total });
+      }
+    };
+    await Promise.all(Array.from({ length: concurrency }, work));
+    return values.map((value) => {
+      if (value === undefined) throw new AcedError('INTERNAL', 'a range was not hashed');
+      return value;
+    });
+  };
+  try {
+    return await onEveryNode(pools, (_, pool) => hashNode(pool));
+  } catch (error) {
+    failure.abort();
+    throw error;
+  }
+}
+
+function isEqualOnAll(hashes: ReadonlyMap<string, readonly LeafValue[]>, index: number): boolean {
+  const [first, ...others] = Array.from(hashes.values(), (values) => values[index]);
+  return others.every(
+    (value) => value !== undefined && value.rows === first?.rows && value.sum === first.sum,
+  );
+}
+
+/**
+ * A node may hold many rows where the reference has none. Such a range is cut up by that node's
+ * own keys, and only the pieces that differ go on.
+ */
+async function cutOversize(
+  differing: readonly BlockRange[],
+  hashes: ReadonlyMap<string, readonly LeafValue[]>,
+  ranges: readonly BlockRange[],
+  options: TableDiffOptions,
+): Promise<BlockRange[]> {
+  const indexes = new Map(ranges.map((range, index) => [range, index]));
+  const result: BlockRange[] = [];
+  for (const range of differing) {
+    const index = indexes.get(range) ?? 0;
+    let largest = '';
+    let rows = 0;
+    for (const [node, values] of hashes) {
+      const count = values[index]?.rows ?? 0;
+      if (count > rows) {
+        rows = count;
+        largest = node;
+      }
+    }
+    if (rows <= options.blockRows * OVERSIZE) {
+      result.push(range);
+      continue;
+    }
+    const boundaries = await findBoundaries({
+      sql: options.sql,
+      pool: poolOf(options, largest),
+      range,
+      blockRows: options.blockRows,
+      isOrderIndexed: isOrderIndexed(options),
+      signal: options.context.signal,
+    });
+    const pieces = rangesBetween(range, boundaries);
+    const pieceHashes = await hashOnEveryNode(pieces, options);
+    result.push(...pieces.filter((_, i) => !isEqualOnAll(pieceHashes, i)));
+  }
+  return result;
+}

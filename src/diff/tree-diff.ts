@@ -1,0 +1,70 @@
+import { formatLsn } from '../base/lsn.js';
+import type { LeafValue } from '../merkle/leaves.js';
+import { HashTree } from '../merkle/hash-tree.js';
+import type { TrackedTable } from '../ingest/tracked-table.js';
+import type { NodePipeline } from '../ingest/pipeline.js';
+import type { DiffResult } from '../server/protocol.js';
+import { Comparison, type ComparisonOptions } from './comparison.js';
+
+export interface TreeDiffOptions extends ComparisonOptions {
+  readonly table: TrackedTable;
+  readonly pipelines: ReadonlyMap<string, NodePipeline>;
+  /**
+   * Node -> values of the blocks that were dirty when the comparison began, read since. They count
+   * even when a change has made the block dirty again: what they show is later than the fence.
+   */
+  readonly refreshed: ReadonlyMap<string, ReadonlyMap<number, LeafValue>>;
+}
+
+/** Compares the trees of the nodes as they stand, and looks into the blocks that differ. */
+export async function treeDiff(options: TreeDiffOptions): Promise<DiffResult> {
+  const comparison = new Comparison(options);
+  try {
+    // No await between reading the positions and the walk: both are of one moment.
+    const positions: Record<string, string> = {};
+    for (const [node, pipeline] of options.pipelines) positions[node] = formatLsn(pipeline.position);
+    const { blocks, totalRows } = walk(options);
+    const { layout } = options.table;
+    await comparison.examine(blocks.map((position) => layout.range(position)));
+    return await comparison.finish({
+      positions,
+      totalRows,
+      ranges: layout.size,
+      mismatchedRanges: blocks.length,
+      blockSize: options.table.blockRows,
+      compareUnitSize: 0,
+      concurrencyFactor: 0,
+    });
+  } catch (error) {
+    await comparison.abort();
+    throw error;
+  }
+}
+
+function walk(options: TreeDiffOptions): { blocks: number[]; totalRows: number } {
+  const { table } = options;
+  const nodes = [...options.pipelines.keys()];
+  const blocks = new Set<number>();
+  const [first, ...others] = nodes.map((node) => HashTree.build(table.leaves(node)));
+  for (const other of others) {
+    if (first === undefined) break;
+    for (const position of first.differences(other)) blocks.add(position);
+  }
+  // A leaf that became dirty again after it was read says nothing; the value read does.
+  for (let position = 0; position < table.layout.size; position++) {
+    if (nodes.every((node) => !table.leaves(node).isDirty(position))) continue;
+    const values = nodes.map((node) =>
+      table.leaves(node).isDirty(position)
+        ? options.refreshed.get(node)?.get(position)
+        : table.leaves(node).value(position),
+    );
+    const isProvedEqual = values.every(
+      (value) =>
+        value !== undefined && value.rows === values[0]?.rows && value.sum === values[0].sum,
+    );
+    if (isProvedEqual) blocks.delete(position);
+    else blocks.add(position);
+  }
+  const totalRows = Math.max(0, ...nodes.map((node) => table.leaves(node).totalRows));
+  return { blocks: [...blocks].sort((a, b) => a - b), totalRows };
+}

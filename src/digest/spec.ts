@@ -1,0 +1,20 @@
+/**
+ * How a column's text is obtained so that SQL and stream agree:
+ * - `plain`: `col::text` equals the output function (or the type is text/varchar).
+ * - `output`: the type has its own cast to text (pg_cast), so SQL must use `concat(col)`.
+ * - `numeric`: unconstrained numeric; trailing zeros of the fraction are dropped in both forms.
+ */
+export type TextForm = 'plain' | 'output' | 'numeric';
+
+export interface DigestColumn {
+  readonly name: string;
+  readonly textForm: TextForm;
+}
+
+/** Secret per cluster; kept in the store. Diffs from another seed can't be compared by digest. */
+export interface DigestSeed {
+  /** Signed 64-bit start of the hash chain. */
+  readonly seed: bigint;
+  /** Hashed in the place of SQL NULL: 32 lower-case hex digits from a random source. */
+  readonly nullToken: string;
+}

@@ -1,0 +1,182 @@
+import type { Lsn } from '../base/lsn.js';
+import type { PgoutputDecoder } from '../pgoutput/decoder.js';
+import type { Message, Relation } from '../pgoutput/message.js';
+import { RecentXids } from './recent-xids.js';
+import type { SnapshotFilters } from './snapshot-filters.js';
+import type { TableApplier } from './table-applier.js';
+
+interface PendingTransaction {
+  readonly xid: number;
+  readonly endLsn: Lsn;
+  readonly appliers: readonly TableApplier[];
+}
+
+/** Finds the applier of a table that is tracked, by its name in the stream. */
+export type ApplierLookup = (schema: string, table: string) => TableApplier | null;
+
+export interface ChangeApplierOptions {
+  readonly decoder: PgoutputDecoder;
+  readonly lookup: ApplierLookup;
+  readonly filters: SnapshotFilters;
+  readonly position: Lsn;
+  readonly now: () => number;
+  /** A commit is pending: it has keys that only the server can locate, or follows such a one. */
+  readonly onPending: () => void;
+  readonly onPosition: (position: Lsn) => void;
+}
+
+/**
+ * One node's decoded stream -> leaf changes, transaction by transaction. Knows three things of the
+ * transaction it is in: its xid, that it is open, and which tables it touched.
+ */
+export class ChangeApplier {
+  readonly recentXids = new RecentXids();
+  readonly #options: ChangeApplierOptions;
+  readonly #relations = new Map<number, { relation: Relation; applier: TableApplier | null }>();
+  readonly #touched = new Set<TableApplier>();
+  /** Committed transactions that are not applied yet, oldest first. */
+  #pending: PendingTransaction[] = [];
+  #xid: number | null = null;
+  #position: Lsn;
+  #changes = 0;
+
+  constructor(options: ChangeApplierOptions) {
+    this.#options = options;
+    this.#position = options.position;
+  }
+
+  /** Everything that committed before is in the leaves. Always between two transactions. */
+  get position(): Lsn {
+    return this.#position;
+  }
+
+  /** Row changes seen so far. */
+  get changes(): number {
+    return this.#changes;
+  }
+
+  get pendingTransactions(): number {
+    return this.#pending.length;
+  }
+
+  /** Appliers that hold transactions. */
+  get pendingAppliers(): ReadonlySet<TableApplier> {
+    return new Set(this.#pending.flatMap(({ appliers }) => appliers));
+  }
+
+  data(buffer: Buffer, start: number, end: number): void {
+    this.#message(this.#options.decoder.decode(buffer, start, end));
+  }
+
+  /** The server has sent all it had up to `walEnd`; counts between transactions only. */
+  keepalive(walEnd: Lsn): void {
+    if (this.#xid === null && this.#pending.length === 0) this.#advance(walEnd);
+  }
+
+  /** Tables were tracked or dropped: appliers are looked up again. */
+  refreshTables(): void {
+    for (const [oid, entry] of this.#relations) {
+      const applier = this.#options.lookup(entry.relation.schema, entry.relation.name);
+      if (applier !== entry.applier) {
+        applier?.relation(entry.relation);
+        this.#relations.set(oid, { relation: entry.relation, applier });
+      }
+    }
+  }
+
+  /** Applies the `count` oldest pending transactions: all their keys have been located. */
+  release(count: number): void {
+    for (const { xid, endLsn, appliers } of this.#pending.splice(0, count)) {
+      const nowMs = this.#options.now();
+      for (const applier of appliers) applier.applyHeld(nowMs);
+      this.recentXids.add(xid);
+      this.#advance(endLsn);
+    }
+  }
+
+  /** The connection ended; what was not committed in it will be sent again. */
+  disconnected(): void {
+    for (const { applier } of this.#relations.values()) applier?.discard();
+    this.#relations.clear();
+    this.#touched.clear();
+    this.#pending = [];
+    this.#xid = null;
+  }
+
+  #message(message: Message): void {
+    switch (message.kind) {
+      case 'begin':
+        this.#xid = message.xid;
+        return;
+      case 'insert': {
+        const applier = this.#touch(message.relationOid);
+        applier?.insert(message.newTuple);
+        return;
+      }
+      case 'update': {
+        const applier = this.#touch(message.relationOid);
+        applier?.update(message.oldKind, message.oldTuple, message.newTuple);
+        return;
+      }
+      case 'delete': {
+        const applier = this.#touch(message.relationOid);
+        applier?.delete(message.oldKind, message.oldTuple);
+        return;
+      }
+      case 'truncate':
+        for (const oid of message.relationOids) this.#touch(oid)?.truncate();
+        return;
+      case 'commit':
+        this.#commit(message.endLsn);
+        return;
+      case 'relation':
+        this.#relation(message.relation);
+        return;
+      case 'origin':
+      case 'type':
+      case 'message':
+        return;
+    }
+  }
+
+  #touch(relationOid: number): TableApplier | null {
+    this.#changes++;
+    const applier = this.#relations.get(relationOid)?.applier ?? null;
+    if (applier !== null) this.#touched.add(applier);
+    return applier;
+  }
+
+  #relation(relation: Relation): void {
+    const applier = this.#options.lookup(relation.schema, relation.name);
+    this.#relations.set(relation.oid, { relation, applier });
+    applier?.relation(relation);
+  }
+
+  #commit(endLsn: Lsn): void {
+    const xid = this.#xid ?? 0;
+    this.#xid = null;
+    let mustHold = this.#pending.length > 0;
+    for (const applier of this.#touched) mustHold ||= applier.mustHold;
+    if (mustHold) {
+      const appliers = [...this.#touched];
+      for (const applier of appliers) applier.hold(xid);
+      this.#pending.push({ xid, endLsn, appliers });
+      this.#touched.clear();
+      this.#options.onPending();
+      return;
+    }
+    if (this.#touched.size > 0) {
+      const nowMs = this.#options.now();
+      for (const applier of this.#touched) applier.commit(xid, nowMs);
+      this.#touched.clear();
+      this.recentXids.add(xid);
+    }
+    this.#advance(endLsn);
+  }
+
+  #advance(position: Lsn): void {
+    if (position <= this.#position) return;
+    this.#position = position;
+    this.#options.onPosition(position);
+  }
+}

@@ -1,0 +1,29 @@
+import type { Lsn } from '../base/lsn.js';
+import type { NodeBatch } from '../store/store.js';
+import type { SnapshotFilters } from './snapshot-filters.js';
+import type { TrackedTable } from './tracked-table.js';
+
+/** All leaves of a node that changed since the last batch, with the position they stand at. */
+export function collectBatch(
+  node: string,
+  position: Lsn,
+  tables: Iterable<TrackedTable>,
+  filters: SnapshotFilters,
+): NodeBatch {
+  const leaves: NodeBatch['leaves'][number][] = [];
+  for (const table of tables) {
+    const set = table.leaves(node);
+    for (const at of set.takeChanged()) {
+      leaves.push({
+        tableId: table.id,
+        leaf: {
+          ...set.value(at),
+          blockId: table.layout.ids[at] ?? 0,
+          isDirty: set.isDirty(at),
+          filter: set.filters[at] ?? 0,
+        },
+      });
+    }
+  }
+  return { node, position, leaves, filters: filters.toStored() };
+}

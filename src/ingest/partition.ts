@@ -1,0 +1,33 @@
+import type { BlockSql } from '../merkle/block-sql.js';
+import type { BlockRange } from '../merkle/layout.js';
+import type { SessionPool } from '../postgres/session-pool.js';
+import type { KeyText } from '../postgres/table-spec.js';
+
+/** Pieces found by one statement: bounds how long one snapshot is held. */
+const HOPS_PER_STATEMENT = 1000;
+
+export interface PartitionOptions {
+  readonly sql: BlockSql;
+  readonly pool: SessionPool;
+  readonly range: BlockRange;
+  readonly blockRows: number;
+  readonly isOrderIndexed: boolean;
+  readonly signal: AbortSignal;
+}
+
+/** Keys that cut the range into blocks of `blockRows` rows, as one node has them now. */
+export async function findBoundaries(options: PartitionOptions): Promise<KeyText[]> {
+  const { sql, pool, range, blockRows, signal } = options;
+  const limit = options.isOrderIndexed ? HOPS_PER_STATEMENT : Number.MAX_SAFE_INTEGER;
+  const found: KeyText[] = [];
+  for (;;) {
+    const lower = found.at(-1) ?? range.lower;
+    const query = sql.boundaries({ lower, upper: range.upper }, blockRows, limit);
+    const rows = await pool.use(
+      (session) => session.query(query.text, query.params, signal),
+      signal,
+    );
+    for (const row of rows) found.push(row.map((value) => value ?? ''));
+    if (rows.length < limit) return found;
+  }
+}

@@ -1,0 +1,407 @@
+import { backoffMs, sleep } from '../base/abort.js';
+import { AcedError, errorMessage } from '../base/errors.js';
+import type { Logger } from '../base/log.js';
+import { formatLsn, type Lsn } from '../base/lsn.js';
+import type { Config, NodeConfig } from '../config/config.js';
+import { PgoutputDecoder } from '../pgoutput/decoder.js';
+import type { SessionPool } from '../postgres/session-pool.js';
+import { parseSnapshot } from '../postgres/snapshot.js';
+import type { Store } from '../store/store.js';
+import { openReplicationStream, type ReplicationStream } from '../stream/replication-stream.js';
+import { ChangeApplier } from './change-applier.js';
+import { collectBatch } from './node-batch.js';
+import { SnapshotFilters } from './snapshot-filters.js';
+import { prepareStart } from './start-up.js';
+import type { TableApplier } from './table-applier.js';
+import type { TrackedTable } from './tracked-table.js';
+
+/** Where a node's pipeline is. Each change of it is logged with its reason. */
+export type PipelineState =
+  | { readonly kind: 'stopped' }
+  | { readonly kind: 'connecting' }
+  | { readonly kind: 'streaming' }
+  | { readonly kind: 'waiting'; readonly error: AcedError; readonly attempt: number };
+
+export interface PipelineOptions {
+  readonly config: Config;
+  readonly node: NodeConfig;
+  readonly pool: SessionPool;
+  readonly store: Store;
+  readonly log: Logger;
+  /** Tables by `schema.table` with a NUL between, see tableKey(). */
+  readonly tables: ReadonlyMap<string, TrackedTable>;
+  /** The catalog of a table must be looked at again. */
+  readonly onSchemaChange: (table: TrackedTable, reason: string) => void;
+  /** The node's stream has a gap: every leaf of the node is unknown now. */
+  readonly onGap: (node: string, reason: string) => void;
+}
+
+export function tableKey(schema: string, name: string): string {
+  return `${schema}\0${name}`;
+}
+
+/** Waiting changes of server-located keys stop the stream above this number. */
+const MAX_UNLOCATED = 20_000;
+/** Above this number the server is asked which of them every session can see. */
+const MAX_RECENT_XIDS = 50_000;
+const FENCE_POLL_FIRST_MS = 1;
+const FENCE_POLL_MAX_MS = 50;
+/** Idle positions are made durable less often than changes. */
+const IDLE_FLUSH_MS = 5_000;
+const BACKOFF = { firstMs: 200, maxMs: 15_000 };
+
+interface FenceWaiter {
+  readonly lsn: Lsn;
+  readonly resolve: () => void;
+}
+
+/** One node: stream -> leaves -> store -> confirm, with reconnects. */
+export class NodePipeline {
+  readonly name: string;
+  readonly #options: PipelineOptions;
+  readonly #log: Logger;
+  readonly #abort = new AbortController();
+  readonly #waiters = new Set<FenceWaiter>();
+  readonly #appliers = new Map<TrackedTable, TableApplier>();
+  #filters: SnapshotFilters;
+  #applier: ChangeApplier;
+  #stream: ReplicationStream | null = null;
+  #state: PipelineState = { kind: 'stopped' };
+  #durable: Lsn | null;
+  #flushTimer: NodeJS.Timeout | null = null;
+  #lastFlushMs = 0;
+  #isLocating = false;
+  #isSettling = false;
+  #running: Promise<void> | null = null;
+  #fatal: AcedError | null = null;
+
+  constructor(options: PipelineOptions) {
+    this.#options = options;
+    this.name = options.node.name;
+    this.#log = options.log.child({ node: options.node.name });
+    this.#filters = SnapshotFilters.restore(options.store.filters(this.name));
+    this.#durable = options.store.node(this.name)?.position ?? null;
+    this.#applier = this.#createApplier(this.#durable ?? (0n as Lsn));
+    for (const table of options.tables.values()) this.addTable(table);
+  }
+
+  get state(): PipelineState {
+    return this.#state;
+  }
+
+  /** Everything that committed on the node before this position is in the leaves. */
+  get position(): Lsn {
+    return this.#applier.position;
+  }
+
+  get durablePosition(): Lsn | null {
+    return this.#durable;
+  }
+
+  get changes(): number {
+    return this.#applier.changes;
+  }
+
+  get filters(): SnapshotFilters {
+    return this.#filters;
+  }
+
+  get recentXids(): ChangeApplier['recentXids'] {
+    return this.#applier.recentXids;
+  }
+
+  start(): void {
+    this.#running ??= this.#run();
+  }
+
+  /** Finishes the batch, makes it durable, confirms it and ends the connection. */
+  async stop(): Promise<void> {
+    this.#abort.abort();
+    await this.#running;
+    this.#setState({ kind: 'stopped' }, 'asked to stop');
+  }
+
+  addTable(table: TrackedTable): void {
+    const applier = table.createApplier(this.name, this.#filters, (reason) =>
+      this.#options.onSchemaChange(table, reason),
+    );
+    this.#appliers.set(table, applier);
+    this.#applier.refreshTables();
+  }
+
+  removeTable(table: TrackedTable): void {
+    this.#appliers.delete(table);
+    this.#applier.refreshTables();
+  }
+
+  /**
+   * Resolves when all that committed before `fence` is in the leaves. Rejects with STARVED when
+   * the stream has not got there in time, and says why.
+   */
+  async waitForPosition(fence: Lsn, timeoutMs: number, signal?: AbortSignal): Promise<void> {
+    const deadline = Date.now() + timeoutMs;
+    let pauseMs = FENCE_POLL_FIRST_MS;
+    while (this.position < fence) {
+      const state = this.#state;
+      if (this.#fatal !== null) throw this.#fatal;
+      if (state.kind === 'waiting' && !state.error.isRetryable) throw state.error;
+      if (Date.now() > deadline) throw this.#starved(fence, timeoutMs);
+      this.#stream?.requestKeepalive();
+      await this.#reached(fence, pauseMs, signal);
+      pauseMs = Math.min(pauseMs * 2, FENCE_POLL_MAX_MS);
+    }
+  }
+
+  /** Makes everything applied so far durable, and confirms it to the slot. */
+  flush(): void {
+    const { store } = this.#options;
+    if (this.#flushTimer !== null) clearTimeout(this.#flushTimer);
+    this.#flushTimer = null;
+    if (this.#durable === null) return;
+    this.#filters.pass(this.position);
+    const batch = collectBatch(this.name, this.position, this.#appliers.keys(), this.#filters);
+    if (batch.leaves.length === 0 && batch.position === this.#durable) return;
+    store.saveBatch(batch);
+    this.#durable = batch.position;
+    this.#lastFlushMs = Date.now();
+    this.#stream?.confirm(batch.position);
+  }
+
+  /** A leaf was changed by something else than the stream (a rehash): flush it soon. */
+  touch(): void {
+    this.#scheduleFlush(this.#options.config.stream.flushIntervalMs);
+  }
+
+  #createApplier(position: Lsn): ChangeApplier {
+    return new ChangeApplier({
+      decoder: new PgoutputDecoder(),
+      position,
+      filters: this.#filters,
+      now: Date.now,
+      lookup: (schema, name) => {
+        const table = this.#options.tables.get(tableKey(schema, name));
+        return table === undefined ? null : (this.#appliers.get(table) ?? null);
+      },
+      onPending: () => {
+        void this.#locate();
+      },
+      onPosition: (reached) => this.#onPosition(reached),
+    });
+  }
+
+  async #run(): Promise<void> {
+    for (let attempt = 0; !this.#abort.signal.aborted; attempt++) {
+      const startedAtMs = Date.now();
+      try {
+        await this.#connectAndStream();
+      } catch (error) {
+        if (this.#abort.signal.aborted) break;
+        const cause = asAcedError(error);
+        if (cause.code === 'STORE' || cause.code === 'INTERNAL') this.#fatal = cause;
+        // A connection that held for a while was a good one: start the backoff over.
+        if (Date.now() - startedAtMs > BACKOFF.maxMs) attempt = 0;
+        this.#setState({ kind: 'waiting', error: cause, attempt }, cause.message);
+        await sleep(backoffMs(attempt, BACKOFF), this.#abort.signal).catch(() => undefined);
+      }
+    }
+  }
+
+  async #connectAndStream(): Promise<void> {
+    const { config, node, pool, store } = this.#options;
+    const signal = this.#abort.signal;
+    this.#setState({ kind: 'connecting' }, 'start');
+    const start = await prepareStart({ config, node, pool, store, signal, log: this.#log });
+    if (start.gap !== null) {
+      this.#startOver(start.position);
+      this.#options.onGap(this.name, start.gap);
+    }
+    this.#durable = start.position;
+    const applier = this.#applier;
+    const stream = await openReplicationStream({
+      node,
+      slot: config.slotName,
+      publication: config.publicationName,
+      startLsn: start.position,
+      applicationName: `aced ${config.cluster}`,
+      log: this.#log,
+      signal,
+      handler: {
+        onData: (buffer, from, to) => applier.data(buffer, from, to),
+        onKeepalive: (walEnd) => applier.keepalive(walEnd),
+      },
+    });
+    this.#stream = stream;
+    this.#setState({ kind: 'streaming' }, `from ${formatLsn(start.position)}`);
+    try {
+      const end = await Promise.race([stream.closed, aborted(signal)]);
+      if (end?.error != null) throw end.error;
+      if (end !== null) throw new AcedError('STREAM_LOST', 'the server ended the stream');
+      this.flush();
+      await stream.close();
+    } finally {
+      this.#stream = null;
+      applier.disconnected();
+      // The next connection starts at the durable position: nothing applied may lie beyond it.
+      this.flush();
+    }
+  }
+
+  /** After a gap: nothing that was known of the node's leaves holds any more. */
+  #startOver(position: Lsn): void {
+    this.#filters = SnapshotFilters.restore([]);
+    this.#applier = this.#createApplier(position);
+    for (const table of this.#appliers.keys()) {
+      table.leaves(this.name).markAllDirty();
+      table.leaves(this.name).filters.fill(0);
+      this.addTable(table);
+    }
+  }
+
+  #onPosition(position: Lsn): void {
+    for (const waiter of this.#waiters) {
+      if (position >= waiter.lsn) {
+        this.#waiters.delete(waiter);
+        waiter.resolve();
+      }
+    }
+    if (position === this.#durable) return;
+    if (this.recentXids.size > MAX_RECENT_XIDS) void this.#settleXids();
+    const hasChanges = Array.from(this.#appliers.keys()).some(
+      (table) => table.leaves(this.name).hasChanged,
+    );
+    this.#scheduleFlush(hasChanges ? this.#options.config.stream.flushIntervalMs : IDLE_FLUSH_MS);
+  }
+
+  async #settleXids(): Promise<void> {
+    if (this.#isSettling) return;
+    this.#isSettling = true;
+    try {
+      const rows = await this.#options.pool.use((session) =>
+        session.query('SELECT pg_catalog.pg_current_snapshot()'),
+      );
+      this.recentXids.isMissing(parseSnapshot(rows[0]?.[0] ?? ''), 0);
+    } catch (error) {
+      this.#log.warn({ event: 'settle_failed' }, errorMessage(error));
+    } finally {
+      this.#isSettling = false;
+    }
+  }
+
+  #scheduleFlush(delayMs: number): void {
+    if (this.#flushTimer !== null) return;
+    const wait = Math.max(0, this.#lastFlushMs + delayMs - Date.now());
+    this.#flushTimer = setTimeout(() => {
+      this.#flushTimer = null;
+      try {
+        this.flush();
+      } catch (error) {
+        this.#fail(asAcedError(error));
+      }
+    }, wait);
+    this.#flushTimer.unref();
+  }
+
+  #fail(error: AcedError): void {
+    this.#fatal = error;
+    this.#log.error({ event: 'pipeline_failed', code: error.code }, error.message);
+    void this.#stream?.close();
+  }
+
+  async #locate(): Promise<void> {
+    const changes = this.#applier;
+    if (this.#isLocating) {
+      let steps = 0;
+      for (const applier of changes.pendingAppliers) steps += applier.heldSteps;
+      if (steps > MAX_UNLOCATED) this.#stream?.pause('locating keys');
+      return;
+    }
+    this.#isLocating = true;
+    try {
+      while (changes === this.#applier && changes.pendingTransactions > 0) {
+        const count = changes.pendingTransactions;
+        const stream = this.#stream;
+        for (const applier of changes.pendingAppliers) await this.#locateTable(applier);
+        // A reconnect has dropped what was pending; it comes again.
+        if (this.#stream !== stream) continue;
+        changes.release(count);
+        stream?.resume();
+      }
+    } catch (error) {
+      // The transactions were not applied and their end is not confirmed: streaming again from
+      // the durable position brings them back.
+      this.#log.warn({ event: 'locate_failed' }, errorMessage(error));
+      void this.#stream?.close();
+    } finally {
+      this.#isLocating = false;
+    }
+  }
+
+  async #locateTable(applier: TableApplier): Promise<void> {
+    const table = Array.from(this.#appliers).find(([, other]) => other === applier)?.[0];
+    if (table === undefined) throw new RangeError('a table was dropped while keys were located');
+    await applier.locateHeld(
+      async (keys) => {
+        const bounds = table.layout.lowers.slice(1).map((lower) => lower ?? []);
+        const query = table.sql.locate(keys, bounds);
+        const rows = await this.#options.pool.use((session) =>
+          session.query(query.text, query.params),
+        );
+        const positions = new Array<number>(keys.length).fill(0);
+        for (const [index, position] of rows) positions[Number(index)] = Number(position);
+        return positions;
+      },
+      () => table.layout.version,
+    );
+  }
+
+  async #reached(lsn: Lsn, maxMs: number, signal: AbortSignal | undefined): Promise<void> {
+    const stop = new AbortController();
+    const waiter: FenceWaiter = { lsn, resolve: () => stop.abort() };
+    this.#waiters.add(waiter);
+    const both = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
+    try {
+      await sleep(maxMs, both);
+    } catch (error) {
+      if (!stop.signal.aborted) throw error;
+    } finally {
+      this.#waiters.delete(waiter);
+    }
+  }
+
+  #starved(fence: Lsn, timeoutMs: number): AcedError {
+    const state = this.#state;
+    const why =
+      state.kind === 'waiting'
+        ? `the stream is down: ${state.error.message}`
+        : `the stream is at ${formatLsn(this.position)} (${state.kind})`;
+    return new AcedError(
+      'STARVED',
+      `node ${this.name} did not reach ${formatLsn(fence)} in ${timeoutMs} ms; ${why}`,
+      { hint: 'a long transaction or a busy node delays the stream; try again, or raise the timeout' },
+    );
+  }
+
+  #setState(state: PipelineState, reason: string): void {
+    const from = this.#state.kind;
+    this.#state = state;
+    const level = state.kind === 'waiting' ? (state.attempt > 2 ? 'error' : 'warn') : 'info';
+    this.#log[level](
+      { event: 'pipeline_state', from, to: state.kind, lsn: formatLsn(this.position) },
+      reason,
+    );
+  }
+}
+
+async function aborted(signal: AbortSignal): Promise<null> {
+  if (!signal.aborted) {
+    await new Promise((resolve) => {
+      signal.addEventListener('abort', resolve, { once: true });
+    });
+  }
+  return null;
+}
+
+function asAcedError(error: unknown): AcedError {
+  if (error instanceof AcedError) return error;
+  return new AcedError('INTERNAL', errorMessage(error), { cause: error });
+}

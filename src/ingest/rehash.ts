@@ -1,0 +1,127 @@
+import { sleep } from '../base/abort.js';
+import { AcedError } from '../base/errors.js';
+import { maxLsn, NO_LSN, parseLsn } from '../base/lsn.js';
+import type { LeafValue } from '../merkle/leaves.js';
+import type { SessionPool } from '../postgres/session-pool.js';
+import { isVisible, parseSnapshot } from '../postgres/snapshot.js';
+import { applyLeafChange } from './leaf-change.js';
+import type { NodePipeline } from './pipeline.js';
+import type { TrackedTable } from './tracked-table.js';
+
+export interface RehashOptions {
+  readonly table: TrackedTable;
+  readonly pipeline: NodePipeline;
+  readonly pool: SessionPool;
+  readonly positions: readonly number[];
+  /** Statements at once. */
+  readonly concurrency: number;
+  readonly signal: AbortSignal;
+  readonly onProgress: (blocks: number) => void;
+}
+
+/** Rows that one statement reads at most, as far as blocks have their planned size. */
+const ROWS_PER_STATEMENT = 100_000;
+const HIDDEN_COMMIT_RETRY_MS = 20;
+const HIDDEN_COMMIT_TIMEOUT_MS = 60_000;
+
+/**
+ * Reads blocks of one node again while its changes go on arriving; afterwards their leaves are
+ * exact and clean, unless a change with an unknown old row came in between.
+ * Returns each block's value as it was in the snapshot that it was read in.
+ */
+export async function rehash(options: RehashOptions): Promise<Map<number, LeafValue>> {
+  const { table, positions, signal } = options;
+  const perStatement = Math.max(1, Math.floor(ROWS_PER_STATEMENT / table.blockRows));
+  const values = new Map<number, LeafValue>();
+  let next = 0;
+  const failure = new AbortController();
+  const workSignal = AbortSignal.any([signal, failure.signal]);
+  const work = async (): Promise<void> => {
+    while (next < positions.length) {
+      const chunk = positions.slice(next, next + perStatement);
+      next += perStatement;
+      const read = await rehashChunk(options, chunk, workSignal);
+      for (const [position, value] of read) values.set(position, value);
+      options.onProgress(chunk.length);
+    }
+  };
+  const workers = Array.from({ length: Math.max(1, options.concurrency) }, () =>
+    work().catch((error: unknown) => {
+      failure.abort();
+      throw error;
+    }),
+  );
+  const results = await Promise.allSettled(workers);
+  const failures = results.flatMap((result) => (result.status === 'rejected' ? [result] : []));
+  // The first failure aborts the other workers; their CANCELLED says nothing of the cause.
+  const cause = failures.find(
+    ({ reason }) => !(reason instanceof AcedError && reason.code === 'CANCELLED'),
+  );
+  if (cause !== undefined) throw cause.reason;
+  if (failures[0] !== undefined) throw failures[0].reason;
+  options.pipeline.touch();
+  return values;
+}
+
+async function rehashChunk(
+  options: RehashOptions,
+  positions: readonly number[],
+  signal: AbortSignal,
+): Promise<Map<number, LeafValue>> {
+  const { table, pipeline } = options;
+  const applier = table.applier(pipeline.name);
+  const deadline = Date.now() + HIDDEN_COMMIT_TIMEOUT_MS;
+  for (;;) {
+    // Recording starts before the snapshot is taken: no change can fall between the two.
+    const recording = applier.startRecording(new Set(positions));
+    const appliedBefore = pipeline.recentXids.sequence;
+    try {
+      const read = await readBlocks(options, positions, signal);
+      if (!pipeline.recentXids.isMissing(read.snapshot, appliedBefore)) {
+        const leaves = table.leaves(pipeline.name);
+        const filter = pipeline.filters.add(read.snapshot, read.fence);
+        for (const [position, value] of read.values) leaves.set(position, value, false, filter);
+        for (const change of recording.changes) {
+          if (isVisible(read.snapshot, change.xid)) continue;
+          applyLeafChange(leaves, change, Date.now());
+        }
+        return read.values;
+      }
+    } finally {
+      applier.stopRecording(recording);
+    }
+    if (Date.now() > deadline) {
+      throw new AcedError(
+        'STALE_TREE',
+        `node ${pipeline.name} has commits that are in its log but that no session can see yet`,
+        { hint: 'synchronous replication is probably waiting for a standby that is down' },
+      );
+    }
+    await sleep(HIDDEN_COMMIT_RETRY_MS, signal);
+  }
+}
+
+async function readBlocks(
+  options: RehashOptions,
+  positions: readonly number[],
+  signal: AbortSignal,
+) {
+  const { table, pool } = options;
+  const query = table.sql.hashBlocks(
+    positions.map((position) => ({ number: position, ...table.layout.range(position) })),
+  );
+  const rows = await pool.use((session) => session.query(query.text, query.params, signal), signal);
+  const values = new Map<number, LeafValue>();
+  let fence = NO_LSN;
+  for (const [position, count, sum, , insertLsn] of rows) {
+    values.set(Number(position), {
+      rows: Number(count),
+      sum: BigInt.asUintN(64, BigInt(sum ?? '0')),
+    });
+    fence = maxLsn(fence, parseLsn(insertLsn ?? ''));
+  }
+  if (values.size !== positions.length) {
+    throw new AcedError('INTERNAL', `${positions.length} blocks asked for, ${values.size} answered`);
+  }
+  return { values, fence, snapshot: parseSnapshot(rows[0]?.[3] ?? '') };
+}

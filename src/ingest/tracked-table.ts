@@ -1,0 +1,118 @@
+import type { DigestSeed } from '../digest/spec.js';
+import { BlockSql } from '../merkle/block-sql.js';
+import { HashTree } from '../merkle/hash-tree.js';
+import type { BlockLayout, PositionMap } from '../merkle/layout.js';
+import { createLocator, type Locator } from '../merkle/locator.js';
+import { LeafSet } from '../merkle/leaves.js';
+import type { TableSpec } from '../postgres/table-spec.js';
+import type { Store, StoredTable, TableState } from '../store/store.js';
+import type { SnapshotFilters } from './snapshot-filters.js';
+import { TableApplier } from './table-applier.js';
+
+/** One table of the cluster: its boundaries, and its leaves on every node. */
+export class TrackedTable {
+  readonly id: number;
+  readonly spec: TableSpec;
+  readonly fingerprints: Readonly<Record<string, string>>;
+  readonly blockRows: number;
+  readonly sql: BlockSql;
+  readonly #store: Store;
+  readonly #seed: DigestSeed;
+  readonly #leaves = new Map<string, LeafSet>();
+  readonly #appliers = new Map<string, TableApplier>();
+  #layout: BlockLayout;
+  #locator: Locator | null;
+  #state: TableState;
+  #reason: string | null;
+
+  constructor(store: Store, stored: StoredTable, nodes: readonly string[]) {
+    this.id = stored.id;
+    this.spec = stored.spec;
+    this.fingerprints = stored.fingerprints;
+    this.blockRows = stored.blockRows;
+    this.#state = stored.state;
+    this.#reason = stored.reason;
+    this.#store = store;
+    this.#seed = store.seed;
+    this.sql = new BlockSql({ spec: stored.spec, seed: store.seed });
+    this.#layout = store.layout(stored.id);
+    this.#locator = createLocator(stored.spec.key, this.#layout);
+    const positions = new Map(this.#layout.ids.map((id, position) => [id, position]));
+    for (const node of nodes) {
+      const leaves = new LeafSet(this.#layout.size);
+      for (const leaf of store.leaves(stored.id, node)) {
+        const position = positions.get(leaf.blockId);
+        if (position !== undefined) leaves.set(position, leaf, leaf.isDirty, leaf.filter);
+      }
+      leaves.takeChanged();
+      this.#leaves.set(node, leaves);
+    }
+  }
+
+  get label(): string {
+    return `${this.spec.schema}.${this.spec.name}`;
+  }
+
+  get layout(): BlockLayout {
+    return this.#layout;
+  }
+
+  get state(): TableState {
+    return this.#state;
+  }
+
+  get reason(): string | null {
+    return this.#reason;
+  }
+
+  setState(state: TableState, reason: string | null): void {
+    this.#state = state;
+    this.#reason = reason;
+    this.#store.setTableState(this.id, state, reason);
+  }
+
+  leaves(node: string): LeafSet {
+    const leaves = this.#leaves.get(node);
+    if (leaves === undefined) throw new RangeError(`no leaves for node ${node}`);
+    return leaves;
+  }
+
+  root(node: string): string {
+    return HashTree.build(this.leaves(node)).root;
+  }
+
+  /** The node's stream applies its changes through this. */
+  createApplier(
+    node: string,
+    filters: SnapshotFilters,
+    onSchemaChange: (reason: string) => void,
+  ): TableApplier {
+    const applier = new TableApplier({
+      spec: this.spec,
+      seed: this.#seed,
+      leaves: this.leaves(node),
+      filters,
+      locator: this.#locator,
+      onSchemaChange,
+    });
+    this.#appliers.set(node, applier);
+    return applier;
+  }
+
+  applier(node: string): TableApplier {
+    const applier = this.#appliers.get(node);
+    if (applier === undefined) throw new RangeError(`no applier for node ${node}`);
+    return applier;
+  }
+
+  /** New boundaries, on all nodes at once; blocks that are not the same as before become dirty. */
+  changeLayout(change: { layout: BlockLayout; map: PositionMap }): void {
+    this.#store.saveLayout(this.id, change.layout);
+    this.#layout = change.layout;
+    this.#locator = createLocator(this.spec.key, change.layout);
+    for (const leaves of this.#leaves.values()) leaves.relayout(change.layout.size, change.map);
+    for (const applier of this.#appliers.values()) {
+      applier.relayout(this.#locator, change.layout.size, change.map);
+    }
+  }
+}

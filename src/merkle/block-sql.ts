@@ -1,0 +1,261 @@
+import { quoteIdentifier } from '../base/sql.js';
+import type { DigestSeed } from '../digest/spec.js';
+import { digestExpression, keyTextExpression } from '../digest/sql.js';
+import type { KeyColumnSpec, KeyText, TableSpec } from '../postgres/table-spec.js';
+import type { BlockRange } from './layout.js';
+
+/** SQL and its parameters, as texts or arrays of texts. */
+export interface BlockQuery {
+  readonly text: string;
+  readonly params: readonly (string | readonly string[])[];
+}
+
+export interface NumberedRange extends BlockRange {
+  /** Comes back in the result's first column. */
+  readonly number: number;
+}
+
+export interface BlockSqlOptions {
+  readonly spec: TableSpec;
+  readonly seed: DigestSeed;
+  /** A condition of the user's, over the table's columns: only rows that meet it are compared. */
+  readonly filter?: string;
+}
+
+/**
+ * Builds the statements that read blocks: hashes, row digests, boundaries, rows. Keys travel as
+ * text and are cast to the column's type in the server, whose order alone counts.
+ */
+export class BlockSql {
+  readonly #spec: TableSpec;
+  readonly #table: string;
+  readonly #filter: string;
+  readonly #digest: string;
+  /** `t."k"`, with the collation that decides the order. */
+  readonly #keys: readonly string[];
+  readonly #keyTexts: readonly string[];
+
+  constructor(options: BlockSqlOptions) {
+    const { spec, seed } = options;
+    this.#spec = spec;
+    this.#table = `${quoteIdentifier(spec.schema)}.${quoteIdentifier(spec.name)} t`;
+    this.#filter = options.filter === undefined ? '' : `(${options.filter})`;
+    this.#digest = digestExpression(spec.columns, seed, 't');
+    this.#keys = spec.key.map((column) => ordered(`t.${quoteIdentifier(column.name)}`, column));
+    this.#keyTexts = spec.key.map((column) => keyTextExpression(column, 't'));
+  }
+
+  /**
+   * Hashes blocks in one statement, hence one snapshot.
+   * Columns: number, row count, sum of digests, snapshot, WAL insert position after the snapshot
+   * was taken (at or past the commit of all that it shows).
+   */
+  hashBlocks(ranges: readonly NumberedRange[]): BlockQuery {
+    return this.#perRange(
+      ranges,
+      `SELECT count(*) AS c, coalesce(sum(${this.#digest}), 0) AS s`,
+      'q.c::text, q.s::text, pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text',
+    );
+  }
+
+  /** Columns: number, digest, key texts. No order. */
+  rowDigests(ranges: readonly NumberedRange[]): BlockQuery {
+    const keys = this.#keyTexts.map((text, i) => `${text} AS k${i}`).join(', ');
+    const outs = this.#keyTexts.map((_, i) => `q.k${i}`).join(', ');
+    return this.#perRange(ranges, `SELECT ${this.#digest} AS d, ${keys}`, `q.d::text, ${outs}`);
+  }
+
+  /**
+   * The rows with the given keys. Columns: index of the key, digest, then `columns` as the output
+   * functions print them, then commit time and origin name ('' = local) of the row's last writer.
+   */
+  rowsByKey(
+    keys: readonly KeyText[],
+    columns: readonly string[],
+    hasCommitTimes: boolean,
+  ): BlockQuery {
+    const list = columns.map((name) => `t.${quoteIdentifier(name)}`).join(', ');
+    const writer = hasCommitTimes
+      ? `w.committed_at::text, CASE w.origin WHEN 0 THEN '' ELSE (SELECT o.roname
+           FROM pg_catalog.pg_replication_origin o WHERE o.roident = w.origin) END`
+      : 'NULL, NULL';
+    const writerJoin = hasCommitTimes
+      ? ' LEFT JOIN LATERAL pg_catalog.pg_xact_commit_timestamp_origin(t.xmin) w(committed_at, origin) ON true'
+      : '';
+    return {
+      text: `SELECT r.n, ${this.#digest}::text, ${list}, ${writer}
+        FROM unnest($1::int[], ${this.#textArrays(2)}) r(n, ${this.#names('k')})
+        JOIN ${this.#table} ON ${this.#keyEquality()}${this.#and(this.#filter)}${writerJoin}`,
+      params: [keys.map((_, i) => String(i)), ...this.#columnsOf(keys)],
+    };
+  }
+
+  /** Digests of the rows with the given keys. Columns: index of the key, digest. */
+  digestsByKey(keys: readonly KeyText[]): BlockQuery {
+    return {
+      text: `SELECT r.n, ${this.#digest}::text
+        FROM unnest($1::int[], ${this.#textArrays(2)}) r(n, ${this.#names('k')})
+        JOIN ${this.#table} ON ${this.#keyEquality()}${this.#and(this.#filter)}`,
+      params: [keys.map((_, i) => String(i)), ...this.#columnsOf(keys)],
+    };
+  }
+
+  /**
+   * Keys that cut a range into pieces of `step` rows, ascending, `limit` of them at most: each is
+   * the lower end of the next piece. Walks the key's index, a hop a piece.
+   */
+  boundaries(range: BlockRange, step: number, limit: number): BlockQuery {
+    const params: (string | readonly string[])[] = [];
+    const bind = (text: string): string => `$${params.push(text)}`;
+    const inRange = this.#rangeCondition(range, bind);
+    const order = this.#keys.join(', ');
+    const columns = this.#spec.key.map((column) => `t.${quoteIdentifier(column.name)}`);
+    const named = columns.map((column, i) => `${column} AS k${i}`).join(', ');
+    const texts = this.#spec.key
+      .map((column, i) => keyTextExpression({ ...column, name: `k${i}` }, 'hop'))
+      .join(', ');
+    if (this.#spec.key.some((column) => column.collate !== null)) {
+      // No index has this order: one sort rather than one per hop.
+      return {
+        text: `SELECT ${texts} FROM (
+            SELECT ${named}, row_number() OVER (ORDER BY ${order}) AS rn
+            FROM ${this.#table}${this.#where(inRange)}) hop
+          WHERE rn > 1 AND (rn - 1) % ${step} = 0 ORDER BY rn LIMIT ${limit}`,
+        params,
+      };
+    }
+    const hopKey = this.#tuple(this.#spec.key.map((_, i) => `hop.k${i}`));
+    const upper = range.upper === null ? '' : this.#compare('<', range.upper, bind);
+    const next = `${this.#tuple(this.#keys)} >= ${hopKey}${this.#and(upper)}`;
+    const piece = (condition: string): string =>
+      `SELECT ${named} FROM ${this.#table}${this.#where(condition)} ORDER BY ${order} OFFSET ${step} LIMIT 1`;
+    return {
+      text: `WITH RECURSIVE hop AS (
+          SELECT 1 AS n, first.* FROM (${piece(inRange)}) first
+          UNION ALL
+          SELECT hop.n + 1, next.* FROM hop, LATERAL (${piece(next)}) next WHERE hop.n < ${limit})
+        SELECT ${texts} FROM hop ORDER BY n`,
+      params,
+    };
+  }
+
+  /** For each key the number of `bounds` that are at or below it: its block position. */
+  locate(keys: readonly KeyText[], bounds: readonly KeyText[]): BlockQuery {
+    const { key } = this.#spec;
+    const values = key
+      .map((column, i) => `${ordered(`k${i}::${column.typeName}`, column)} AS k${i}`)
+      .join(', ');
+    const order = key.map((_, i) => `k${i}`).join(', ');
+    return {
+      text: `SELECT n, b FROM (
+          SELECT n, count(*) FILTER (WHERE n < 0) OVER (ORDER BY ${order}, n < 0 DESC
+            ROWS UNBOUNDED PRECEDING) AS b
+          FROM (SELECT n, ${values}
+            FROM unnest($1::int[], ${this.#textArrays(2)}) r(n, ${this.#names('k')})) v) o
+        WHERE n >= 0`,
+      params: [
+        [...bounds.map(() => '-1'), ...keys.map((_, i) => String(i))],
+        ...this.#columnsOf([...bounds, ...keys]),
+      ],
+    };
+  }
+
+  /** The keys' indexes in the order of the key. */
+  sortKeys(keys: readonly KeyText[]): BlockQuery {
+    const order = this.#spec.key
+      .map((column, i) => ordered(`k${i}::${column.typeName}`, column))
+      .join(', ');
+    return {
+      text: `SELECT n FROM unnest($1::int[], ${this.#textArrays(2)}) r(n, ${this.#names('k')})
+        ORDER BY ${order}`,
+      params: [keys.map((_, i) => String(i)), ...this.#columnsOf(keys)],
+    };
+  }
+
+  /** Ranges with both ends run as one nested loop over the key's index, open ones beside it. */
+  #perRange(ranges: readonly NumberedRange[], select: string, outputs: string): BlockQuery {
+    const params: (string | readonly string[])[] = [];
+    const bind = (value: string | readonly string[]): string => `$${params.push(value)}`;
+    const parts: string[] = [];
+    const closed: { number: number; lower: KeyText; upper: KeyText }[] = [];
+    for (const { number, lower, upper } of ranges) {
+      if (lower !== null && upper !== null) closed.push({ number, lower, upper });
+      else {
+        const condition = this.#rangeCondition({ lower, upper }, bind);
+        parts.push(
+          `SELECT ${number}, ${outputs} FROM (${select} FROM ${this.#table}${this.#where(condition)}) q`,
+        );
+      }
+    }
+    if (closed.length > 0) {
+      const numbers = bind(closed.map((range) => String(range.number)));
+      const arrays = [
+        ...this.#columnsOf(closed.map((range) => range.lower)),
+        ...this.#columnsOf(closed.map((range) => range.upper)),
+      ].map((column) => `${bind(column)}::text[]`);
+      const end = (prefix: string): string =>
+        this.#tuple(
+          this.#spec.key.map((column, i) =>
+            ordered(`r.${prefix}${i}::${column.typeName}`, column),
+          ),
+        );
+      const condition = `${this.#tuple(this.#keys)} >= ${end('l')} AND ${this.#tuple(this.#keys)} < ${end('u')}`;
+      parts.push(
+        `SELECT r.n, ${outputs}
+         FROM unnest(${numbers}::int[], ${arrays.join(', ')})
+           r(n, ${this.#names('l')}, ${this.#names('u')}),
+         LATERAL (${select} FROM ${this.#table}${this.#where(condition)} OFFSET 0) q`,
+      );
+    }
+    return { text: parts.join('\nUNION ALL\n'), params };
+  }
+
+  #rangeCondition(range: BlockRange, bind: (text: string) => string): string {
+    const conditions: string[] = [];
+    if (range.lower !== null) conditions.push(this.#compare('>=', range.lower, bind));
+    if (range.upper !== null) conditions.push(this.#compare('<', range.upper, bind));
+    return conditions.join(' AND ');
+  }
+
+  #compare(operator: string, key: KeyText, bind: (text: string) => string): string {
+    const values = this.#spec.key.map((column, i) =>
+      ordered(`${bind(key[i] ?? '')}::text::${column.typeName}`, column),
+    );
+    return `${this.#tuple(this.#keys)} ${operator} ${this.#tuple(values)}`;
+  }
+
+  #where(condition: string): string {
+    const all = [condition, this.#filter].filter((part) => part !== '').join(' AND ');
+    return all === '' ? '' : ` WHERE ${all}`;
+  }
+
+  #and(condition: string): string {
+    return condition === '' ? '' : ` AND ${condition}`;
+  }
+
+  #tuple(parts: readonly string[]): string {
+    return parts.length === 1 ? (parts[0] ?? '') : `(${parts.join(', ')})`;
+  }
+
+  #names(prefix: string): string {
+    return this.#spec.key.map((_, i) => `${prefix}${i}`).join(', ');
+  }
+
+  #textArrays(first: number): string {
+    return this.#spec.key.map((_, i) => `$${first + i}::text[]`).join(', ');
+  }
+
+  #columnsOf(keys: readonly KeyText[]): string[][] {
+    return this.#spec.key.map((_, i) => keys.map((key) => key[i] ?? ''));
+  }
+
+  #keyEquality(): string {
+    return this.#spec.key
+      .map((column, i) => `t.${quoteIdentifier(column.name)} = r.k${i}::${column.typeName}`)
+      .join(' AND ');
+  }
+}
+
+function ordered(expression: string, column: KeyColumnSpec): string {
+  return column.collate === null ? expression : `${expression} COLLATE ${column.collate}`;
+}

@@ -1,0 +1,62 @@
+/** One column of a table on one node, from pg_attribute; dropped columns are left out. */
+export interface ColumnInfo {
+  readonly name: string;
+  readonly attnum: number;
+  readonly typeOid: number;
+  /** Schema-qualified and quoted where needed, usable after `::`, without type modifier. */
+  readonly typeName: string;
+  /** format_type() with modifier, for people and for comparing nodes. */
+  readonly declaredType: string;
+  readonly typeModifier: number;
+  /** Underlying type of a domain (recursively), else the type itself. */
+  readonly baseTypeOid: number;
+  readonly baseTypeCategory: string;
+  /** typtype of the base type: b, c, d, e, m, p, r. */
+  readonly baseTypeKind: string;
+  /** The base type's name in the form of typeName. */
+  readonly baseTypeName: string;
+  /** Labels in their sort order when the base type is an enum, else null. */
+  readonly enumLabels: readonly string[] | null;
+  /** An explicit cast of the base type to text exists in pg_cast and is not text's/varchar's own. */
+  readonly hasTextCast: boolean;
+  readonly isGenerated: boolean;
+  readonly identity: 'always' | 'by default' | null;
+  readonly isNullable: boolean;
+  readonly collation: CollationInfo | null;
+}
+
+export interface CollationInfo {
+  /** Qualified and quoted, usable after COLLATE; the database default is resolved to its own provider/locale. */
+  readonly name: string;
+  /** 'c' libc, 'i' icu, 'b' builtin. */
+  readonly provider: string;
+  readonly locale: string;
+  readonly version: string | null;
+  readonly isDeterministic: boolean;
+  /** Order equals byte order of UTF-8 (C, POSIX, ucs_basic, pg_c_utf8). */
+  readonly isByteOrder: boolean;
+}
+
+/** What the catalog of one node says of one table. */
+export interface TableInfo {
+  readonly oid: number;
+  readonly schema: string;
+  readonly name: string;
+  readonly isPartitioned: boolean;
+  /** The encoding of the node's database, e.g. `UTF8`. */
+  readonly databaseEncoding: string;
+  readonly columns: readonly ColumnInfo[];
+  /** Column names in the key's declared order; empty: no primary key. */
+  readonly primaryKey: readonly string[];
+  readonly replicaIdentity: 'default' | 'nothing' | 'full' | 'index';
+  /** reltuples summed over leaf partitions, -1 when never analysed. */
+  readonly estimatedRows: number;
+  /** pg_stats.correlation of the first key column, null when unknown. */
+  readonly keyCorrelation: number | null;
+  /**
+   * Changes when DDL may have changed row contents without a row message: hash over attributes
+   * (with the xmin of their pg_attribute rows, so a rewrite that keeps the type counts too),
+   * primary key, and for partitioned tables the leaf partitions with their relfilenodes.
+   */
+  readonly fingerprint: string;
+}

@@ -1,0 +1,216 @@
+/**
+ * What acectl and the engine say to each other, over the socket or in one process. Version 1.
+ * Requests are JSON; a command answers with NDJSON: any number of progress and log events, then
+ * exactly one `result` or `error`.
+ */
+export const PROTOCOL_VERSION = 1;
+
+export interface CommonParams {
+  /** Empty: all nodes of the cluster. */
+  readonly nodes?: readonly string[];
+}
+
+export interface TableParams extends CommonParams {
+  /** `schema.table` as the user typed it; quoted identifiers allowed. */
+  readonly table: string;
+}
+
+export interface BuildParams extends TableParams {
+  readonly blockRows?: number;
+  readonly maxCpuRatio?: number;
+  readonly analyse?: boolean;
+  readonly recreateObjects?: boolean;
+}
+
+export interface UpdateParams extends TableParams {
+  readonly rebalance?: boolean;
+  readonly maxCpuRatio?: number;
+}
+
+export interface TreeDiffParams extends TableParams {
+  readonly output?: 'json' | 'html';
+  readonly maxCpuRatio?: number;
+  readonly skipCdc?: boolean;
+  readonly cdcTimeoutMs?: number;
+}
+
+export interface TableDiffParams extends TableParams {
+  readonly output?: 'json' | 'html';
+  readonly blockSize?: number;
+  readonly compareUnitSize?: number;
+  readonly concurrencyFactor?: number;
+  readonly tableFilter?: string;
+}
+
+export interface RepairParams extends TableParams {
+  readonly sourceOfTruth?: string;
+  readonly dryRun?: boolean;
+  readonly generateReport?: boolean;
+  readonly insertOnly?: boolean;
+  readonly upsertOnly?: boolean;
+  readonly fireTriggers?: boolean;
+}
+
+/** Command name -> parameters. */
+export interface CommandParams {
+  'mtree-init': CommonParams;
+  'mtree-build': BuildParams;
+  'mtree-update': UpdateParams;
+  'mtree-table-diff': TreeDiffParams;
+  'mtree-teardown': CommonParams;
+  'mtree-teardown-table': TableParams;
+  'table-diff': TableDiffParams;
+  'table-repair': RepairParams;
+  status: CommonParams;
+}
+
+export type CommandName = keyof CommandParams;
+
+/** Verdict on a table: only `match` means proved equal. */
+export type Verdict =
+  | 'match'
+  | 'drift'
+  | 'in_flight'
+  | 'starved'
+  | 'schema_mismatch'
+  | 'unverified';
+
+export interface DiffResult {
+  readonly table: string;
+  readonly verdict: Verdict;
+  readonly nodes: readonly string[];
+  /** Node -> the write-ahead log position that the verdict holds at. */
+  readonly positions: Readonly<Record<string, string>>;
+  /** `n1/n2` -> rows that differ. */
+  readonly differences: Readonly<Record<string, number>>;
+  /** Rows that still moved when settling gave up; neither equal nor different. */
+  readonly inFlightRows: number;
+  readonly rowLimitReached: boolean;
+  readonly excludedColumns: readonly { readonly name: string; readonly reason: string }[];
+  /** What a person must know beside the verdict, a sentence each. */
+  readonly warnings: readonly string[];
+  /** Names of files in the report directory, to be fetched; empty when the tables match. */
+  readonly files: readonly string[];
+  readonly timeTakenMs: number;
+}
+
+export interface BuildResult {
+  readonly table: string;
+  readonly blocks: number;
+  readonly rows: Readonly<Record<string, number>>;
+  readonly timeTakenMs: number;
+}
+
+export interface UpdateResult {
+  readonly table: string;
+  readonly refreshedBlocks: Readonly<Record<string, number>>;
+  readonly splitBlocks: number;
+  readonly mergedBlocks: number;
+  readonly timeTakenMs: number;
+}
+
+export interface NodeRepairCounts {
+  readonly upserted: number;
+  readonly deleted: number;
+  /** The row was no longer what the diff saw, or its source is gone: left alone. */
+  readonly skipped: number;
+  readonly failed: number;
+}
+
+export interface RepairResult {
+  readonly table: string;
+  readonly dryRun: boolean;
+  readonly nodes: Readonly<Record<string, NodeRepairCounts>>;
+  readonly warnings: readonly string[];
+  readonly files: readonly string[];
+  readonly timeTakenMs: number;
+}
+
+export interface NodeStatus {
+  readonly name: string;
+  /** connecting | streaming | waiting | stopped | failed */
+  readonly state: string;
+  readonly position: string | null;
+  /** Bytes of write-ahead log that the slot holds back. */
+  readonly lagBytes: number | null;
+  readonly slot: string;
+  readonly error: string | null;
+}
+
+export interface TableStatus {
+  readonly table: string;
+  /** building | live | stale */
+  readonly state: string;
+  readonly reason: string | null;
+  readonly blocks: number;
+  readonly nodes: Readonly<
+    Record<string, { readonly rows: number; readonly dirtyBlocks: number; readonly root: string }>
+  >;
+}
+
+export interface StatusResult {
+  readonly cluster: string;
+  readonly daemon: boolean;
+  readonly pid: number;
+  readonly version: string;
+  readonly uptimeSeconds: number;
+  readonly nodes: readonly NodeStatus[];
+  readonly tables: readonly TableStatus[];
+}
+
+export interface InitResult {
+  /** Node -> what was done, e.g. `created` or `already_initialised`. */
+  readonly nodes: Readonly<Record<string, string>>;
+}
+
+export interface CommandResults {
+  'mtree-init': InitResult;
+  'mtree-build': BuildResult;
+  'mtree-update': UpdateResult;
+  'mtree-table-diff': DiffResult;
+  'mtree-teardown': InitResult;
+  'mtree-teardown-table': InitResult;
+  'table-diff': DiffResult;
+  'table-repair': RepairResult;
+  status: StatusResult;
+}
+
+export type ProgressEvent =
+  | { readonly type: 'log'; readonly level: 'info' | 'warn'; readonly message: string }
+  | {
+      readonly type: 'progress';
+      /** e.g. `Hashing initial ranges` */
+      readonly phase: string;
+      readonly done: number;
+      readonly total: number;
+    };
+
+export interface CommandContext {
+  readonly signal: AbortSignal;
+  readonly emit: (event: ProgressEvent) => void;
+  /** Directory where reports of this command are written: the user's own, or a spool of the daemon. */
+  readonly reportDir: string;
+  /** table-repair: the diff file (the upload's spool file in the daemon). */
+  readonly inputPath?: string;
+  /** table-repair: the diff file's name as the user gave it, for the report. */
+  readonly inputName?: string;
+}
+
+/** The engine behind both the socket and the in-process run. Errors are AcedError. */
+export interface CommandRunner {
+  run<Name extends CommandName>(
+    name: Name,
+    params: CommandParams[Name],
+    context: CommandContext,
+  ): Promise<CommandResults[Name]>;
+}
+
+/** The last line of a command's NDJSON answer. */
+export type CommandEnd =
+  | { readonly type: 'result'; readonly result: CommandResults[CommandName] }
+  | {
+      readonly type: 'error';
+      readonly code: string;
+      readonly message: string;
+      readonly hint: string | null;
+    };

@@ -1,0 +1,70 @@
+import type { Database } from 'better-sqlite3';
+import { AcedError } from '../base/errors.js';
+
+/** In order; a migration's number is its index + 1. Never edit one that has been released. */
+const MIGRATIONS: readonly string[] = [
+  `
+  CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+  CREATE TABLE node (
+    name TEXT PRIMARY KEY,
+    system_id TEXT NOT NULL,
+    timeline INTEGER NOT NULL,
+    position TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE tracked_table (
+    id INTEGER PRIMARY KEY,
+    schema TEXT NOT NULL,
+    name TEXT NOT NULL,
+    spec TEXT NOT NULL,
+    fingerprints TEXT NOT NULL,
+    state TEXT NOT NULL,
+    reason TEXT,
+    block_rows INTEGER NOT NULL,
+    layout_version INTEGER NOT NULL,
+    UNIQUE (schema, name)
+  ) STRICT;
+  CREATE TABLE block (
+    table_id INTEGER NOT NULL REFERENCES tracked_table ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    id INTEGER NOT NULL,
+    lower TEXT,
+    PRIMARY KEY (table_id, position)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE leaf (
+    table_id INTEGER NOT NULL REFERENCES tracked_table ON DELETE CASCADE,
+    node TEXT NOT NULL,
+    block_id INTEGER NOT NULL,
+    row_count INTEGER NOT NULL,
+    sum_low INTEGER NOT NULL,
+    sum_high INTEGER NOT NULL,
+    is_dirty INTEGER NOT NULL,
+    filter INTEGER NOT NULL,
+    PRIMARY KEY (table_id, node, block_id)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE snapshot_filter (
+    node TEXT NOT NULL,
+    id INTEGER NOT NULL,
+    snapshot TEXT NOT NULL,
+    fence TEXT NOT NULL,
+    PRIMARY KEY (node, id)
+  ) STRICT, WITHOUT ROWID;
+  `,
+];
+
+/** Brings the file to this program's version; refuses one that a newer program wrote. */
+export function migrate(database: Database): void {
+  const current = Number(database.pragma('user_version', { simple: true }));
+  if (current > MIGRATIONS.length) {
+    throw new AcedError(
+      'STORE',
+      `the state file has version ${current}, this program knows ${MIGRATIONS.length}`,
+      { hint: 'run the newer aced, or point ACED_STATE_DIR at an empty directory and build again' },
+    );
+  }
+  for (let version = current; version < MIGRATIONS.length; version++) {
+    database.transaction(() => {
+      database.exec(MIGRATIONS[version] ?? '');
+      database.pragma(`user_version = ${version + 1}`);
+    })();
+  }
+}

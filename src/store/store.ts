@@ -1,0 +1,365 @@
+import { randomBytes } from 'node:crypto';
+import { chmodSync, mkdirSync } from 'node:fs';
+import path from 'node:path';
+import Sqlite from 'better-sqlite3';
+import { AcedError, errorMessage } from '../base/errors.js';
+import { formatLsn, parseLsn, type Lsn } from '../base/lsn.js';
+import type { DigestSeed } from '../digest/spec.js';
+import { BlockLayout } from '../merkle/layout.js';
+import { highHalf, joinHalves, lowHalf, type LeafValue } from '../merkle/leaves.js';
+import type { KeyText, TableSpec } from '../postgres/table-spec.js';
+import { migrate } from './migrations.js';
+import { StateLock } from './state-lock.js';
+
+export type TableState = 'building' | 'live' | 'stale';
+
+export interface StoredTable {
+  readonly id: number;
+  readonly spec: TableSpec;
+  /** Node -> catalog fingerprint that the spec was made from. */
+  readonly fingerprints: Readonly<Record<string, string>>;
+  readonly state: TableState;
+  readonly reason: string | null;
+  readonly blockRows: number;
+}
+
+export interface StoredNode {
+  readonly systemId: string;
+  readonly timeline: number;
+  readonly position: Lsn;
+}
+
+export interface StoredLeaf extends LeafValue {
+  readonly blockId: number;
+  readonly isDirty: boolean;
+  readonly filter: number;
+}
+
+export interface StoredFilter {
+  readonly id: number;
+  readonly snapshot: string;
+  readonly fence: Lsn;
+}
+
+/** Everything of one node that becomes durable together. */
+export interface NodeBatch {
+  readonly node: string;
+  /** End LSN of the last transaction in the batch, or an idle position. */
+  readonly position: Lsn;
+  readonly leaves: readonly { readonly tableId: number; readonly leaf: StoredLeaf }[];
+  /** All filters that still matter; others are forgotten. */
+  readonly filters: readonly StoredFilter[];
+}
+
+interface TableRow {
+  id: number;
+  spec: string;
+  fingerprints: string;
+  state: TableState;
+  reason: string | null;
+  block_rows: number;
+}
+
+/**
+ * The daemon's memory: one SQLite file. A batch of leaf changes and the node's position are one
+ * transaction, synced to disk at commit, because only what is durable may be confirmed to a slot.
+ */
+export class Store {
+  readonly seed: DigestSeed;
+  /** Public name of the seed, for diff files: equal names mean comparable digests. */
+  readonly seedId: string;
+  readonly #database: Sqlite.Database;
+  readonly #lock: StateLock;
+  readonly #statements = new Map<string, Sqlite.Statement>();
+
+  private constructor(database: Sqlite.Database, lock: StateLock, cluster: string) {
+    this.#database = database;
+    this.#lock = lock;
+    const owner = this.#meta('cluster', () => cluster);
+    if (owner !== cluster) {
+      throw new AcedError('STORE', `the state directory belongs to cluster "${owner}"`, {
+        hint: `use another ACED_STATE_DIR for cluster "${cluster}"`,
+      });
+    }
+    this.seed = {
+      seed: BigInt.asIntN(
+        64,
+        BigInt(this.#meta('seed', () => `0x${randomBytes(8).toString('hex')}`)),
+      ),
+      nullToken: this.#meta('null_token', () => randomBytes(16).toString('hex')),
+    };
+    this.seedId = this.#meta('seed_id', () => randomBytes(8).toString('hex'));
+  }
+
+  /** Creates the directory (0700) and the file when missing, and locks them for this process. */
+  static open(stateDir: string, cluster: string): Store {
+    try {
+      mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+    } catch (error) {
+      throw new AcedError('STORE', `cannot create ${stateDir}: ${errorMessage(error)}`, {
+        hint: 'set ACED_STATE_DIR to a directory that this user may write',
+        cause: error,
+      });
+    }
+    const lock = StateLock.acquire(stateDir);
+    try {
+      const file = path.join(stateDir, 'aced.sqlite');
+      const database = new Sqlite(file);
+      chmodSync(file, 0o600);
+      database.pragma('journal_mode = WAL');
+      database.pragma('synchronous = FULL');
+      database.pragma('foreign_keys = ON');
+      migrate(database);
+      return new Store(database, lock, cluster);
+    } catch (error) {
+      lock.release();
+      if (error instanceof AcedError) throw error;
+      throw new AcedError(
+        'STORE',
+        `cannot open the state file in ${stateDir}: ${errorMessage(error)}`,
+        {
+          hint: 'check the disk and the permissions; a damaged file may be removed, the trees are then built again',
+          cause: error,
+        },
+      );
+    }
+  }
+
+  close(): void {
+    this.#database.close();
+    this.#lock.release();
+  }
+
+  isInitialised(): boolean {
+    return this.#run(
+      `SELECT 1 FROM meta WHERE key = 'initialised'`,
+      (statement) => statement.get() !== undefined,
+    );
+  }
+
+  setInitialised(isInitialised: boolean): void {
+    if (isInitialised) this.#meta('initialised', () => 'yes');
+    else this.#run(`DELETE FROM meta WHERE key = 'initialised'`, (statement) => statement.run());
+  }
+
+  node(name: string): StoredNode | null {
+    const row = this.#run(
+      'SELECT system_id, timeline, position FROM node WHERE name = ?',
+      (statement) => statement.get(name),
+    ) as { system_id: string; timeline: number; position: string } | undefined;
+    if (row === undefined) return null;
+    return {
+      systemId: row.system_id,
+      timeline: row.timeline,
+      position: parseLsn(row.position),
+    };
+  }
+
+  saveNode(name: string, node: StoredNode): void {
+    this.#run(
+      `INSERT INTO node VALUES (?, ?, ?, ?)
+       ON CONFLICT (name) DO UPDATE SET
+         system_id = excluded.system_id, timeline = excluded.timeline, position = excluded.position`,
+      (statement) =>
+        statement.run(name, node.systemId, node.timeline, formatLsn(node.position)),
+    );
+  }
+
+  /** Forgets the position and every leaf's snapshot of the node: there's a gap in its stream. */
+  forgetNode(name: string): void {
+    this.#database.transaction(() => {
+      this.#run('DELETE FROM node WHERE name = ?', (s) => s.run(name));
+      this.#run('DELETE FROM snapshot_filter WHERE node = ?', (s) => s.run(name));
+      this.#run('UPDATE leaf SET is_dirty = 1, filter = 0 WHERE node = ?', (s) => s.run(name));
+    })();
+  }
+
+  tables(): StoredTable[] {
+    return this.#run('SELECT * FROM tracked_table ORDER BY id', (s) => s.all() as TableRow[]).map(
+      (row) => ({
+        id: row.id,
+        spec: JSON.parse(row.spec) as TableSpec,
+        fingerprints: JSON.parse(row.fingerprints) as Record<string, string>,
+        state: row.state,
+        reason: row.reason,
+        blockRows: row.block_rows,
+      }),
+    );
+  }
+
+  /** Starts tracking a table (or starts it over) with one block that is dirty on every node. */
+  addTable(
+    spec: TableSpec,
+    fingerprints: Readonly<Record<string, string>>,
+    blockRows: number,
+  ): StoredTable {
+    return this.#database.transaction(() => {
+      this.removeTable(spec.schema, spec.name);
+      const { lastInsertRowid } = this.#run(
+        `INSERT INTO tracked_table
+           (schema, name, spec, fingerprints, state, reason, block_rows, layout_version)
+         VALUES (?, ?, ?, ?, 'building', NULL, ?, 0)`,
+        (s) =>
+          s.run(
+            spec.schema,
+            spec.name,
+            JSON.stringify(spec),
+            JSON.stringify(fingerprints),
+            blockRows,
+          ),
+      );
+      const id = Number(lastInsertRowid);
+      this.saveLayout(id, BlockLayout.single());
+      return { id, spec, fingerprints, state: 'building' as const, reason: null, blockRows };
+    })();
+  }
+
+  setTableState(id: number, state: TableState, reason: string | null): void {
+    this.#run('UPDATE tracked_table SET state = ?, reason = ? WHERE id = ?', (s) =>
+      s.run(state, reason, id),
+    );
+  }
+
+  removeTable(schema: string, name: string): void {
+    this.#run('DELETE FROM tracked_table WHERE schema = ? AND name = ?', (s) =>
+      s.run(schema, name),
+    );
+  }
+
+  layout(tableId: number): BlockLayout {
+    const version = this.#run('SELECT layout_version AS v FROM tracked_table WHERE id = ?', (s) =>
+      s.get(tableId),
+    ) as { v: number };
+    const rows = this.#run(
+      'SELECT id, lower FROM block WHERE table_id = ? ORDER BY position',
+      (s) => s.all(tableId),
+    ) as { id: number; lower: string | null }[];
+    return BlockLayout.restore(
+      rows.map((row) => ({
+        id: row.id,
+        lower: row.lower === null ? null : (JSON.parse(row.lower) as KeyText),
+      })),
+      version.v,
+    );
+  }
+
+  /** Replaces the boundaries. Leaves of blocks that are gone go with them. */
+  saveLayout(tableId: number, layout: BlockLayout): void {
+    this.#database.transaction(() => {
+      this.#run('DELETE FROM block WHERE table_id = ?', (s) => s.run(tableId));
+      this.#run('UPDATE tracked_table SET layout_version = ? WHERE id = ?', (s) =>
+        s.run(layout.version, tableId),
+      );
+      const insert = this.#statement('INSERT INTO block VALUES (?, ?, ?, ?)');
+      layout.ids.forEach((id, position) => {
+        const lower = layout.lowers[position] ?? null;
+        insert.run(tableId, position, id, lower === null ? null : JSON.stringify(lower));
+      });
+      this.#run(
+        `DELETE FROM leaf WHERE table_id = ?1
+           AND block_id NOT IN (SELECT id FROM block WHERE table_id = ?1)`,
+        (s) => s.run(tableId),
+      );
+    })();
+  }
+
+  /** Leaves that were ever saved; a block without one is unknown, hence dirty. */
+  leaves(tableId: number, node: string): StoredLeaf[] {
+    const rows = this.#run(
+      `SELECT block_id, row_count, sum_low, sum_high, is_dirty, filter
+         FROM leaf WHERE table_id = ? AND node = ?`,
+      (s) => s.all(tableId, node),
+    ) as {
+      block_id: number;
+      row_count: number;
+      sum_low: number;
+      sum_high: number;
+      is_dirty: number;
+      filter: number;
+    }[];
+    return rows.map((row) => ({
+      blockId: row.block_id,
+      rows: row.row_count,
+      sum: joinHalves(row.sum_low, row.sum_high),
+      isDirty: row.is_dirty === 1,
+      filter: row.filter,
+    }));
+  }
+
+  filters(node: string): StoredFilter[] {
+    const rows = this.#run('SELECT id, snapshot, fence FROM snapshot_filter WHERE node = ?', (s) =>
+      s.all(node),
+    ) as { id: number; snapshot: string; fence: string }[];
+    return rows.map((row) => ({
+      id: row.id,
+      snapshot: row.snapshot,
+      fence: parseLsn(row.fence),
+    }));
+  }
+
+  /** One durable transaction. After it returns, `batch.position` may be confirmed to the slot. */
+  saveBatch(batch: NodeBatch): void {
+    this.#database.transaction(() => {
+      const { changes } = this.#run('UPDATE node SET position = ? WHERE name = ?', (s) =>
+        s.run(formatLsn(batch.position), batch.node),
+      );
+      if (changes !== 1) throw new AcedError('STORE', `node ${batch.node} is not in the store`);
+      const upsert = this.#statement(
+        `INSERT INTO leaf VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (table_id, node, block_id) DO UPDATE SET
+           row_count = excluded.row_count, sum_low = excluded.sum_low,
+           sum_high = excluded.sum_high, is_dirty = excluded.is_dirty, filter = excluded.filter`,
+      );
+      for (const { tableId, leaf } of batch.leaves) {
+        upsert.run(
+          tableId,
+          batch.node,
+          leaf.blockId,
+          leaf.rows,
+          lowHalf(leaf.sum),
+          highHalf(leaf.sum),
+          leaf.isDirty ? 1 : 0,
+          leaf.filter,
+        );
+      }
+      this.#run('DELETE FROM snapshot_filter WHERE node = ?', (s) => s.run(batch.node));
+      const insertFilter = this.#statement('INSERT INTO snapshot_filter VALUES (?, ?, ?, ?)');
+      for (const filter of batch.filters) {
+        insertFilter.run(batch.node, filter.id, filter.snapshot, formatLsn(filter.fence));
+      }
+    })();
+  }
+
+  /** Forgets every table, node and snapshot; the seed stays, so digests stay comparable. */
+  clear(): void {
+    this.#database.transaction(() => {
+      for (const table of ['tracked_table', 'node', 'snapshot_filter']) {
+        this.#database.exec(`DELETE FROM ${table}`);
+      }
+      this.setInitialised(false);
+    })();
+  }
+
+  #meta(key: string, create: () => string): string {
+    const row = this.#run('SELECT value FROM meta WHERE key = ?', (s) => s.get(key)) as
+      | { value: string }
+      | undefined;
+    if (row !== undefined) return row.value;
+    const value = create();
+    this.#run('INSERT INTO meta VALUES (?, ?)', (s) => s.run(key, value));
+    return value;
+  }
+
+  #statement(sql: string): Sqlite.Statement {
+    let statement = this.#statements.get(sql);
+    if (statement === undefined) {
+      statement = this.#database.prepare(sql);
+      this.#statements.set(sql, statement);
+    }
+    return statement;
+  }
+
+  #run<T>(sql: string, work: (statement: Sqlite.Statement) => T): T {
+    return work(this.#statement(sql));
+  }
+}

@@ -1,0 +1,357 @@
+import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { appendFile, chmod, chown, mkdtemp, open, readFile, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import pg from 'pg';
+import type { NodeConfig } from '../../src/config/config.js';
+import { binDirectory, serverUser, type PostgresMajor } from './binaries.js';
+import { Guardian } from './guardian.js';
+import { waitFor } from './wait.js';
+
+export type { PostgresMajor };
+
+export interface ServerOptions {
+  /** Default 18. */
+  readonly major?: PostgresMajor;
+  /** Lines of postgresql.conf; they win over the harness's own. */
+  readonly settings?: Readonly<Record<string, string>>;
+  /** Further arguments of initdb; they win over the harness's own. */
+  readonly initdbArgs?: readonly string[];
+}
+
+export type StopMode = 'fast' | 'immediate';
+
+const SUPERUSER = 'postgres';
+const START_TIMEOUT_MS = 30_000;
+const START_ATTEMPTS = 8;
+const START_RETRY_MS = 50;
+/** A fast shutdown waits for stream consumers, and a test's consumer may never read again. */
+const FAST_STOP_TIMEOUT_MS = 5_000;
+/** The line of postmaster.pid that says `ready`; see PostgreSQL's miscadmin.h. */
+const STATUS_LINE = 7;
+const STOP_SIGNALS = { fast: 'SIGINT', immediate: 'SIGQUIT' } as const;
+
+const BASE_SETTINGS: Readonly<Record<string, string>> = {
+  listen_addresses: '127.0.0.1',
+  unix_socket_directories: '',
+  fsync: 'off',
+  full_page_writes: 'off',
+  shared_buffers: '64MB',
+  max_connections: '100',
+  wal_level: 'logical',
+  max_replication_slots: '20',
+  max_wal_senders: '20',
+  max_worker_processes: '24',
+  max_logical_replication_workers: '16',
+  wal_receiver_status_interval: '1s',
+  wal_retrieve_retry_interval: '100ms',
+};
+
+const INITDB_ARGS = [
+  ...['-U', SUPERUSER, '-A', 'trust', '-E', 'UTF8', '--no-sync', '--no-instructions'],
+  ...['--locale=C', '--locale-provider=icu', '--icu-locale=en-US'],
+];
+
+const RAW_TEXT = { getTypeParser: () => (value: unknown) => value };
+
+const run = promisify(execFile);
+
+/**
+ * A PostgreSQL server of its own: own data directory, own system identifier, a free port on
+ * 127.0.0.1. It ends with this process, however this process ends.
+ */
+export async function startServer(options: ServerOptions = {}): Promise<TestServer> {
+  const major = options.major ?? 18;
+  const binDir = await binDirectory(major);
+  const user = serverUser();
+  const directory = await mkdtemp(join(tmpdir(), `aced-pg${major}-`));
+  await chmod(directory, 0o700);
+  if (user !== undefined) await chown(directory, user.uid, user.gid);
+  const guardian = new Guardian(directory, user);
+  const server = new TestServer({ major, binDir, directory, guardian });
+  try {
+    const dataDir = join(directory, 'data');
+    await run(
+      join(binDir, 'initdb'),
+      ['-D', dataDir, ...INITDB_ARGS, ...(options.initdbArgs ?? [])],
+      { ...user, cwd: directory, env: serverEnvironment() },
+    );
+    const settings = { ...BASE_SETTINGS, ...options.settings };
+    await appendFile(join(dataDir, 'postgresql.conf'), formatSettings(settings));
+    await server.start();
+    return server;
+  } catch (error) {
+    await server.stop('immediate');
+    throw error;
+  }
+}
+
+interface ServerParts {
+  readonly major: PostgresMajor;
+  readonly binDir: string;
+  readonly directory: string;
+  readonly guardian: Guardian;
+}
+
+export class TestServer {
+  readonly major: PostgresMajor;
+  readonly host = '127.0.0.1';
+  readonly superuser = SUPERUSER;
+  readonly dataDir: string;
+  readonly #parts: ServerParts;
+  #port = 0;
+  #process: ServerProcess | undefined;
+
+  constructor(parts: ServerParts) {
+    this.#parts = parts;
+    this.major = parts.major;
+    this.dataDir = join(parts.directory, 'data');
+  }
+
+  /** Stays the same over restarts. */
+  get port(): number {
+    return this.#port;
+  }
+
+  /** The postmaster's, undefined while the server is down. */
+  get pid(): number | undefined {
+    return this.#process?.pid;
+  }
+
+  nodeConfig(database: string, name = 'n1'): NodeConfig {
+    return {
+      name,
+      host: this.host,
+      port: this.port,
+      database,
+      user: SUPERUSER,
+      sslMode: 'disable',
+      connectTimeoutMs: 5_000,
+    };
+  }
+
+  async createDatabase(name: string): Promise<void> {
+    await this.query('postgres', `CREATE DATABASE ${pg.escapeIdentifier(name)}`);
+  }
+
+  /**
+   * Rows of raw text on a connection of its own. Without params `sql` may be several statements,
+   * in one transaction; their rows come one after another.
+   */
+  async query(
+    database: string,
+    sql: string,
+    params: readonly (string | null)[] = [],
+  ): Promise<(string | null)[][]> {
+    return this.session(database, (query) => query(sql, params));
+  }
+
+  /** Several statements on one connection, which is closed when `work` ends. */
+  async session<T>(database: string, work: (query: QueryFunction) => Promise<T>): Promise<T> {
+    const { host, port } = this;
+    const client = new pg.Client({ host, port, database, user: SUPERUSER, ssl: false });
+    // A server that is killed in the middle is the query's failure, not the process's.
+    client.on('error', () => undefined);
+    await client.connect();
+    try {
+      return await work(async (sql, params = []) => {
+        const text = { text: sql, values: [...params], rowMode: 'array' as const, types: RAW_TEXT };
+        const answer: unknown = await client.query<(string | null)[]>(text);
+        const results = (Array.isArray(answer) ? answer : [answer]) as {
+          rows: (string | null)[][];
+        }[];
+        return results.flatMap((result) => result.rows);
+      });
+    } finally {
+      await client.end().catch(() => undefined);
+    }
+  }
+
+  /**
+   * Starts a server that was killed or is not up yet. Retries: the port may be taken meanwhile, and
+   * backends of a killed server take a moment to notice.
+   */
+  async start(): Promise<void> {
+    if (this.#process !== undefined) return;
+    for (let attempt = 1; ; attempt += 1) {
+      const port = this.#port === 0 ? await freePort() : this.#port;
+      try {
+        await this.#launch(port);
+        this.#port = port;
+        return;
+      } catch (error) {
+        if (attempt >= START_ATTEMPTS) throw error;
+        await delay(attempt * START_RETRY_MS);
+      }
+    }
+  }
+
+  /** Ends the server and removes its files. May be called twice. */
+  async stop(mode: StopMode = 'fast'): Promise<void> {
+    await this.#end(mode);
+    await rm(this.#parts.directory, { recursive: true, force: true });
+    this.#parts.guardian.release();
+  }
+
+  async restart(mode: StopMode = 'fast'): Promise<void> {
+    await this.#end(mode);
+    await this.start();
+  }
+
+  /** SIGKILL, as in a crash. `start` brings the server back on the same port. */
+  async kill(): Promise<void> {
+    const running = this.#process;
+    if (running === undefined) return;
+    running.signal('SIGKILL');
+    await running.waitForExit();
+    this.#forget();
+  }
+
+  /** Lets the server live on after this process; returns the directory with all its files. */
+  detach(): string {
+    this.#parts.guardian.release();
+    return this.#parts.directory;
+  }
+
+  /** The server's own log so far. */
+  async readLog(): Promise<string> {
+    return readFile(this.#logPath, 'utf8').catch(() => '');
+  }
+
+  get #logPath(): string {
+    return join(this.#parts.directory, 'server.log');
+  }
+
+  async #launch(port: number): Promise<void> {
+    const log = await open(this.#logPath, 'a', 0o644);
+    const launched = new ServerProcess(
+      spawn(join(this.#parts.binDir, 'postgres'), ['-D', this.dataDir, '-p', String(port)], {
+        ...serverUser(),
+        cwd: this.#parts.directory,
+        env: serverEnvironment(),
+        detached: true,
+        stdio: ['ignore', log.fd, log.fd],
+      }),
+    );
+    await log.close();
+    this.#parts.guardian.watch(launched.pid);
+    this.#process = launched;
+    try {
+      await waitFor(async () => launched.hasExited || (await this.#isReady(launched.pid)), {
+        timeoutMs: START_TIMEOUT_MS,
+        intervalMs: 10,
+        what: `PostgreSQL ${this.major} on port ${port} to be ready`,
+      });
+      if (launched.hasExited) {
+        const tail = (await this.readLog()).trimEnd().split('\n').slice(-8).join('\n');
+        throw new Error(`PostgreSQL ${this.major} did not start on port ${port}:\n${tail}`);
+      }
+    } catch (error) {
+      await this.#end('immediate');
+      throw error;
+    }
+  }
+
+  async #isReady(pid: number): Promise<boolean> {
+    const text = await readFile(join(this.dataDir, 'postmaster.pid'), 'utf8').catch(() => '');
+    const lines = text.split('\n');
+    // After a crash the file of the previous run is still there.
+    return Number(lines[0]) === pid && lines[STATUS_LINE]?.trim() === 'ready';
+  }
+
+  async #end(mode: StopMode): Promise<void> {
+    const running = this.#process;
+    if (running === undefined) return;
+    running.signal(STOP_SIGNALS[mode]);
+    if (!(await running.waitForExit(FAST_STOP_TIMEOUT_MS))) {
+      running.signal('SIGQUIT');
+      if (!(await running.waitForExit(FAST_STOP_TIMEOUT_MS))) {
+        running.signal('SIGKILL');
+        await running.waitForExit();
+      }
+    }
+    this.#forget();
+  }
+
+  #forget(): void {
+    this.#process = undefined;
+    this.#parts.guardian.watch(undefined);
+  }
+}
+
+export type QueryFunction = (
+  sql: string,
+  params?: readonly (string | null)[],
+) => Promise<(string | null)[][]>;
+
+/** A running postmaster. It does not keep this process alive by itself. */
+class ServerProcess {
+  readonly pid: number;
+  readonly #child: ChildProcess;
+  readonly #exited: Promise<void>;
+  #hasExited = false;
+
+  constructor(child: ChildProcess) {
+    this.#child = child;
+    this.pid = child.pid ?? 0;
+    this.#exited = new Promise((resolve) => {
+      const done = (): void => {
+        this.#hasExited = true;
+        resolve();
+      };
+      child.once('exit', done);
+      child.once('error', done);
+    });
+    child.unref();
+  }
+
+  get hasExited(): boolean {
+    return this.#hasExited;
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.#child.kill(signal);
+  }
+
+  /** False when `timeoutMs` were not enough. */
+  async waitForExit(timeoutMs?: number): Promise<boolean> {
+    this.#child.ref();
+    let timer: NodeJS.Timeout | undefined;
+    const timeout = new Promise<void>((resolve) => {
+      if (timeoutMs !== undefined) timer = setTimeout(resolve, timeoutMs);
+    });
+    await Promise.race([this.#exited, timeout]);
+    clearTimeout(timer);
+    this.#child.unref();
+    return this.#hasExited;
+  }
+}
+
+function serverEnvironment(): NodeJS.ProcessEnv {
+  // PG* variables of the person who runs the tests must not reach the servers.
+  return { PATH: process.env['PATH'], LC_ALL: 'C', TZ: 'UTC' };
+}
+
+function formatSettings(settings: Readonly<Record<string, string>>): string {
+  const lines = Object.entries(settings).map(
+    ([name, value]) => `${name} = '${value.replaceAll("'", "''")}'\n`,
+  );
+  return `\n${lines.join('')}`;
+}
+
+async function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      server.close(() => {
+        if (address !== null && typeof address === 'object') resolve(address.port);
+        else reject(new Error('no free port'));
+      });
+    });
+  });
+}

@@ -2,14 +2,7 @@ import type { DigestColumn } from '../digest/spec.js';
 
 /** How the order of a key column can be decided outside the server. `server`: it cannot. */
 export type KeyOrderKind =
-  | 'integer'
-  | 'uuid'
-  | 'bytes'
-  | 'date'
-  | 'timestamp'
-  | 'numeric'
-  | 'boolean'
-  | 'server';
+  'integer' | 'uuid' | 'bytes' | 'date' | 'timestamp' | 'numeric' | 'boolean' | 'server';
 
 export interface KeyColumnSpec {
   readonly name: string;

@@ -1,0 +1,165 @@
+/**
+ * One JSON document about the table $1.$2, or no row. Written against the catalogs of PostgreSQL 15
+ * to 18: columns that only some of them have are read through to_jsonb().
+ *
+ * - Names of types come from format_type(oid, -1): without the modifier `character` and `bit` would
+ *   mean one character and one bit.
+ * - Partitions are found through pg_inherits because pg_partition_tree() locks them and would wait
+ *   behind DDL.
+ * - Collation versions are those of the library in use now; they decide the order, not those of
+ *   the time when the collation was created.
+ * - The fingerprint holds what changes when rows may have changed without a row message: attributes
+ *   with the transactions that last wrote them, labels of enums and fields of composites, the key,
+ *   and the partitions with their files (TRUNCATE of a single partition is not published through
+ *   the root). A plain table's file is left out: TRUNCATE is published, VACUUM FULL is harmless.
+ */
+export const TABLE_QUERY = `
+WITH RECURSIVE target AS (
+  SELECT c.*
+    FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+   WHERE n.nspname = $1::name AND c.relname = $2::name
+     AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+), member AS (
+  SELECT t.oid, t.relkind, t.reltuples, t.relfilenode, false AS is_child FROM target t
+   UNION ALL
+  SELECT c.oid, c.relkind, c.reltuples, c.relfilenode, true
+    FROM member m
+    JOIN pg_catalog.pg_inherits i ON i.inhparent = m.oid AND NOT i.inhdetachpending
+    JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+), attribute AS (
+  SELECT a.*, a.xmin AS written_by
+    FROM pg_catalog.pg_attribute a
+    JOIN target t ON t.oid = a.attrelid
+   WHERE a.attnum > 0 AND NOT a.attisdropped
+), domain_chain AS (
+  SELECT a.attnum, a.atttypid AS type_oid FROM attribute a
+   UNION ALL
+  SELECT d.attnum, t.typbasetype
+    FROM domain_chain d
+    JOIN pg_catalog.pg_type t ON t.oid = d.type_oid AND t.typtype = 'd'
+), base AS (
+  SELECT d.attnum, t.oid, t.typcategory, t.typtype, t.typelem, t.typrelid
+    FROM domain_chain d
+    JOIN pg_catalog.pg_type t ON t.oid = d.type_oid AND t.typtype <> 'd'
+), primary_key AS (
+  SELECT i.indkey::int2[] AS attnums
+    FROM pg_catalog.pg_index i
+    JOIN target t ON t.oid = i.indrelid
+   WHERE i.indisprimary AND i.indisvalid
+), key_column AS (
+  SELECT k.position, a.attname, a.attnum
+    FROM primary_key p
+   CROSS JOIN LATERAL pg_catalog.unnest(p.attnums) WITH ORDINALITY AS k (attnum, position)
+    JOIN attribute a ON a.attnum = k.attnum
+   WHERE k.position <= (SELECT i.indnkeyatts FROM pg_catalog.pg_index i JOIN target t ON t.oid = i.indrelid
+                         WHERE i.indisprimary AND i.indisvalid)
+), database AS (
+  SELECT d.oid, d.encoding, d.datlocprovider, d.datcollate, pg_catalog.to_jsonb(d) AS row
+    FROM pg_catalog.pg_database d
+   WHERE d.datname = pg_catalog.current_database()
+), collation_info AS (
+  SELECT c.oid,
+         pg_catalog.format('%I.%I', n.nspname, c.collname) AS name,
+         CASE c.collprovider WHEN 'd' THEN d.datlocprovider ELSE c.collprovider END AS provider,
+         CASE c.collprovider
+           WHEN 'c' THEN c.collcollate
+           WHEN 'd' THEN CASE d.datlocprovider
+                           WHEN 'c' THEN d.datcollate
+                           ELSE COALESCE(d.row ->> 'datlocale', d.row ->> 'daticulocale')
+                         END
+           ELSE COALESCE(pg_catalog.to_jsonb(c) ->> 'colllocale', pg_catalog.to_jsonb(c) ->> 'colliculocale')
+         END AS locale,
+         CASE c.collprovider
+           WHEN 'd' THEN d.row ->> 'daticurules'
+           ELSE pg_catalog.to_jsonb(c) ->> 'collicurules'
+         END AS rules,
+         CASE c.collprovider
+           WHEN 'd' THEN pg_catalog.pg_database_collation_actual_version(d.oid)
+           ELSE pg_catalog.pg_collation_actual_version(c.oid)
+         END AS version,
+         c.collisdeterministic AS is_deterministic
+    FROM pg_catalog.pg_collation c
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.collnamespace
+   CROSS JOIN database d
+   WHERE c.oid IN (SELECT a.attcollation FROM attribute a)
+), label AS (
+  SELECT b.attnum, b.typtype = 'e' AS is_own,
+         pg_catalog.json_agg(e.enumlabel ORDER BY e.enumsortorder) AS labels
+    FROM base b
+    JOIN pg_catalog.pg_enum e ON e.enumtypid IN (b.oid, b.typelem)
+   GROUP BY b.attnum, b.typtype
+), field AS (
+  SELECT b.attnum,
+         pg_catalog.json_agg(
+           pg_catalog.json_build_array(f.attname, f.atttypid, f.atttypmod, f.xmin::text) ORDER BY f.attnum
+         ) AS fields
+    FROM base b
+    JOIN pg_catalog.pg_type t ON t.oid IN (b.oid, b.typelem) AND t.typtype = 'c'
+    JOIN pg_catalog.pg_attribute f ON f.attrelid = t.typrelid AND f.attnum > 0
+   GROUP BY b.attnum
+)
+SELECT pg_catalog.json_build_object(
+  'oid', t.oid::int8,
+  'kind', t.relkind,
+  'persistence', t.relpersistence,
+  'replicaIdentity', t.relreplident,
+  'encoding', (SELECT pg_catalog.pg_encoding_to_char(d.encoding) FROM database d),
+  'estimatedRows', (
+    SELECT COALESCE(pg_catalog.sum(m.reltuples) FILTER (WHERE m.reltuples >= 0), -1)
+      FROM member m WHERE m.relkind = 'r'
+  ),
+  'keyCorrelation', (
+    SELECT s.correlation
+      FROM pg_catalog.pg_stats s
+     WHERE s.schemaname = $1::name AND s.tablename = $2::name AND NOT s.inherited
+       AND s.attname = (SELECT k.attname FROM key_column k WHERE k.position = 1)
+  ),
+  'primaryKey', COALESCE((SELECT pg_catalog.json_agg(k.attname ORDER BY k.position) FROM key_column k), '[]'),
+  'childKinds', COALESCE((SELECT pg_catalog.json_agg(m.relkind) FROM member m WHERE m.is_child), '[]'),
+  'columns', COALESCE((
+    SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+             'name', a.attname,
+             'attnum', a.attnum,
+             'typeOid', a.atttypid::int8,
+             'typeName', pg_catalog.format_type(a.atttypid, -1),
+             'declaredType', pg_catalog.format_type(a.atttypid, a.atttypmod),
+             'typeModifier', a.atttypmod,
+             'baseTypeOid', b.oid::int8,
+             'baseTypeName', pg_catalog.format_type(b.oid, -1),
+             'baseTypeCategory', b.typcategory,
+             'baseTypeKind', b.typtype,
+             'enumLabels', (SELECT l.labels FROM label l WHERE l.attnum = a.attnum AND l.is_own),
+             'hasTextCast', b.oid NOT IN (25, 1043) AND EXISTS (
+               SELECT FROM pg_catalog.pg_cast x WHERE x.castsource = b.oid AND x.casttarget = 25
+             ),
+             'isGenerated', a.attgenerated <> '',
+             'identity', a.attidentity,
+             'isNullable', NOT a.attnotnull,
+             'collation', (
+               SELECT pg_catalog.json_build_object(
+                        'name', c.name, 'provider', c.provider, 'locale', COALESCE(c.locale, ''), 'rules', c.rules,
+                        'version', c.version, 'isDeterministic', c.is_deterministic)
+                 FROM collation_info c WHERE c.oid = a.attcollation
+             )) ORDER BY a.attnum)
+      FROM attribute a
+      JOIN base b ON b.attnum = a.attnum
+  ), '[]'),
+  'fingerprint', pg_catalog.json_build_object(
+    'oid', t.oid::int8,
+    'persistence', t.relpersistence,
+    'attributes', (
+      SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+               a.attnum, a.attname, a.atttypid::int8, a.atttypmod, a.attgenerated, a.written_by::text,
+               (SELECT l.labels FROM label l WHERE l.attnum = a.attnum),
+               (SELECT f.fields FROM field f WHERE f.attnum = a.attnum)) ORDER BY a.attnum)
+        FROM attribute a
+    ),
+    'primaryKey', (SELECT pg_catalog.json_agg(k.attnum ORDER BY k.position) FROM key_column k),
+    'partitions', (
+      SELECT pg_catalog.json_agg(pg_catalog.json_build_array(m.oid::int8, m.relfilenode::int8) ORDER BY m.oid)
+        FROM member m WHERE m.is_child AND m.relkind = 'r'
+    )
+  )
+)::text
+FROM target t`;

@@ -1,0 +1,102 @@
+import { AcedError } from '../base/errors.js';
+import type { CollationInfo, ColumnInfo, TableInfo } from './table-info.js';
+import type { KeyColumnSpec, KeyOrderKind } from './table-spec.js';
+
+/** A column as one of the nodes has it. */
+export interface NodeColumn {
+  readonly node: string;
+  readonly table: TableInfo;
+  readonly column: ColumnInfo;
+}
+
+/** By the base type's oid in pg_type.dat; every type that is not here is ordered by the server only. */
+const ORDER_KINDS: ReadonlyMap<number, KeyOrderKind> = new Map([
+  [16, 'boolean'],
+  [17, 'bytes'], // bytea: its hex text sorts like its bytes
+  [19, 'bytes'], // name
+  [20, 'integer'],
+  [21, 'integer'],
+  [23, 'integer'],
+  [25, 'bytes'], // text
+  [26, 'integer'], // oid
+  [1043, 'bytes'], // varchar
+  [1082, 'date'],
+  [1114, 'timestamp'],
+  [1184, 'timestamp'],
+  [1700, 'numeric'],
+  [2950, 'uuid'],
+]);
+
+/** Encodings whose byte order is the order of code points, as in UTF-8. */
+const CODE_POINT_ENCODINGS: ReadonlySet<string> = new Set(['UTF8', 'LATIN1']);
+
+const BYTE_COLLATION = 'pg_catalog."C"';
+
+/**
+ * How ranges over a key column are ordered. Where the nodes may sort text differently, all of them
+ * are told to sort by bytes: blocks with the same boundaries must hold the same rows everywhere.
+ */
+export function keyOrderOf(
+  onNodes: readonly NodeColumn[],
+): Pick<KeyColumnSpec, 'orderKind' | 'collate'> {
+  const first = onNodes[0]?.column;
+  if (first === undefined) throw new AcedError('INTERNAL', 'a key column exists on no node');
+  if (first.baseTypeKind === 'e') requireSameLabels(onNodes);
+  const kind = ORDER_KINDS.get(first.baseTypeOid) ?? 'server';
+  const collation = first.collation;
+  if (collation === null) return { orderKind: kind, collate: null };
+  const encodings = new Set(onNodes.map(({ table }) => table.databaseEncoding));
+  const isCodePointOrder = [...encodings].every((name) => CODE_POINT_ENCODINGS.has(name));
+  if (agreeOnOrder(onNodes.map(({ column }) => column.collation))) {
+    if (kind !== 'bytes') return { orderKind: kind, collate: null };
+    const isByteOrder = collation.isByteOrder && isCodePointOrder;
+    if (isByteOrder) return { orderKind: 'bytes', collate: null };
+    // Under C and the like, the order of bytes in another encoding is not a matter of the locale.
+    if (!collation.isByteOrder || encodings.size === 1) {
+      return { orderKind: 'server', collate: null };
+    }
+  }
+  if (!isCodePointOrder && encodings.size > 1) {
+    throw new AcedError(
+      'UNSUPPORTED',
+      `key column ${first.name} sorts differently on the nodes, and their databases have ` +
+        `different encodings (${[...encodings].join(', ')})`,
+      { hint: 'Use UTF8 databases on all nodes.' },
+    );
+  }
+  const orderKind = kind === 'bytes' && isCodePointOrder ? 'bytes' : 'server';
+  return { orderKind, collate: BYTE_COLLATION };
+}
+
+/**
+ * Whether all nodes provably sort alike. A library that does not tell its version (musl, macOS)
+ * proves nothing, except for the collations that are plain byte order.
+ */
+function agreeOnOrder(collations: readonly (CollationInfo | null)[]): boolean {
+  const [first, ...others] = collations;
+  if (first === null || first === undefined || !first.isDeterministic) return false;
+  if (first.isByteOrder) return others.every((other) => other?.isByteOrder === true);
+  if (first.version === null) return others.length === 0;
+  return others.every(
+    (other) =>
+      other?.isDeterministic === true &&
+      other.provider === first.provider &&
+      other.locale === first.locale &&
+      other.version === first.version,
+  );
+}
+
+function requireSameLabels(onNodes: readonly NodeColumn[]): void {
+  const [first, ...others] = onNodes;
+  if (first === undefined) return;
+  const expected = JSON.stringify(first.column.enumLabels);
+  for (const other of others) {
+    if (JSON.stringify(other.column.enumLabels) === expected) continue;
+    throw new AcedError(
+      'SCHEMA_MISMATCH',
+      `key column ${first.column.name} is an enum with different labels, or another order of ` +
+        `them, on ${first.node} and ${other.node}`,
+      { hint: 'Make the enum types equal on all nodes.' },
+    );
+  }
+}

@@ -1,0 +1,191 @@
+import { formatLsn, parseLsn, type Lsn } from '../base/lsn.js';
+import { quoteIdentifier } from '../base/sql.js';
+import { arrayLiteral } from './array-literal.js';
+import type { Session } from './session.js';
+import { inTransaction } from './transaction.js';
+
+/** One leaf of a table's tree, as it stands on its node. */
+export interface NodeLeaf {
+  readonly blockId: bigint;
+  /** Order of the blocks by key, from 0. */
+  readonly position: number;
+  /** Null: open below. */
+  readonly lowerKey: readonly string[] | null;
+  readonly rows: number;
+  /** Unsigned, below 2^64. */
+  readonly sum: bigint;
+  readonly isDirty: boolean;
+}
+
+export interface NodeRoot {
+  readonly tableName: string;
+  readonly root: string;
+  readonly rows: number;
+  readonly blocks: number;
+  readonly dirtyBlocks: number;
+}
+
+export interface NodeTreeBatch {
+  readonly node: string;
+  /** The trees below contain the node's log up to here. */
+  readonly position: Lsn;
+  readonly leaves: readonly { readonly tableName: string; readonly leaves: readonly NodeLeaf[] }[];
+  readonly roots: readonly NodeRoot[];
+}
+
+/** The tables are a copy that can be lost: no commit needs to wait for a disk. */
+const SETTINGS = { synchronous_commit: 'off' };
+
+const LEAVES_PER_STATEMENT = 5_000;
+
+/** Updates changed leaves, roots and the position on their node, in one transaction. */
+export async function writeTree(
+  session: Session,
+  schema: string,
+  batch: NodeTreeBatch,
+): Promise<void> {
+  await inTransaction(session, SETTINGS, async () => {
+    for (const { tableName, leaves } of batch.leaves) {
+      await upsertLeaves(session, schema, tableName, leaves);
+    }
+    await upsertRoots(session, schema, batch.roots);
+    await upsertPosition(session, schema, batch);
+  });
+}
+
+/** Writes all leaves of tables whose blocks have changed (built, split, merged). */
+export async function replaceTree(
+  session: Session,
+  schema: string,
+  batch: NodeTreeBatch,
+): Promise<void> {
+  await inTransaction(session, SETTINGS, async () => {
+    for (const { tableName, leaves } of batch.leaves) {
+      await session.query(`DELETE FROM ${quoteIdentifier(schema)}.tree WHERE table_name = $1`, [
+        tableName,
+      ]);
+      await upsertLeaves(session, schema, tableName, leaves);
+    }
+    await upsertRoots(session, schema, batch.roots);
+    await upsertPosition(session, schema, batch);
+  });
+}
+
+export async function removeTree(
+  session: Session,
+  schema: string,
+  tableName: string,
+): Promise<void> {
+  const quoted = quoteIdentifier(schema);
+  await inTransaction(session, SETTINGS, async () => {
+    await session.query(`DELETE FROM ${quoted}.tree WHERE table_name = $1`, [tableName]);
+    await session.query(`DELETE FROM ${quoted}.root WHERE table_name = $1`, [tableName]);
+  });
+}
+
+/** Leaves in the order of their blocks. */
+export async function readTree(
+  session: Session,
+  schema: string,
+  tableName: string,
+): Promise<NodeLeaf[]> {
+  const rows = await session.query(
+    `SELECT block_id::text, position::text, pg_catalog.to_json(lower_key)::text, row_count::text,
+            digest_sum::text, is_dirty
+       FROM ${quoteIdentifier(schema)}.tree WHERE table_name = $1 ORDER BY position`,
+    [tableName],
+  );
+  return rows.map(([blockId, position, lowerKey, rowCount, sum, isDirty]) => ({
+    blockId: BigInt(blockId ?? '0'),
+    position: Number(position),
+    lowerKey: typeof lowerKey === 'string' ? (JSON.parse(lowerKey) as string[]) : null,
+    rows: Number(rowCount),
+    sum: BigInt(sum ?? '0'),
+    isDirty: isDirty === 't',
+  }));
+}
+
+/** The position up to which the node's tables are current; null: they hold nothing to rely on. */
+export async function readNodePosition(
+  session: Session,
+  schema: string,
+  node: string,
+): Promise<Lsn | null> {
+  const rows = await session.query(
+    `SELECT lsn::text FROM ${quoteIdentifier(schema)}.position WHERE node = $1`,
+    [node],
+  );
+  const lsn = rows[0]?.[0];
+  return typeof lsn === 'string' ? parseLsn(lsn) : null;
+}
+
+async function upsertLeaves(
+  session: Session,
+  schema: string,
+  tableName: string,
+  leaves: readonly NodeLeaf[],
+): Promise<void> {
+  for (let start = 0; start < leaves.length; start += LEAVES_PER_STATEMENT) {
+    const part = leaves.slice(start, start + LEAVES_PER_STATEMENT);
+    await session.query(
+      `INSERT INTO ${quoteIdentifier(schema)}.tree AS t
+              (table_name, block_id, position, lower_key, row_count, digest_sum, is_dirty, updated_at)
+       SELECT $1, l.block_id, l.position, l.lower_key::text[], l.row_count, l.digest_sum, l.is_dirty, pg_catalog.now()
+         FROM ROWS FROM (
+                pg_catalog.unnest($2::bigint[]), pg_catalog.unnest($3::int[]), pg_catalog.unnest($4::text[]),
+                pg_catalog.unnest($5::bigint[]), pg_catalog.unnest($6::numeric[]), pg_catalog.unnest($7::boolean[])
+              ) AS l (block_id, position, lower_key, row_count, digest_sum, is_dirty)
+           ON CONFLICT (table_name, block_id) DO UPDATE
+          SET position = EXCLUDED.position, lower_key = EXCLUDED.lower_key, row_count = EXCLUDED.row_count,
+              digest_sum = EXCLUDED.digest_sum, is_dirty = EXCLUDED.is_dirty, updated_at = EXCLUDED.updated_at`,
+      [
+        tableName,
+        part.map((leaf) => String(leaf.blockId)),
+        part.map((leaf) => String(leaf.position)),
+        part.map((leaf) => (leaf.lowerKey === null ? null : arrayLiteral(leaf.lowerKey))),
+        part.map((leaf) => String(leaf.rows)),
+        part.map((leaf) => String(leaf.sum)),
+        part.map((leaf) => (leaf.isDirty ? 't' : 'f')),
+      ],
+    );
+  }
+}
+
+async function upsertRoots(
+  session: Session,
+  schema: string,
+  roots: readonly NodeRoot[],
+): Promise<void> {
+  if (roots.length === 0) return;
+  await session.query(
+    `INSERT INTO ${quoteIdentifier(schema)}.root (table_name, root, row_count, blocks, dirty_blocks, updated_at)
+     SELECT r.*, pg_catalog.now()
+       FROM ROWS FROM (
+              pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::bigint[]),
+              pg_catalog.unnest($4::int[]), pg_catalog.unnest($5::int[])
+            ) AS r (table_name, root, row_count, blocks, dirty_blocks)
+         ON CONFLICT (table_name) DO UPDATE
+        SET root = EXCLUDED.root, row_count = EXCLUDED.row_count, blocks = EXCLUDED.blocks,
+            dirty_blocks = EXCLUDED.dirty_blocks, updated_at = EXCLUDED.updated_at`,
+    [
+      roots.map((one) => one.tableName),
+      roots.map((one) => one.root),
+      roots.map((one) => String(one.rows)),
+      roots.map((one) => String(one.blocks)),
+      roots.map((one) => String(one.dirtyBlocks)),
+    ],
+  );
+}
+
+async function upsertPosition(
+  session: Session,
+  schema: string,
+  batch: NodeTreeBatch,
+): Promise<void> {
+  await session.query(
+    `INSERT INTO ${quoteIdentifier(schema)}.position (node, lsn, updated_at)
+     VALUES ($1, $2::pg_lsn, pg_catalog.now())
+         ON CONFLICT (node) DO UPDATE SET lsn = EXCLUDED.lsn, updated_at = EXCLUDED.updated_at`,
+    [batch.node, formatLsn(batch.position)],
+  );
+}

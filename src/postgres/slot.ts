@@ -1,0 +1,244 @@
+import { AcedError } from '../base/errors.js';
+import { parseLsn, type Lsn } from '../base/lsn.js';
+import { readRunning, waitUntilEnded, type RunningTransaction } from './running-transactions.js';
+import { hasSqlState, SQLSTATE } from './sqlstate.js';
+import type { Session } from './session.js';
+import { inTransaction } from './transaction.js';
+
+/** pg_replication_slots, for one logical slot. */
+export interface SlotInfo {
+  readonly plugin: string;
+  readonly database: string;
+  readonly active: boolean;
+  readonly activePid: number | null;
+  readonly restartLsn: Lsn | null;
+  readonly confirmedFlushLsn: Lsn | null;
+  /** reserved, extended, unreserved or lost. */
+  readonly walStatus: string | null;
+  /** WAL bytes that may still be written before the slot is lost; null: no limit. */
+  readonly safeWalSize: bigint | null;
+  /** Why it was invalidated; null also before PostgreSQL 17. */
+  readonly invalidationReason: string | null;
+  /** WAL bytes that the slot holds back. */
+  readonly retainedBytes: bigint;
+}
+
+export async function readSlot(session: Session, slot: string): Promise<SlotInfo | null> {
+  const rows = await session.query(
+    `SELECT s.plugin, s.database, s.active, s.active_pid::text, s.restart_lsn::text,
+            s.confirmed_flush_lsn::text, s.wal_status, s.safe_wal_size::text,
+            pg_catalog.to_jsonb(s) ->> 'invalidation_reason',
+            pg_catalog.pg_wal_lsn_diff(
+              pg_catalog.pg_current_wal_lsn(), s.restart_lsn)::int8::text
+       FROM pg_catalog.pg_replication_slots s
+      WHERE s.slot_name = $1::name AND s.slot_type = 'logical'`,
+    [slot],
+  );
+  const row = rows[0];
+  if (row === undefined) return null;
+  const [plugin, database, active, pid, restart, confirmed, walStatus, safe, reason, retained] =
+    row;
+  return {
+    plugin: plugin ?? '',
+    database: database ?? '',
+    active: active === 't',
+    activePid: typeof pid === 'string' ? Number(pid) : null,
+    restartLsn: typeof restart === 'string' ? parseLsn(restart) : null,
+    confirmedFlushLsn: typeof confirmed === 'string' ? parseLsn(confirmed) : null,
+    walStatus: walStatus ?? null,
+    safeWalSize: typeof safe === 'string' ? BigInt(safe) : null,
+    invalidationReason: reason ?? null,
+    retainedBytes: typeof retained === 'string' ? BigInt(retained) : 0n,
+  };
+}
+
+/** The slot can never stream again: its WAL is gone or it was invalidated. */
+export function isSlotLost(
+  slot: Pick<SlotInfo, 'walStatus' | 'invalidationReason' | 'confirmedFlushLsn'>,
+): boolean {
+  return (
+    slot.walStatus === 'lost' || slot.invalidationReason !== null || slot.confirmedFlushLsn === null
+  );
+}
+
+export interface CreateSlotOptions {
+  readonly signal?: AbortSignal;
+  /** The server waits for every transaction that runs when a slot is created. */
+  readonly lockTimeoutMs: number;
+  readonly onWait?: (description: string) => void;
+}
+
+/**
+ * Creates a permanent pgoutput slot and returns the position that it starts from: every commit that
+ * is not visible once this returns will be streamed. Errors: WAL_LEVEL, NO_FREE_SLOT,
+ * MISSING_PRIVILEGE, SLOT_BUSY (the name is taken), TIMEOUT, CANCELLED.
+ */
+export async function createSlot(
+  session: Session,
+  slot: string,
+  options: CreateSlotOptions,
+): Promise<Lsn> {
+  await requireLogicalWal(session);
+  let lsn: Lsn;
+  try {
+    const settings = { lock_timeout: `${Math.max(1, Math.ceil(options.lockTimeoutMs))}ms` };
+    const rows = await inTransaction(session, settings, () =>
+      session.query(
+        "SELECT lsn::text FROM pg_catalog.pg_create_logical_replication_slot($1, 'pgoutput')",
+        [slot],
+        options.signal,
+      ),
+    );
+    lsn = parseLsn(rows[0]?.[0] ?? '');
+  } catch (error) {
+    throw slotError(error, session, slot, options);
+  }
+  try {
+    await waitForHalfCommitted(session, options);
+  } catch (error) {
+    // A slot that nobody knows of would hold back the write-ahead log for ever.
+    await dropSlot(session, slot).catch(() => undefined);
+    throw error;
+  }
+  return lsn;
+}
+
+/** Errors: SLOT_BUSY while a process streams from it. */
+export async function dropSlot(session: Session, slot: string): Promise<'dropped' | 'absent'> {
+  try {
+    const rows = await session.query(
+      `SELECT pg_catalog.pg_drop_replication_slot(s.slot_name)
+         FROM pg_catalog.pg_replication_slots s WHERE s.slot_name = $1::name`,
+      [slot],
+    );
+    return rows.length === 0 ? 'absent' : 'dropped';
+  } catch (error) {
+    if (hasSqlState(error, SQLSTATE.undefinedObject)) return 'absent';
+    if (hasSqlState(error, SQLSTATE.objectInUse)) {
+      throw new AcedError(
+        'SLOT_BUSY',
+        `replication slot ${slot} on node ${session.node.name} is in use`,
+        { hint: 'Stop the process that streams from it first.', cause: error },
+      );
+    }
+    throw slotError(error, session, slot, { lockTimeoutMs: 0 });
+  }
+}
+
+export interface SystemIdentity {
+  /** Decimal, as pg_controldata prints it. */
+  readonly systemId: string;
+  readonly timeline: number;
+  readonly insertLsn: Lsn;
+}
+
+/**
+ * Which history of which database system this is; needs no privilege. The timeline is read off the
+ * current WAL file's name since the control file only learns of it at a checkpoint.
+ * Errors: UNSUPPORTED on a standby.
+ */
+export async function identifySystem(session: Session): Promise<SystemIdentity> {
+  const rows = await session.query(
+    `SELECT pg_catalog.pg_is_in_recovery(),
+            (SELECT system_identifier::text FROM pg_catalog.pg_control_system())`,
+  );
+  const [isStandby, systemId] = rows[0] ?? [];
+  if (isStandby === 't') {
+    throw new AcedError('UNSUPPORTED', `node ${session.node.name} is a standby in recovery`, {
+      hint: 'Point the node at the primary.',
+    });
+  }
+  const positions = await session.query(
+    `SELECT lsn::text, pg_catalog.pg_walfile_name(lsn)
+       FROM pg_catalog.pg_current_wal_insert_lsn() AS lsn`,
+  );
+  const [insertLsn, walFile] = positions[0] ?? [];
+  return {
+    systemId: systemId ?? '',
+    timeline: Number.parseInt((walFile ?? '').slice(0, 8), 16),
+    insertLsn: parseLsn(insertLsn ?? ''),
+  };
+}
+
+async function requireLogicalWal(session: Session): Promise<void> {
+  const rows = await session.query("SELECT pg_catalog.current_setting('wal_level')");
+  const level = rows[0]?.[0];
+  if (level === 'logical') return;
+  throw new AcedError('WAL_LEVEL', `wal_level is ${level} on node ${session.node.name}`, {
+    hint: 'Set wal_level = logical in postgresql.conf and restart the server.',
+  });
+}
+
+/** How long a transaction may take from its commit record to being visible when nothing holds it up. */
+const COMMIT_GRACE_MS = 250;
+
+/**
+ * A commit becomes visible only after its record is flushed, and after synchronous standbys have it.
+ * A transaction that is between the two while the slot becomes consistent is neither in the stream
+ * (its record came before) nor visible to a snapshot taken now: without this wait its rows would be
+ * lost between the build and the stream.
+ */
+async function waitForHalfCommitted(session: Session, options: CreateSlotOptions): Promise<void> {
+  const { transactions } = await readRunning(session, options.signal);
+  if (transactions.length === 0) return;
+  const rows = await session.query(
+    "SELECT pg_catalog.current_setting('synchronous_standby_names') <> ''",
+  );
+  const hasStandbys = rows[0]?.[0] === 't';
+  const graceEnd = Date.now() + COMMIT_GRACE_MS;
+  await waitUntilEnded(session, transactions, {
+    timeoutMs: Math.max(options.lockTimeoutMs, 2 * COMMIT_GRACE_MS),
+    signal: options.signal,
+    onWait: options.onWait,
+    isRelevant: (transaction) =>
+      mayBeCommitting(transaction, { isInGrace: Date.now() < graceEnd, hasStandbys }),
+  });
+}
+
+function mayBeCommitting(
+  transaction: RunningTransaction,
+  { isInGrace, hasStandbys }: { isInGrace: boolean; hasStandbys: boolean },
+): boolean {
+  if (transaction.preparedAs !== null) return false;
+  if (transaction.state === null) return isInGrace || hasStandbys;
+  if (transaction.state !== 'active') return false;
+  // Names of the flush's wait events have changed between versions; all begin with WAL.
+  const isFlushing = transaction.waitEvent?.toUpperCase().startsWith('WAL') === true;
+  return isInGrace || isFlushing || transaction.waitEvent === 'SyncRep';
+}
+
+function slotError(
+  error: unknown,
+  session: Session,
+  slot: string,
+  options: CreateSlotOptions,
+): unknown {
+  const where = `on node ${session.node.name}`;
+  if (hasSqlState(error, SQLSTATE.insufficientPrivilege)) {
+    return new AcedError(
+      'MISSING_PRIVILEGE',
+      `role ${session.node.user} may not use replication slots ${where}`,
+      { hint: `ALTER ROLE ${session.node.user} REPLICATION`, cause: error },
+    );
+  }
+  if (hasSqlState(error, SQLSTATE.configurationLimitExceeded)) {
+    return new AcedError('NO_FREE_SLOT', `all replication slots are in use ${where}`, {
+      hint: 'Raise max_replication_slots, or drop a slot that nobody needs.',
+      cause: error,
+    });
+  }
+  if (hasSqlState(error, SQLSTATE.duplicateObject)) {
+    return new AcedError('SLOT_BUSY', `replication slot ${slot} exists already ${where}`, {
+      hint: 'Another aced may be using this cluster.',
+      cause: error,
+    });
+  }
+  if (hasSqlState(error, SQLSTATE.lockNotAvailable)) {
+    return new AcedError(
+      'TIMEOUT',
+      `a transaction that was open ${where} did not end within ${options.lockTimeoutMs} ms`,
+      { hint: 'A slot can be created once all open transactions have ended.', cause: error },
+    );
+  }
+  return error;
+}

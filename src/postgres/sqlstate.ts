@@ -1,0 +1,19 @@
+import { AcedError } from '../base/errors.js';
+
+/** https://www.postgresql.org/docs/current/errcodes-appendix.html */
+export const SQLSTATE = {
+  duplicateObject: '42710',
+  undefinedObject: '42704',
+  insufficientPrivilege: '42501',
+  configurationLimitExceeded: '53400',
+  objectNotInPrerequisiteState: '55000',
+  objectInUse: '55006',
+  lockNotAvailable: '55P03',
+} as const;
+
+/** Whether this error, or what it was made from, is the server's error with that code. */
+export function hasSqlState(error: unknown, sqlState: string): boolean {
+  if (!(error instanceof Error)) return false;
+  if ('code' in error && error.code === sqlState) return true;
+  return error instanceof AcedError && hasSqlState(error.cause, sqlState);
+}

@@ -1,10 +1,12 @@
 /**
- * How a column's text is obtained so that SQL and stream agree:
+ * How a column's text is obtained so that SQL and stream agree. What the stream carries is always
+ * the output function's text; only `numeric` changes it. The rest differ in SQL alone:
  * - `plain`: `col::text` equals the output function (or the type is text/varchar).
  * - `output`: the type has its own cast to text (pg_cast), so SQL must use `concat(col)`.
  * - `numeric`: unconstrained numeric; trailing zeros of the fraction are dropped in both forms.
+ * - `boolean`, `bpchar`: those two built-in types, which would be `output`, by cheaper expressions.
  */
-export type TextForm = 'plain' | 'output' | 'numeric';
+export type TextForm = 'plain' | 'output' | 'numeric' | 'boolean' | 'bpchar';
 
 export interface DigestColumn {
   readonly name: string;

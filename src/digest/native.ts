@@ -1,0 +1,92 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** Layout of NativeHasher.shared; native/row-hasher.cc has the same numbers. */
+export const SHARED_RESULT_LOW = 0;
+export const SHARED_RESULT_HIGH = 1;
+export const SHARED_FIRST_RANGE = 2;
+/** As a range's start: the column is SQL NULL. */
+export const SHARED_NULL_START = -1;
+
+export interface NativeHasher {
+  /**
+   * Result, then (start, end) per column. The addon holds its address: never transfer or detach
+   * its ArrayBuffer.
+   */
+  readonly shared: Int32Array;
+  /** Reads the ranges, writes the result. RangeError: a range lies outside the buffer. */
+  readonly hash: (buffer: Buffer) => void;
+}
+
+export interface NativeAddon {
+  readonly createHasher: (
+    seedLow: number,
+    seedHigh: number,
+    nullToken: Buffer,
+    columnCount: number,
+  ) => NativeHasher;
+}
+
+type Loaded = { readonly addon: NativeAddon } | { readonly unavailable: string };
+
+let loaded: Loaded | null = null;
+
+/** The C++ form, or null where it cannot be loaded or `ACED_NATIVE=off` says not to. */
+export function nativeAddon(): NativeAddon | null {
+  loaded ??= load();
+  return 'addon' in loaded ? loaded.addon : null;
+}
+
+/** Why the JavaScript form stands in for the addon; null where the addon is in use. */
+export function nativeUnavailableReason(): string | null {
+  loaded ??= load();
+  return 'unavailable' in loaded ? loaded.unavailable : null;
+}
+
+function load(): Loaded {
+  if (process.env['ACED_NATIVE'] === 'off') return { unavailable: 'ACED_NATIVE=off' };
+  const root = packageRoot();
+  if (root === null) return { unavailable: 'no package folder above the program' };
+  const path = join(root, 'native', 'build', 'Release', 'aced_native.node');
+  if (!existsSync(path)) return { unavailable: `${path} does not exist` };
+  try {
+    const addon: unknown = createRequire(import.meta.url)(path);
+    if (isNativeAddon(addon)) return { addon };
+    return { unavailable: `${path} is not the addon of this version` };
+  } catch (error) {
+    return { unavailable: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+function isNativeAddon(value: unknown): value is NativeAddon {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    'createHasher' in value &&
+    typeof value.createHasher === 'function'
+  );
+}
+
+/** Sources and compiled files lie at different depths, so the package is found by its name. */
+function packageRoot(): string | null {
+  let folder = dirname(fileURLToPath(import.meta.url));
+  for (;;) {
+    if (packageName(join(folder, 'package.json')) === 'aced') return folder;
+    const parent = dirname(folder);
+    if (parent === folder) return null;
+    folder = parent;
+  }
+}
+
+function packageName(path: string): unknown {
+  try {
+    const content: unknown = JSON.parse(readFileSync(path, 'utf8'));
+    return typeof content === 'object' && content !== null && 'name' in content
+      ? content.name
+      : null;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,138 @@
+import { AcedError, errorMessage, type ErrorCode } from '../base/errors.js';
+import type { NodeConfig } from '../config/config.js';
+
+interface Meaning {
+  readonly code: ErrorCode;
+  readonly hint: string;
+}
+
+const SERVER_GONE: Meaning = {
+  code: 'NODE_UNREACHABLE',
+  hint: 'check that the server is up and accepts connections',
+};
+const TRY_AGAIN: Meaning = {
+  code: 'QUERY_FAILED',
+  hint: 'it lost against a concurrent transaction; try again',
+};
+
+/** https://www.postgresql.org/docs/current/errcodes-appendix.html; five characters before two. */
+const BY_SQLSTATE: Readonly<Record<string, Meaning>> = {
+  '08': SERVER_GONE,
+  '28': {
+    code: 'AUTH_FAILED',
+    hint: 'check user and password of this node (service file, PGPASSWORD, password file), and its pg_hba.conf',
+  },
+  '3D000': { code: 'BAD_CONFIG', hint: "check the node's database name in the cluster definition" },
+  '40': TRY_AGAIN,
+  '42501': {
+    code: 'MISSING_PRIVILEGE',
+    hint: 'grant the role what the message names; streaming needs the REPLICATION attribute',
+  },
+  '42P01': { code: 'NO_SUCH_TABLE', hint: 'check schema and name, they are case-sensitive' },
+  '53300': {
+    code: 'NODE_UNREACHABLE',
+    hint: 'the server is out of connections: raise max_connections or max_wal_senders, or free some',
+  },
+  '53400': {
+    code: 'NO_FREE_SLOT',
+    hint: 'raise max_replication_slots, or drop replication slots that are not used any more',
+  },
+  '55P03': { code: 'TIMEOUT', hint: 'another transaction holds a lock; try again when it is done' },
+  '57014': {
+    code: 'CANCELLED',
+    hint: 'somebody cancelled the query, or statement_timeout is set for this role',
+  },
+  '57P01': SERVER_GONE,
+  '57P02': SERVER_GONE,
+  '57P03': SERVER_GONE,
+  '57P05': SERVER_GONE,
+};
+
+const NETWORK_HINT = 'check host, port and firewall, and that the server is up';
+
+/** Of node's TLS layer: its own, OpenSSL's for certificates, and those of a failed handshake. */
+const TLS_CODE =
+  /^(ERR_TLS_|ERR_SSL_|ERR_OSSL_|CERT_|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED_|INVALID_CA|HOSTNAME_MISMATCH|EPROTO$)/;
+/** Errors of the operating system, and node's for a socket that is closed already. */
+const NETWORK_CODE = /^(E(?!RR_)[A-Z0-9_]+|ERR_(SOCKET|STREAM)_[A-Z_]+)$/;
+const SQLSTATE_PATTERN = /^[0-9A-Z]{5}$/;
+
+/** The five-character code of a server's error, looked for along the chain of causes. */
+export function sqlStateOf(error: unknown): string | undefined {
+  if (!(error instanceof Error)) return undefined;
+  // node's own codes may have five characters too (EPIPE); only the server sends a severity.
+  if ('severity' in error && 'code' in error && typeof error.code === 'string') {
+    if (SQLSTATE_PATTERN.test(error.code)) return error.code;
+  }
+  return sqlStateOf(error.cause);
+}
+
+/**
+ * The one place where errors of `pg`, of the socket and of the server become ours. `doing` says
+ * what was tried, e.g. `connecting`. The original error stays reachable as the cause. An AcedError
+ * is returned as it is: context is added once.
+ */
+export function toAcedError(error: unknown, node: NodeConfig, doing: string): AcedError {
+  if (error instanceof AcedError) return error;
+  const { code, hint, note } = explain(error);
+  const text = errorText(error);
+  return new AcedError(code, `node ${node.name} (${address(node)}), ${doing}: ${text}${note}`, {
+    ...(hint === undefined ? {} : { hint }),
+    cause: error,
+  });
+}
+
+/** `host:port/database`, for messages. */
+export function address(node: NodeConfig): string {
+  const host = node.host.includes(':') ? `[${node.host}]` : node.host;
+  return `${host}:${node.port}/${node.database}`;
+}
+
+interface Explanation {
+  readonly code: ErrorCode;
+  readonly hint: string | undefined;
+  /** Added to the message. */
+  readonly note: string;
+}
+
+function explain(error: unknown): Explanation {
+  const sqlState = sqlStateOf(error);
+  if (sqlState !== undefined) {
+    const meaning = BY_SQLSTATE[sqlState] ?? BY_SQLSTATE[sqlState.slice(0, 2)];
+    const note = ` (SQLSTATE ${sqlState})`;
+    return { code: meaning?.code ?? 'QUERY_FAILED', hint: meaning?.hint, note };
+  }
+  const code = systemCode(error);
+  if (isTlsError(error)) {
+    const hint = 'check sslmode, sslrootcert, and the name and validity of the server certificate';
+    return { code: 'AUTH_FAILED', hint, note: '' };
+  }
+  if (code !== undefined && NETWORK_CODE.test(code)) {
+    return { code: 'NODE_UNREACHABLE', hint: NETWORK_HINT, note: '' };
+  }
+  // pg tells of a connection that was lost by a plain Error without a code. Anything more special
+  // (TypeError, RangeError, ...) is a defect of ours and must not look like a network problem.
+  if (error instanceof Error && error.constructor === Error && code === undefined) {
+    return { code: 'NODE_UNREACHABLE', hint: NETWORK_HINT, note: '' };
+  }
+  return { code: 'INTERNAL', hint: undefined, note: '' };
+}
+
+/** The peer's certificate was not accepted, or there was no TLS handshake at all. */
+export function isTlsError(error: unknown): boolean {
+  return TLS_CODE.test(systemCode(error) ?? '');
+}
+
+function systemCode(error: unknown): string | undefined {
+  if (!(error instanceof Error)) return undefined;
+  if ('code' in error && typeof error.code === 'string') return error.code;
+  return undefined;
+}
+
+/** An AggregateError, one for several addresses of a host, has an empty message of its own. */
+function errorText(error: unknown): string {
+  if (error instanceof AggregateError && error.message === '') {
+    return error.errors.map(errorMessage).join('; ');
+  }
+  return errorMessage(error);
+}

@@ -4,7 +4,7 @@ import type { BlockRange } from '../merkle/layout.js';
 import type { LeafValue } from '../merkle/leaves.js';
 import type { SessionPool } from '../postgres/session-pool.js';
 import type { KeyText } from '../postgres/table-spec.js';
-import { currentInsertLsn } from '../postgres/topology.js';
+import { currentInsertLsn } from '../postgres/positions.js';
 import { findBoundaries } from '../ingest/partition.js';
 import type { DiffResult } from '../server/protocol.js';
 import { onEveryNode } from './compared-nodes.js';

@@ -5,6 +5,7 @@ import { formatLsn, type Lsn } from '../base/lsn.js';
 import type { Config, NodeConfig } from '../config/config.js';
 import { PgoutputDecoder } from '../pgoutput/decoder.js';
 import type { SessionPool } from '../postgres/session-pool.js';
+import { dropSlot } from '../postgres/slot.js';
 import { parseSnapshot } from '../postgres/snapshot.js';
 import type { Store } from '../store/store.js';
 import { openReplicationStream, type ReplicationStream } from '../stream/replication-stream.js';
@@ -72,6 +73,7 @@ export class NodePipeline {
   #lastFlushMs = 0;
   #isLocating = false;
   #isSettling = false;
+  #mustAbandonSlot = false;
   #running: Promise<void> | null = null;
   #fatal: AcedError | null = null;
 
@@ -119,6 +121,12 @@ export class NodePipeline {
     this.#abort.abort();
     await this.#running;
     this.#setState({ kind: 'stopped' }, 'asked to stop');
+  }
+
+  /** Gives up the slot, so that its node can recycle the write-ahead log; the stream starts over. */
+  async abandonSlot(): Promise<void> {
+    this.#mustAbandonSlot = true;
+    await this.#stream?.close();
   }
 
   addTable(table: TrackedTable): void {
@@ -210,12 +218,27 @@ export class NodePipeline {
     const { config, node, pool, store } = this.#options;
     const signal = this.#abort.signal;
     this.#setState({ kind: 'connecting' }, 'start');
-    const start = await prepareStart({ config, node, pool, store, signal, log: this.#log });
+    if (this.#mustAbandonSlot) {
+      store.forgetNode(this.name);
+      this.#durable = null;
+      await pool.use((session) => dropSlot(session, config.slotName));
+      this.#mustAbandonSlot = false;
+    }
+    const start = await prepareStart({
+      config,
+      node: this.name,
+      pool,
+      store,
+      signal,
+      log: this.#log,
+      tables: Array.from(this.#appliers.keys(), ({ spec }) => spec),
+    });
     if (start.gap !== null) {
       this.#startOver(start.position);
       this.#options.onGap(this.name, start.gap);
     }
     this.#durable = start.position;
+    // Captured: after a gap the pipeline has a new one.
     const applier = this.#applier;
     const stream = await openReplicationStream({
       node,

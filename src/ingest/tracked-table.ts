@@ -49,6 +49,10 @@ export class TrackedTable {
     }
   }
 
+  get nodes(): readonly string[] {
+    return [...this.#leaves.keys()];
+  }
+
   get label(): string {
     return `${this.spec.schema}.${this.spec.name}`;
   }

@@ -87,20 +87,31 @@ export class BlockLayout {
   }
 
   /**
-   * Joins the blocks at positions first..last. The joined block gets a new id: a leaf that was
-   * stored under an old id must never be taken for the larger block's after a crash.
+   * Joins each run of neighbours into one block; runs ascend and do not touch. A joined block gets
+   * a new id: a leaf that was stored under an old id must never be taken for the larger block's
+   * after a crash.
    */
-  merge(first: number, last: number): { layout: BlockLayout; map: PositionMap } {
-    const removed = last - first;
-    const nextId = this.#highestId() + 1;
-    const ids = [...this.ids.slice(0, first), nextId, ...this.ids.slice(last + 1)];
-    const lowers = this.lowers.filter((_, i) => i <= first || i > last);
+  merge(runs: readonly (readonly [first: number, last: number])[]): {
+    layout: BlockLayout;
+    map: PositionMap;
+  } {
+    let nextId = this.#highestId() + 1;
+    const ids: number[] = [];
+    const lowers: (KeyText | null)[] = [];
+    const moved = new Int32Array(this.size);
+    let run = 0;
+    for (let position = 0; position < this.size; position++) {
+      while (position > (runs[run]?.[1] ?? Infinity)) run++;
+      const [first, last] = runs[run] ?? [Infinity, Infinity];
+      if (position <= first || position > last) {
+        ids.push(position === first ? nextId++ : (this.ids[position] ?? 0));
+        lowers.push(this.lowers[position] ?? null);
+      }
+      moved[position] = ids.length - 1;
+    }
     return {
       layout: new BlockLayout(ids, lowers, this.version + 1),
-      map: (old) => {
-        const moved = old <= first ? old : old <= last ? first : old - removed;
-        return [moved, moved];
-      },
+      map: (old) => [moved[old] ?? 0, moved[old] ?? 0],
     };
   }
 

@@ -1,0 +1,132 @@
+import { randomUUID } from 'node:crypto';
+import { onEveryNode } from '../diff/compared-nodes.js';
+import { tableDiff } from '../diff/table-diff.js';
+import { treeDiff } from '../diff/tree-diff.js';
+import { BlockSql } from '../merkle/block-sql.js';
+import { emitBarrier } from '../postgres/positions.js';
+import type {
+  CommandContext,
+  DiffResult,
+  TableDiffParams,
+  TreeDiffParams,
+} from '../server/protocol.js';
+import { ensureCurrentTree, requireInitialised, workOptions } from './build-command.js';
+import {
+  findTable,
+  readClusterTable,
+  readClusterTopology,
+  readCommitTimeNodes,
+} from './catalog-reader.js';
+import type { Cluster } from './cluster.js';
+import { refreshDirty, splitOversize } from './tree-work.js';
+
+/** `mtree table-diff`: fence, catch up, read dirty blocks, walk, look into what differs. */
+export async function diffTree(
+  cluster: Cluster,
+  params: TreeDiffParams,
+  context: CommandContext,
+): Promise<DiffResult> {
+  requireInitialised(cluster);
+  const nodes = cluster.selectNodes(params.nodes, 2);
+  const { schema, name } = cluster.requireTable(params.table).spec;
+  return cluster.mutex(schema, name).run(async () => {
+    const pools = cluster.poolsOf(nodes);
+    const [current, topology, commitTimeNodes] = await Promise.all([
+      ensureCurrentTree(cluster, cluster.requireTable(params.table), context),
+      readClusterTopology(pools, context.signal),
+      readCommitTimeNodes(pools, context.signal),
+      params.skipCdc === true ? undefined : passFence(cluster, nodes, params, context),
+    ]);
+    const { table, catalog } = current;
+    const work = {
+      ...workOptions(cluster, params.maxCpuRatio, context),
+      nodes,
+      onProgress: (done: number, total: number) =>
+        context.emit({ type: 'progress', phase: 'Refreshing dirty blocks', done, total }),
+    };
+    let refreshed = await refreshDirty(cluster, table, work);
+    if ((await splitOversize(cluster, table, work)) > 0) {
+      // Positions have moved: what was read before no longer names the same blocks.
+      refreshed = await refreshDirty(cluster, table, work);
+    }
+    return treeDiff({
+      config: cluster.config,
+      spec: table.spec,
+      sql: table.sql,
+      infos: catalog.infos,
+      pools,
+      topology,
+      commitTimeNodes,
+      seedId: cluster.store.seedId,
+      blockRows: table.blockRows,
+      output: params.output ?? 'json',
+      context,
+      table,
+      pipelines: cluster.pipelinesOf(nodes),
+      refreshed,
+    });
+  });
+}
+
+/** Every commit before now is in the leaves when this returns. Rejects with STARVED. */
+async function passFence(
+  cluster: Cluster,
+  nodes: readonly string[],
+  params: TreeDiffParams,
+  context: CommandContext,
+): Promise<void> {
+  const timeoutMs = params.cdcTimeoutMs ?? cluster.config.stream.fenceTimeoutMs;
+  await onEveryNode(cluster.poolsOf(nodes), async (node, pool) => {
+    const fence = await pool.use((session) => emitBarrier(session, randomUUID()), context.signal);
+    await cluster.pipeline(node).waitForPosition(fence, timeoutMs, context.signal);
+  });
+}
+
+/** Rows a block of `table-diff` has at most: smaller ones make differing rows cheaper to find. */
+const TABLE_DIFF_BLOCK_ROWS = 1000;
+const MAX_UNINDEXED_BLOCKS = 64;
+
+/** `table-diff`: needs no tree, no slot and no rights beyond SELECT. */
+export async function diffTable(
+  cluster: Cluster,
+  params: TableDiffParams,
+  context: CommandContext,
+): Promise<DiffResult> {
+  const nodes = cluster.selectNodes(params.nodes, 2);
+  const pools = cluster.poolsOf(nodes);
+  const name = await findTable(pools, params.table, context.signal);
+  const [{ spec, infos }, topology, commitTimeNodes] = await Promise.all([
+    readClusterTable(pools, name, context.signal),
+    readClusterTopology(pools, context.signal),
+    readCommitTimeNodes(pools, context.signal),
+  ]);
+  const { config } = cluster;
+  const blockSize = params.blockSize ?? 100_000;
+  const concurrencyFactor = params.concurrencyFactor ?? config.diff.concurrencyFactor;
+  const isOrderIndexed = spec.key.every((column) => column.collate === null);
+  const mostRows = Math.max(0, ...Array.from(infos.values(), (info) => info.estimatedRows));
+  return tableDiff({
+    config,
+    spec,
+    sql: new BlockSql({
+      spec,
+      seed: cluster.store.seed,
+      ...(params.tableFilter === undefined ? {} : { filter: params.tableFilter }),
+    }),
+    infos,
+    pools,
+    topology,
+    commitTimeNodes,
+    seedId: cluster.store.seedId,
+    blockRows: isOrderIndexed
+      ? Math.min(blockSize, TABLE_DIFF_BLOCK_ROWS)
+      : Math.max(TABLE_DIFF_BLOCK_ROWS, Math.ceil(mostRows / MAX_UNINDEXED_BLOCKS)),
+    output: params.output ?? 'json',
+    context,
+    blockSize,
+    compareUnitSize: params.compareUnitSize ?? config.diff.compareUnitSize,
+    concurrencyFactor,
+    concurrency: cluster.hashConcurrency(concurrencyFactor),
+    ...(params.tableFilter === undefined ? {} : { tableFilter: params.tableFilter }),
+  });
+}

@@ -1,0 +1,148 @@
+import { AcedError } from '../base/errors.js';
+import type { Logger } from '../base/log.js';
+import type { Config } from '../config/config.js';
+import { readDiffFile } from '../report/diff-reader.js';
+import { repairTable } from '../repair/repair.js';
+import type {
+  CommandContext,
+  CommandName,
+  CommandParams,
+  CommandResults,
+  CommandRunner,
+  RepairParams,
+  RepairResult,
+} from '../server/protocol.js';
+import { build, update } from './build-command.js';
+import { findTable, readClusterTable, readClusterTopology } from './catalog-reader.js';
+import { Cluster } from './cluster.js';
+import { diffTable, diffTree } from './diff-commands.js';
+import { initialise, teardown, teardownTable } from './lifecycle-commands.js';
+import { NodeTreeWriter } from './node-tree-writer.js';
+import { Refresher } from './refresher.js';
+import { readStatus } from './status-command.js';
+import { WalGuard } from './wal-guard.js';
+
+export interface EngineOptions {
+  readonly log: Logger;
+  /** `command`: lives for one command, so it streams only when the command needs it. */
+  readonly mode: 'daemon' | 'command';
+}
+
+/** Background work of the daemon. */
+interface Background {
+  stop(): Promise<void>;
+}
+
+type Handlers = {
+  readonly [Name in CommandName]: (
+    params: CommandParams[Name],
+    context: CommandContext,
+  ) => Promise<CommandResults[Name]>;
+};
+
+/** Commands that work from the trees, hence from the streams. */
+const NEEDS_STREAM: ReadonlySet<CommandName> = new Set<CommandName>([
+  'mtree-build',
+  'mtree-update',
+  'mtree-table-diff',
+  'mtree-teardown-table',
+]);
+
+/** Everything that aced can do, behind the socket or within one acectl process. */
+export class Engine implements CommandRunner {
+  readonly #cluster: Cluster;
+  readonly #options: EngineOptions;
+  readonly #startedAtMs = Date.now();
+  readonly #handlers: Handlers;
+  #background: Background[] = [];
+
+  private constructor(config: Config, options: EngineOptions) {
+    this.#options = options;
+    this.#cluster = new Cluster(config, options.log);
+    const cluster = this.#cluster;
+    this.#handlers = {
+      'mtree-init': (_, context) => initialise(cluster, context),
+      'mtree-build': (params, context) => build(cluster, params, context),
+      'mtree-update': (params, context) => update(cluster, params, context),
+      'mtree-table-diff': (params, context) => diffTree(cluster, params, context),
+      'mtree-teardown': () => teardown(cluster),
+      'mtree-teardown-table': (params, context) => teardownTable(cluster, params.table, context),
+      'table-diff': (params, context) => diffTable(cluster, params, context),
+      'table-repair': (params, context) => repair(cluster, params, context),
+      status: (_, context) =>
+        readStatus(cluster, {
+          signal: context.signal,
+          isDaemon: options.mode === 'daemon',
+          startedAtMs: this.#startedAtMs,
+        }),
+    };
+  }
+
+  /** Locks the state directory. A daemon of an initialised cluster starts streaming at once. */
+  static async open(config: Config, options: EngineOptions): Promise<Engine> {
+    const engine = new Engine(config, options);
+    if (options.mode === 'daemon') {
+      if (engine.#cluster.store.isInitialised()) engine.#cluster.startStreaming();
+      engine.#background = [
+        new Refresher(engine.#cluster),
+        NodeTreeWriter.start(engine.#cluster),
+        new WalGuard(engine.#cluster),
+      ];
+    }
+    return Promise.resolve(engine);
+  }
+
+  async run<Name extends CommandName>(
+    name: Name,
+    params: CommandParams[Name],
+    context: CommandContext,
+  ): Promise<CommandResults[Name]> {
+    const cluster = this.#cluster;
+    if (NEEDS_STREAM.has(name) && cluster.store.isInitialised()) cluster.startStreaming();
+    return this.#handlers[name](params, context);
+  }
+
+  /** Finishes the batches, makes them durable, confirms them, and lets go of everything. */
+  async close(): Promise<void> {
+    for (const work of this.#background) await work.stop();
+    if (this.#options.mode === 'command' && this.#cluster.isStreaming) {
+      await new NodeTreeWriter(this.#cluster).writeOnce().catch((error: unknown) => {
+        this.#options.log.warn({ event: 'node_tree_failed' }, String(error));
+      });
+    }
+    await this.#cluster.close();
+  }
+}
+
+async function repair(
+  cluster: Cluster,
+  params: RepairParams,
+  context: CommandContext,
+): Promise<RepairResult> {
+  const { inputPath } = context;
+  if (inputPath === undefined) {
+    throw new AcedError('BAD_USAGE', 'table-repair needs a diff file', {
+      hint: 'give it with --diff-file',
+    });
+  }
+  const head = await readDiffFile(inputPath);
+  const nodes = cluster.selectNodes(params.nodes, 2);
+  const pools = cluster.poolsOf(nodes);
+  const name = await findTable(pools, params.table, context.signal);
+  const [{ spec, infos }, topology] = await Promise.all([
+    readClusterTable(pools, name, context.signal),
+    readClusterTopology(cluster.pools, context.signal),
+  ]);
+  return repairTable({
+    head,
+    spec,
+    infos,
+    pools,
+    topology,
+    seed: cluster.store.seed,
+    seedId: cluster.store.seedId,
+    params,
+    context,
+    config: cluster.config,
+  });
+}

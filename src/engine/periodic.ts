@@ -1,0 +1,41 @@
+import { sleep } from '../base/abort.js';
+import { errorMessage } from '../base/errors.js';
+import type { Logger } from '../base/log.js';
+
+export interface PeriodicOptions {
+  readonly log: Logger;
+  /** `event` of the warning when a round fails; the next round tries again. */
+  readonly failureEvent: string;
+  /** One round; returns how long to rest before the next (ms). */
+  readonly round: (signal: AbortSignal) => Promise<number>;
+  readonly restAfterFailureMs: number;
+}
+
+/** A background loop that a failed round does not end. */
+export class Periodic {
+  readonly #abort = new AbortController();
+  readonly #running: Promise<void>;
+
+  constructor(options: PeriodicOptions) {
+    this.#running = this.#run(options);
+  }
+
+  async stop(): Promise<void> {
+    this.#abort.abort();
+    await this.#running;
+  }
+
+  async #run(options: PeriodicOptions): Promise<void> {
+    const { signal } = this.#abort;
+    while (!signal.aborted) {
+      let restMs = options.restAfterFailureMs;
+      try {
+        restMs = await options.round(signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        options.log.warn({ event: options.failureEvent }, errorMessage(error));
+      }
+      await sleep(restMs, signal).catch(() => undefined);
+    }
+  }
+}

@@ -1,0 +1,151 @@
+import type { LeafValue } from '../merkle/leaves.js';
+import { findBoundaries } from '../ingest/partition.js';
+import { rehash } from '../ingest/rehash.js';
+import type { TrackedTable } from '../ingest/tracked-table.js';
+import type { Cluster } from './cluster.js';
+
+export interface TreeWorkOptions {
+  readonly nodes: readonly string[];
+  readonly concurrency: number;
+  readonly signal: AbortSignal;
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+/** A block this many times as large as planned is split. */
+const SPLIT_FACTOR = 2;
+/** Neighbours that are together this small, relative to the plan, are merged. */
+const MERGE_FACTOR = 0.5;
+
+/** Reads the blocks that are dirty, on each node; node -> what was read, by position. */
+export async function refreshDirty(
+  cluster: Cluster,
+  table: TrackedTable,
+  options: TreeWorkOptions,
+): Promise<Map<string, Map<number, LeafValue>>> {
+  const dirty = new Map(
+    options.nodes.map((node) => [node, table.leaves(node).dirtyPositions()] as const),
+  );
+  return rehashOnNodes(cluster, table, dirty, options);
+}
+
+export async function rehashOnNodes(
+  cluster: Cluster,
+  table: TrackedTable,
+  positions: ReadonlyMap<string, readonly number[]>,
+  options: TreeWorkOptions,
+): Promise<Map<string, Map<number, LeafValue>>> {
+  let total = 0;
+  for (const list of positions.values()) total += list.length;
+  let done = 0;
+  const failure = new AbortController();
+  const signal = AbortSignal.any([options.signal, failure.signal]);
+  const work = Array.from(positions, async ([node, list]) => {
+    const values = await rehash({
+      table,
+      pipeline: cluster.pipeline(node),
+      pool: cluster.pool(node),
+      positions: list,
+      concurrency: options.concurrency,
+      signal,
+      onProgress: (blocks) => {
+        done += blocks;
+        options.onProgress?.(done, total);
+      },
+    });
+    return [node, values] as const;
+  });
+  try {
+    return new Map(await Promise.all(work));
+  } catch (error) {
+    failure.abort();
+    await Promise.allSettled(work);
+    throw error;
+  }
+}
+
+/**
+ * Cuts blocks that are too large, by the keys of the node that has the most rows there, and reads
+ * the pieces on every node; until none is left. Returns the number of blocks that were cut.
+ */
+export async function splitOversize(
+  cluster: Cluster,
+  table: TrackedTable,
+  options: TreeWorkOptions,
+): Promise<number> {
+  let cut = 0;
+  const indivisible = new Set<number>();
+  for (;;) {
+    const found = findOversize(table, indivisible);
+    if (found === null) return cut;
+    const boundaries = await findBoundaries({
+      sql: table.sql,
+      pool: cluster.pool(found.node),
+      range: table.layout.range(found.position),
+      blockRows: table.blockRows,
+      isOrderIndexed: table.spec.key.every((column) => column.collate === null),
+      signal: options.signal,
+    });
+    if (boundaries.length === 0) {
+      // Its rows are gone meanwhile, or all sort as one.
+      indivisible.add(table.layout.ids[found.position] ?? 0);
+      continue;
+    }
+    table.changeLayout(table.layout.split(found.position, boundaries));
+    cut++;
+    const pieces = Array.from({ length: boundaries.length + 1 }, (_, i) => found.position + i);
+    const all = new Map(cluster.config.nodes.map(({ name }) => [name, pieces] as const));
+    await rehashOnNodes(cluster, table, all, options);
+  }
+}
+
+function findOversize(
+  table: TrackedTable,
+  indivisible: ReadonlySet<number>,
+): { position: number; node: string } | null {
+  for (let position = 0; position < table.layout.size; position++) {
+    if (indivisible.has(table.layout.ids[position] ?? 0)) continue;
+    const largest = largestNode(table, position);
+    if (largest.rows > table.blockRows * SPLIT_FACTOR) return { position, node: largest.node };
+  }
+  return null;
+}
+
+function largestNode(table: TrackedTable, position: number): { node: string; rows: number } {
+  let largest = { node: '', rows: -1 };
+  for (const node of table.nodes) {
+    const rows = table.leaves(node).rows[position] ?? 0;
+    if (rows > largest.rows) largest = { node, rows };
+  }
+  return largest;
+}
+
+/** Joins runs of small neighbouring blocks and reads the joined ones; returns how many went away. */
+export async function mergeSmall(
+  cluster: Cluster,
+  table: TrackedTable,
+  options: TreeWorkOptions,
+): Promise<number> {
+  const runs: [number, number][] = [];
+  let removed = 0;
+  for (let first = 0; first < table.layout.size; first++) {
+    let rows = largestNode(table, first).rows;
+    let last = first;
+    while (last + 1 < table.layout.size) {
+      rows += largestNode(table, last + 1).rows;
+      if (rows > table.blockRows * MERGE_FACTOR) break;
+      last++;
+    }
+    if (last === first) continue;
+    runs.push([first, last]);
+    removed += last - first;
+    first = last;
+  }
+  if (runs.length > 0) table.changeLayout(table.layout.merge(runs));
+  if (removed > 0) {
+    await refreshDirty(cluster, table, {
+      ...options,
+      nodes: cluster.config.nodes.map(({ name }) => name),
+    });
+  }
+  return removed;
+}

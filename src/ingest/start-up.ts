@@ -1,0 +1,120 @@
+import { AcedError } from '../base/errors.js';
+import type { Logger } from '../base/log.js';
+import { formatLsn, type Lsn } from '../base/lsn.js';
+import type { Config } from '../config/config.js';
+import {
+  addTableToPublication,
+  ensurePublication,
+  publicationTables,
+} from '../postgres/publication.js';
+import type { Session } from '../postgres/session.js';
+import type { SessionPool } from '../postgres/session-pool.js';
+import {
+  createSlot,
+  dropSlot,
+  identifySystem,
+  readSlot,
+  type SystemIdentity,
+} from '../postgres/slot.js';
+import { decideStart } from '../postgres/start-decision.js';
+import type { TableName } from '../postgres/table-name.js';
+import type { Store } from '../store/store.js';
+
+export interface StartUpOptions {
+  readonly config: Config;
+  readonly node: string;
+  readonly pool: SessionPool;
+  readonly store: Store;
+  readonly tables: readonly TableName[];
+  readonly log: Logger;
+  readonly signal: AbortSignal;
+}
+
+export interface Start {
+  readonly position: Lsn;
+  /** Why nothing known of this node's leaves holds any more; null: they continue at position. */
+  readonly gap: string | null;
+}
+
+/** Waiting for running transactions, when a slot is made or a table is published. */
+const RUNNING_TRANSACTIONS_TIMEOUT_MS = 600_000;
+
+/**
+ * Makes publication and slot fit to stream from, and decides where from. The position is in the
+ * store when this returns. Errors: SLOT_BUSY while somebody else streams, and those of createSlot.
+ */
+export async function prepareStart(options: StartUpOptions): Promise<Start> {
+  return options.pool.use((session) => prepare(session, options), options.signal);
+}
+
+async function prepare(session: Session, options: StartUpOptions): Promise<Start> {
+  const { config, store, node, log } = options;
+  // The publication is committed before the slot exists: the slot's past never lacks it.
+  await ensurePublication(session, config.publicationName);
+  const missing = await publishMissing(session, options);
+  const server = await identifySystem(session);
+  const slot = await readSlot(session, config.slotName);
+  const decision = decideStart({ slot, local: store.node(node), server });
+  log.info({ event: 'start_decision', decision: decision.kind }, decision.reason);
+  switch (decision.kind) {
+    case 'wait':
+      throw new AcedError('SLOT_BUSY', `node ${node}: ${decision.reason}`, {
+        hint: 'is another aced running for this cluster? The slot frees itself when its session ends',
+      });
+    case 'stream':
+      if (missing === null) return { position: decision.from, gap: null };
+      return startOver(options, server, decision.from, missing);
+    case 'rebuild':
+      return startOver(options, server, decision.from, decision.reason);
+    case 'create':
+    case 'recreate': {
+      // The position goes first: after a crash in between there is no slot and no position.
+      store.forgetNode(node);
+      if (decision.kind === 'recreate' && decision.dropFirst) {
+        await dropSlot(session, config.slotName);
+      }
+      const position = await createSlot(session, config.slotName, {
+        signal: options.signal,
+        lockTimeoutMs: RUNNING_TRANSACTIONS_TIMEOUT_MS,
+        onWait: (description) => log.warn({ event: 'slot_waits' }, description),
+      });
+      log.info({ event: 'slot_created', lsn: formatLsn(position) }, config.slotName);
+      return startOver(options, server, position, decision.reason);
+    }
+  }
+}
+
+function startOver(
+  options: StartUpOptions,
+  server: SystemIdentity,
+  position: Lsn,
+  gap: string,
+): Start {
+  options.store.forgetNode(options.node);
+  options.store.saveNode(options.node, {
+    systemId: server.systemId,
+    timeline: server.timeline,
+    position,
+  });
+  return { position, gap };
+}
+
+/** Somebody may have taken a tracked table out of the publication; its changes since are lost. */
+async function publishMissing(session: Session, options: StartUpOptions): Promise<string | null> {
+  const { config, tables, signal, log } = options;
+  const published = await publicationTables(session, config.publicationName);
+  const isPublished = (table: TableName): boolean =>
+    published.some((one) => one.schema === table.schema && one.name === table.name);
+  const missing = tables.filter((table) => !isPublished(table));
+  for (const { schema, name } of missing) {
+    await addTableToPublication(session, config.publicationName, schema, name, {
+      signal,
+      timeoutMs: RUNNING_TRANSACTIONS_TIMEOUT_MS,
+      onWait: (description) => log.warn({ event: 'publication_waits' }, description),
+    });
+  }
+  const [first] = missing;
+  return first === undefined
+    ? null
+    : `table ${first.schema}.${first.name} was no longer in publication ${config.publicationName}`;
+}

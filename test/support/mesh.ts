@@ -248,6 +248,11 @@ export class Mesh {
     });
   }
 
+  /** Lets all servers live on after this process; returns their directories. */
+  detach(): string[] {
+    return [...this.nodes.values()].map((server) => server.detach());
+  }
+
   /** Ends all servers and removes their files. May be called twice. */
   async stop(): Promise<void> {
     // Fast shutdowns would wait for each other's apply workers.

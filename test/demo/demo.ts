@@ -1,0 +1,264 @@
+/**
+ * `npm run demo`: the main job from end to end on a real three-node cluster, told step by step.
+ * `--keep` leaves the cluster and the daemon running.
+ */
+import { chmod, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { CUSTOMERS_DDL, customerRows } from '../support/customers.js';
+import { CUSTOMERS_LOAD, startLoad } from '../support/load.js';
+import { startMesh, type Mesh } from '../support/mesh.js';
+import { waitFor } from '../support/wait.js';
+import { Cleanup } from './cleanup.js';
+import { checkDiffFile, DRIFTED_KEYS, DRIFT_STATEMENTS, DRIFT_SUMMARY } from './drift.js';
+import { expect } from './failure.js';
+import { Narrator } from './narrator.js';
+import { Programs, programPath, type Daemon } from './programs.js';
+
+const CLUSTER = 'demo';
+const TABLE = 'public.customers';
+const ROWS = 200_000;
+const LOAD_PER_SECOND = 300;
+const DIFF_FILE = /^public_customers_diffs-\d{14}\.json$/;
+const SUM = 'SELECT count(*), sum(hashtextextended(c::text, 0)) FROM customers c';
+
+interface Demo {
+  readonly tell: Narrator;
+  readonly directory: string;
+  readonly mesh: Mesh;
+  readonly programs: Programs;
+}
+
+const cleanup = new Cleanup();
+let failingPrograms: Programs | undefined;
+
+async function run(keep: boolean): Promise<void> {
+  const tell = new Narrator(process.stdout);
+  const demo = await startCluster(tell);
+  const daemon = await startDaemon(demo);
+  await buildTree(demo);
+
+  tell.step('Keep writing on all three nodes');
+  const load = startLoad({
+    mesh: demo.mesh,
+    statements: CUSTOMERS_LOAD,
+    existingRows: ROWS,
+    ratePerSecond: LOAD_PER_SECOND,
+  });
+  cleanup.add('stop the load', async () => {
+    await load.stop();
+  });
+  await waitFor(() => load.hasFailed || load.writes >= 2 * LOAD_PER_SECOND, { what: 'the load' });
+  tell.say(`Inserts, updates and deletes, ${LOAD_PER_SECOND} a second; they go on until the end.`);
+  await diffUnderLoad(demo);
+  await makeDrift(demo);
+  const diffFile = await findDrift(demo);
+  await repair(demo, diffFile);
+  await diffAgain(demo);
+
+  const { writes } = await load.stop();
+  await checkEveryRow(demo, writes);
+  tell.blank();
+  tell.say(`Done in ${tell.seconds} s.`);
+  if (keep) await keepRunning(demo, daemon);
+}
+
+async function startCluster(tell: Narrator): Promise<Demo> {
+  tell.step('Start three PostgreSQL 18 nodes that replicate to each other');
+  const directory = await mkdtemp(join(tmpdir(), 'aced-demo-'));
+  cleanup.add(`remove ${directory}`, () => rm(directory, { recursive: true, force: true }));
+  const settings = { shared_buffers: '128MB' };
+  const mesh = await startMesh({ nodes: 3, cluster: CLUSTER, tables: CUSTOMERS_DDL, settings });
+  cleanup.add('stop the nodes', () => mesh.stop());
+  tell.say(
+    'Native logical replication, multi-master: each node subscribes to both others, WITH (origin = none).',
+  );
+  const serviceFile = await mesh.writeServiceFile(directory);
+  tell.say('aced and acectl need a service file, in the form that ACE uses:');
+  tell.command(`cat ${serviceFile}`);
+  tell.output(await readFile(serviceFile, 'utf8'));
+  const programs = new Programs({ directory, serviceFile, cluster: CLUSTER });
+  failingPrograms = programs;
+
+  tell.step(`Load ${ROWS.toLocaleString('en')} customers`);
+  await mesh.query('n1', `INSERT INTO customers ${customerRows(1, ROWS)}`);
+  await mesh.waitForReplication();
+  await mesh.queryAll('VACUUM ANALYZE customers');
+  tell.say('Inserted on n1; replication has brought them to n2 and n3. 14 columns.');
+  return { tell, directory, mesh, programs };
+}
+
+async function startDaemon({ tell, programs }: Demo): Promise<Daemon> {
+  tell.step('Start the daemon');
+  for (const [name, value] of Object.entries(programs.settings)) {
+    tell.command(`export ${name}=${value}`);
+  }
+  tell.command(`aced --cluster ${CLUSTER} > ${programs.daemonLog} &`);
+  const daemon = await programs.startDaemon();
+  cleanup.add('stop aced', async () => {
+    await daemon.stop();
+  });
+  return daemon;
+}
+
+async function buildTree(demo: Demo): Promise<void> {
+  demo.tell.step('Build a Merkle tree of the table');
+  await acectl(demo, 0, ['mtree', 'init', CLUSTER]);
+  await acectl(demo, 0, ['mtree', 'build', CLUSTER, TABLE]);
+}
+
+async function diffUnderLoad(demo: Demo): Promise<void> {
+  const lines = await acectl(demo, 0, ['mtree', 'table-diff', CLUSTER, TABLE]);
+  expectLine(lines, 'TABLES MATCH');
+  demo.tell.check('equal while it is being written: rows still in flight are no difference');
+}
+
+async function makeDrift({ tell, mesh }: Demo): Promise<void> {
+  tell.step('Make rows on n2 drift');
+  tell.say('Writes under a replication origin: the others leave them out, as they would a');
+  tell.say(`replicated change. ${DRIFT_SUMMARY}, on n2 only:`);
+  for (const statement of DRIFT_STATEMENTS.slice(0, 2)) {
+    tell.output(`${statement.slice(0, 74)}...`);
+  }
+  await mesh.driftSql('n2', DRIFT_STATEMENTS.join(';\n'));
+  await mesh.waitForReplication();
+}
+
+/** Returns the diff file's name. */
+async function findDrift(demo: Demo): Promise<string> {
+  demo.tell.step('Find the drift');
+  const lines = await acectl(demo, 1, ['mtree', 'table-diff', CLUSTER, TABLE]);
+  expectLine(lines, 'TABLES DO NOT MATCH');
+  const [file, ...more] = (await readdir(demo.directory)).filter((name) => DIFF_FILE.test(name));
+  expect(file !== undefined && more.length === 0, 'table-diff did not write exactly one diff file');
+  expectLine(lines, file);
+  await checkDiffFile(join(demo.directory, file));
+  demo.tell.check(
+    `exit code 1; the diff file has exactly the ${DRIFTED_KEYS.length} rows that drifted`,
+  );
+  return file;
+}
+
+async function repair(demo: Demo, diffFile: string): Promise<void> {
+  demo.tell.step('Repair n2 from n1');
+  await acectl(demo, 0, [
+    'table-repair',
+    CLUSTER,
+    TABLE,
+    `--diff-file=${diffFile}`,
+    '--source-of-truth=n1',
+  ]);
+}
+
+async function diffAgain(demo: Demo): Promise<void> {
+  demo.tell.step('Look again');
+  const lines = await acectl(demo, 0, ['mtree', 'table-diff', CLUSTER, TABLE]);
+  expectLine(lines, 'TABLES MATCH');
+  demo.tell.check('exit code 0; the tables match');
+  await acectl(demo, 0, ['status', CLUSTER]);
+}
+
+/** Does not take the word of aced for it. */
+async function checkEveryRow({ tell, mesh }: Demo, writes: number): Promise<void> {
+  tell.step('Check every row with plain SQL');
+  tell.say(`The load has stopped after ${writes.toLocaleString('en')} writes. On each node:`);
+  await mesh.waitForReplication();
+  tell.command(`psql -c "${SUM}"`);
+  const sums = await Promise.all(
+    mesh.names.map(async (name) => (await mesh.query(name, SUM)).flat().join(' rows, sum ')),
+  );
+  for (const [index, sum] of sums.entries()) tell.output(`${mesh.names[index] ?? ''}: ${sum}`);
+  expect(new Set(sums).size === 1, 'the tables differ although aced says that they match');
+  tell.check('the same on all nodes');
+}
+
+async function keepRunning(demo: Demo, daemon: Daemon): Promise<void> {
+  const { tell, programs, mesh, directory } = demo;
+  const pids = [...mesh.nodes.values()].map((server) => server.pid ?? 0);
+  const serverDirectories = mesh.detach();
+  daemon.detach();
+  cleanup.cancel();
+  const stopScript = join(directory, 'stop.sh');
+  await writeFile(
+    stopScript,
+    `#!/bin/sh
+end() { kill -$1 $2 2>/dev/null; while kill -0 $2 2>/dev/null; do sleep 0.1; done; }
+end TERM ${daemon.pid}
+for pid in ${pids.join(' ')}; do end QUIT $pid; done
+rm -rf ${[...serverDirectories, directory].join(' ')}
+`,
+  );
+  await chmod(stopScript, 0o755);
+  tell.step('Left running');
+  tell.say('Talk to the daemon:');
+  tell.command(`cd ${directory}`);
+  for (const [name, value] of Object.entries(programs.settings)) {
+    tell.command(`export ${name}=${value}`);
+  }
+  tell.command(`alias acectl='${process.execPath} ${programPath('acectl')}'`);
+  tell.command(`acectl mtree table-diff ${CLUSTER} ${TABLE}`);
+  tell.say('Talk to the nodes:');
+  for (const { host, port, user, database, name } of mesh.nodeConfigs()) {
+    tell.command(`psql -h ${host} -p ${port} -U ${user} ${database}   # ${name}`);
+  }
+  tell.say(`The daemon's log is ${programs.daemonLog}. Stop everything:`);
+  tell.command(stopScript);
+}
+
+async function acectl(demo: Demo, exitCode: number, args: string[]): Promise<readonly string[]> {
+  const shown = `acectl ${args.join(' ')}`;
+  demo.tell.command(shown);
+  const result = await demo.programs.acectl(args, (line) => demo.tell.output(line));
+  expect(
+    result.exitCode === exitCode,
+    `"${shown}" ended with exit code ${result.exitCode ?? 'none'}, expected was ${exitCode}`,
+  );
+  return result.lines;
+}
+
+function expectLine(lines: readonly string[], part: string): void {
+  expect(
+    lines.some((line) => line.includes(part)),
+    `the output lacks "${part}"`,
+  );
+}
+
+let isEnding = false;
+
+/** The one way out; whatever asks first decides the exit code. */
+async function end(exitCode: number, message?: string): Promise<void> {
+  if (isEnding) return;
+  isEnding = true;
+  if (message !== undefined) process.stderr.write(`\n${message}\n`);
+  await cleanup.run();
+  process.exit(exitCode);
+}
+
+async function fail(error: unknown): Promise<void> {
+  if (isEnding) return;
+  const reason = error instanceof Error ? error.message : String(error);
+  const tail = (await failingPrograms?.daemonLogTail()) ?? '';
+  const log = tail === '' ? '' : `\nThe daemon's last words:\n${tail}`;
+  await end(1, `The demo failed: ${reason}${log}`);
+}
+
+function onSignal(exitCode: number): void {
+  // The second time: at once. The guardians still end what is left.
+  if (isEnding) process.exit(exitCode);
+  void end(exitCode, 'Stopping everything...');
+}
+
+process.on('SIGINT', () => onSignal(130));
+process.on('SIGTERM', () => onSignal(143));
+process.on('SIGHUP', () => onSignal(129));
+process.on('uncaughtException', (error) => void fail(error));
+process.on('unhandledRejection', (error) => void fail(error));
+
+try {
+  const { values } = parseArgs({ options: { keep: { type: 'boolean', default: false } } });
+  await run(values.keep);
+  await end(0);
+} catch (error) {
+  await fail(error);
+}

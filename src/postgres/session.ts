@@ -2,7 +2,8 @@ import type pg from 'pg';
 import { sleep, throwIfAborted } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
 import type { NodeConfig } from '../config/config.js';
-import { connectClient, toAcedError } from './client-config.js';
+import { connectClient } from './client-config.js';
+import { toAcedError } from './connect-error.js';
 
 /** One row as the server sent it: every value in its text form, SQL NULL as null. */
 export type TextRow = readonly (string | null)[];
@@ -40,7 +41,6 @@ export class Session {
     this.client = client;
     this.backendPid = identity.backendPid;
     this.serverVersion = identity.serverVersion;
-    // Without a listener a connection that the server closes would end the process.
     client.on('error', () => {
       this.#isBroken = true;
     });
@@ -52,9 +52,6 @@ export class Session {
   /** Errors: those of toAcedError (NODE_UNREACHABLE, AUTH_FAILED, ...). */
   static async connect(node: NodeConfig, options: SessionOptions): Promise<Session> {
     const client = await connectClient(node, options);
-    // Until the Session listens itself.
-    const ignore = (): void => undefined;
-    client.on('error', ignore);
     try {
       const result = await client.query<[string, string]>({
         text: "SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_setting('server_version_num')",
@@ -67,10 +64,8 @@ export class Session {
         serverVersion: Number(serverVersion),
       });
     } catch (error) {
-      client.end().catch(ignore);
+      client.connection.stream.destroy();
       throw toAcedError(error, node, 'connecting');
-    } finally {
-      client.off('error', ignore);
     }
   }
 
@@ -164,7 +159,6 @@ export class Session {
     );
     try {
       const client = await connectClient(this.node, { applicationName: 'aced cancel' });
-      client.on('error', () => undefined);
       try {
         await client.query('SELECT pg_catalog.pg_cancel_backend($1)', [this.backendPid]);
       } finally {

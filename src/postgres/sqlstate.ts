@@ -1,4 +1,4 @@
-import { AcedError } from '../base/errors.js';
+import { sqlStateOf } from './connect-error.js';
 
 /** https://www.postgresql.org/docs/current/errcodes-appendix.html */
 export const SQLSTATE = {
@@ -11,9 +11,9 @@ export const SQLSTATE = {
   lockNotAvailable: '55P03',
 } as const;
 
+type SqlState = (typeof SQLSTATE)[keyof typeof SQLSTATE];
+
 /** Whether this error, or what it was made from, is the server's error with that code. */
-export function hasSqlState(error: unknown, sqlState: string): boolean {
-  if (!(error instanceof Error)) return false;
-  if ('code' in error && error.code === sqlState) return true;
-  return error instanceof AcedError && hasSqlState(error.cause, sqlState);
+export function hasSqlState(error: unknown, sqlState: SqlState): boolean {
+  return sqlStateOf(error) === sqlState;
 }

@@ -103,7 +103,7 @@ export class Comparison {
   async finish(facts: RunFacts): Promise<DiffResult> {
     const { spec, context, output } = this.#options;
     const writer = this.#writer;
-    const differences = writer === null ? {} : { ...writer.counts };
+    const differences: Record<string, number> = writer === null ? {} : { ...writer.counts };
     const hasDrift = Object.values(differences).some((count) => count > 0);
     const verdict = this.#verdict(hasDrift);
     const timeTakenMs = Date.now() - this.#startedAt.getTime();
@@ -146,7 +146,9 @@ export class Comparison {
   async #write(rows: readonly DriftedRow[]): Promise<void> {
     const { spec, config, context, infos, seedId } = this.#options;
     const [info] = infos.values();
-    const types = new Map((info?.columns ?? []).map(({ name, baseTypeOid }) => [name, baseTypeOid]));
+    const types = new Map(
+      (info?.columns ?? []).map(({ name, baseTypeOid }) => [name, baseTypeOid]),
+    );
     this.#writer ??= await DiffFileWriter.create({
       directory: context.reportDir,
       schema: spec.schema,

@@ -45,7 +45,9 @@ async function sortByKey(
     return differences
       .map((row) => ({
         row,
-        order: kinds.map((kind, i) => sortableKey(kind === 'server' ? 'bytes' : kind, row.key[i] ?? '')),
+        order: kinds.map((kind, i) =>
+          sortableKey(kind === 'server' ? 'bytes' : kind, row.key[i] ?? ''),
+        ),
       }))
       .sort((a, b) => compareSortables(a.order, b.order))
       .map(({ row }) => row);

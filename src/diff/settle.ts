@@ -160,7 +160,7 @@ async function letReplicationPass(options: SettleOptions, timeoutMs: number): Pr
       else if (passage === 'passed') passage = 'stopped';
       options.onWarning(
         `subscription ${edge.subscription} (${edge.from} -> ${edge.to}) is ` +
-          `${isRunning ? 'behind' : 'not running'}` +
+          (isRunning ? 'behind' : 'not running') +
           `${missingBytes === null ? '' : ` by ${missingBytes} bytes`}: ` +
           'differences may be changes that were not delivered yet',
       );

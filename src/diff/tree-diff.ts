@@ -22,7 +22,8 @@ export async function treeDiff(options: TreeDiffOptions): Promise<DiffResult> {
   try {
     // No await between reading the positions and the walk: both are of one moment.
     const positions: Record<string, string> = {};
-    for (const [node, pipeline] of options.pipelines) positions[node] = formatLsn(pipeline.position);
+    for (const [node, pipeline] of options.pipelines)
+      positions[node] = formatLsn(pipeline.position);
     const { blocks, totalRows } = walk(options);
     const { layout } = options.table;
     await comparison.examine(blocks.map((position) => layout.range(position)));

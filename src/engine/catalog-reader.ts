@@ -25,9 +25,7 @@ export async function readClusterTable(
   return {
     infos,
     spec: buildTableSpec(infos),
-    fingerprints: Object.fromEntries(
-      Array.from(infos, ([node, info]) => [node, info.fingerprint]),
-    ),
+    fingerprints: Object.fromEntries(Array.from(infos, ([node, info]) => [node, info.fingerprint])),
   };
 }
 

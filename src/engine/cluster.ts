@@ -77,7 +77,10 @@ export class Cluster {
           for (const listener of this.#onSchemaChange) listener(table, reason);
         },
         onGap: (name, reason) =>
-          this.log.warn({ event: 'stream_gap', node: name }, `all blocks are read again: ${reason}`),
+          this.log.warn(
+            { event: 'stream_gap', node: name },
+            `all blocks are read again: ${reason}`,
+          ),
       });
       this.pipelines.set(node.name, pipeline);
       pipeline.start();

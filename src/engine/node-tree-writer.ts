@@ -1,5 +1,10 @@
 import type { TrackedTable } from '../ingest/tracked-table.js';
-import { replaceTree, writeTree, type NodeLeaf, type NodeTreeBatch } from '../postgres/node-tree.js';
+import {
+  replaceTree,
+  writeTree,
+  type NodeLeaf,
+  type NodeTreeBatch,
+} from '../postgres/node-tree.js';
 import type { Session } from '../postgres/session.js';
 import type { Cluster } from './cluster.js';
 import { Periodic } from './periodic.js';

@@ -27,12 +27,13 @@ export class Periodic {
 
   async #run(options: PeriodicOptions): Promise<void> {
     const { signal } = this.#abort;
-    while (!signal.aborted) {
+    const isStopping = (): boolean => signal.aborted;
+    while (!isStopping()) {
       let restMs = options.restAfterFailureMs;
       try {
         restMs = await options.round(signal);
       } catch (error) {
-        if (signal.aborted) return;
+        if (isStopping()) return;
         options.log.warn({ event: options.failureEvent }, errorMessage(error));
       }
       await sleep(restMs, signal).catch(() => undefined);

@@ -44,7 +44,10 @@ export class WalGuard {
     const retainedBytes = Number(slot.retainedBytes);
     const facts = { node, retainedBytes, limitBytes, walStatus: slot.walStatus };
     if (retainedBytes > limitBytes) {
-      log.error({ event: 'slot_over_limit', ...facts }, 'the slot is dropped; its node is read again');
+      log.error(
+        { event: 'slot_over_limit', ...facts },
+        'the slot is dropped; its node is read again',
+      );
       await this.#cluster.pipelines.get(node)?.abandonSlot();
     } else if (retainedBytes > limitBytes * WARN_SHARE || slot.walStatus === 'unreserved') {
       log.warn({ event: 'slot_lags', ...facts }, 'the slot holds back much write-ahead log');

@@ -16,7 +16,8 @@ export interface LeafChange {
 /** Applies a change to a leaf whose value does not hold it yet. */
 export function applyLeafChange(leaves: LeafSet, change: LeafChange, nowMs: number): void {
   const { position } = change;
-  if (change.isReset) leaves.set(position, { rows: 0, sum: 0n }, false, leaves.filters[position] ?? 0);
+  if (change.isReset)
+    leaves.set(position, { rows: 0, sum: 0n }, false, leaves.filters[position] ?? 0);
   if (change.rows !== 0 || change.sumLow !== 0 || change.sumHigh !== 0) {
     leaves.add(position, change.rows, change.sumLow, change.sumHigh);
   }

@@ -198,12 +198,13 @@ export class NodePipeline {
   }
 
   async #run(): Promise<void> {
-    for (let attempt = 0; !this.#abort.signal.aborted; attempt++) {
+    const isStopping = (): boolean => this.#abort.signal.aborted;
+    for (let attempt = 0; !isStopping(); attempt++) {
       const startedAtMs = Date.now();
       try {
         await this.#connectAndStream();
       } catch (error) {
-        if (this.#abort.signal.aborted) break;
+        if (isStopping()) break;
         const cause = asAcedError(error);
         if (cause.code === 'STORE' || cause.code === 'INTERNAL') this.#fatal = cause;
         // A connection that held for a while was a good one: start the backoff over.
@@ -400,7 +401,9 @@ export class NodePipeline {
     return new AcedError(
       'STARVED',
       `node ${this.name} did not reach ${formatLsn(fence)} in ${timeoutMs} ms; ${why}`,
-      { hint: 'a long transaction or a busy node delays the stream; try again, or raise the timeout' },
+      {
+        hint: 'a long transaction or a busy node delays the stream; try again, or raise the timeout',
+      },
     );
   }
 

@@ -121,7 +121,10 @@ async function readBlocks(
     fence = maxLsn(fence, parseLsn(insertLsn ?? ''));
   }
   if (values.size !== positions.length) {
-    throw new AcedError('INTERNAL', `${positions.length} blocks asked for, ${values.size} answered`);
+    throw new AcedError(
+      'INTERNAL',
+      `${positions.length} blocks asked for, ${values.size} answered`,
+    );
   }
   return { values, fence, snapshot: parseSnapshot(rows[0]?.[3] ?? '') };
 }

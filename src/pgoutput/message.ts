@@ -40,9 +40,23 @@ export interface Relation {
 /** What the old image of an update or delete holds: nothing, the identity columns, or the row. */
 export type OldTupleKind = 'none' | 'key' | 'full';
 
+/**
+ * What decode() returns. Times are microseconds since the Unix epoch. Like their tuples, the insert,
+ * update and delete objects are reused by the next decode() call; all others are the caller's.
+ */
 export type Message =
-  | { readonly kind: 'begin'; readonly finalLsn: Lsn; readonly commitTimeUs: bigint; readonly xid: number }
-  | { readonly kind: 'commit'; readonly commitLsn: Lsn; readonly endLsn: Lsn; readonly commitTimeUs: bigint }
+  | {
+      readonly kind: 'begin';
+      readonly finalLsn: Lsn;
+      readonly commitTimeUs: bigint;
+      readonly xid: number;
+    }
+  | {
+      readonly kind: 'commit';
+      readonly commitLsn: Lsn;
+      readonly endLsn: Lsn;
+      readonly commitTimeUs: bigint;
+    }
   | { readonly kind: 'origin'; readonly originLsn: Lsn; readonly name: string }
   | { readonly kind: 'relation'; readonly relation: Relation }
   | { readonly kind: 'type'; readonly oid: number; readonly schema: string; readonly name: string }

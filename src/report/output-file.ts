@@ -1,0 +1,84 @@
+import { open, type FileHandle } from 'node:fs/promises';
+import { AcedError, errorMessage } from '../base/errors.js';
+
+/** Characters collected before one write. */
+const CHUNK_LENGTH = 256 * 1024;
+
+/** A file that is written from start to end in large pieces. Errors: REPORT_WRITE. */
+export class OutputFile {
+  readonly path: string;
+  readonly #handle: FileHandle;
+  #pending = '';
+
+  private constructor(path: string, handle: FileHandle) {
+    this.path = path;
+    this.#handle = handle;
+  }
+
+  /** Fails when the file exists. */
+  static async create(path: string): Promise<OutputFile> {
+    return new OutputFile(path, await writing(path, () => open(path, 'wx', 0o644)));
+  }
+
+  /** The text is in the file after the next flush; flush when `isFull`. */
+  append(text: string): void {
+    this.#pending += text;
+  }
+
+  get isFull(): boolean {
+    return this.#pending.length >= CHUNK_LENGTH;
+  }
+
+  /** Waits until the disk has taken everything appended so far. */
+  async flush(): Promise<void> {
+    if (this.#pending === '') return;
+    const bytes = Buffer.from(this.#pending, 'utf8');
+    this.#pending = '';
+    await this.writeBytes(bytes);
+  }
+
+  /** What was appended before must have been flushed. */
+  async writeBytes(bytes: Uint8Array): Promise<void> {
+    let offset = 0;
+    while (offset < bytes.length) {
+      const start = offset;
+      const { bytesWritten } = await writing(this.path, () =>
+        this.#handle.write(bytes, start, bytes.length - start),
+      );
+      offset += bytesWritten;
+    }
+  }
+
+  /** Flushes, waits for the disk itself and closes. */
+  async finish(): Promise<void> {
+    await this.flush();
+    await writing(this.path, () => this.#handle.sync());
+    await writing(this.path, () => this.#handle.close());
+  }
+
+  async close(): Promise<void> {
+    await this.#handle.close().catch(() => undefined);
+  }
+}
+
+const HINTS: Readonly<Record<string, string>> = {
+  ENOSPC: 'Free space on that file system, or run the command in a directory that has more.',
+  EDQUOT: 'Free space within your quota, or run the command in another directory.',
+  EACCES: 'Run the command in a directory that you may write to.',
+  EROFS: 'Run the command in a directory that can be written to.',
+  ENOENT: 'Create the directory first, or run the command in another one.',
+};
+
+/** Runs an operation on a file of ours; its failure becomes REPORT_WRITE, naming the path. */
+export async function writing<T>(path: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof AcedError) throw error;
+    const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+    throw new AcedError('REPORT_WRITE', `cannot write ${path}: ${errorMessage(error)}`, {
+      hint: HINTS[code] ?? 'Check the directory and its file system, then run the command again.',
+      cause: error,
+    });
+  }
+}

@@ -69,8 +69,11 @@ function isNativeAddon(value: unknown): value is NativeAddon {
   );
 }
 
-/** Sources and compiled files lie at different depths, so the package is found by its name. */
-function packageRoot(): string | null {
+/**
+ * The folder of the package, or null. Sources and compiled files lie at different depths below it,
+ * so it is found by its name.
+ */
+export function packageRoot(): string | null {
   let folder = dirname(fileURLToPath(import.meta.url));
   for (;;) {
     if (packageName(join(folder, 'package.json')) === 'aced') return folder;

@@ -108,10 +108,16 @@ export async function dropNodeSchema(
 
 /** 0: not there, or emptied by a crash. */
 async function readVersion(session: Session, schema: string): Promise<number> {
-  const table = `${quoteIdentifier(schema)}.migration`;
-  const found = await session.query('SELECT pg_catalog.to_regclass($1) IS NOT NULL', [table]);
-  if (found[0]?.[0] !== 't') return 0;
-  const rows = await session.query(`SELECT pg_catalog.max(id) FROM ${table}`);
+  // Not to_regclass(): it answers from a cache that waiting for an advisory lock does not refresh.
+  const found = await session.query(
+    `SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+      WHERE n.nspname = $1::name AND c.relname = 'migration'`,
+    [schema],
+  );
+  if (found.length === 0) return 0;
+  const rows = await session.query(
+    `SELECT pg_catalog.max(id) FROM ${quoteIdentifier(schema)}.migration`,
+  );
   return Number(rows[0]?.[0] ?? 0);
 }
 

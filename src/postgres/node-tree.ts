@@ -90,9 +90,8 @@ export async function readTree(
   tableName: string,
 ): Promise<NodeLeaf[]> {
   const rows = await session.query(
-    `SELECT block_id::text, position::text, pg_catalog.to_json(lower_key)::text, row_count::text,
-            digest_sum::text, is_dirty
-       FROM ${quoteIdentifier(schema)}.tree WHERE table_name = $1 ORDER BY position`,
+    `SELECT t.block_id, t.position, pg_catalog.to_json(t.lower_key), t.row_count, t.digest_sum, t.is_dirty
+       FROM ${quoteIdentifier(schema)}.tree t WHERE t.table_name = $1 ORDER BY t.position`,
     [tableName],
   );
   return rows.map(([blockId, position, lowerKey, rowCount, sum, isDirty]) => ({

@@ -1,7 +1,7 @@
 import { sleep } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
 import type { Session } from './session.js';
-import { isInProgress, parseSnapshot, widenXid, type Snapshot } from './snapshot.js';
+import { parseSnapshot, widenXid } from './snapshot.js';
 
 /** A transaction of this database that has written, or may write. */
 export interface RunningTransaction {
@@ -24,16 +24,14 @@ export interface WaitOptions {
   readonly onWait?: ((description: string) => void) | undefined;
 }
 
-interface RunningSet {
-  readonly snapshot: Snapshot;
-  readonly transactions: readonly RunningTransaction[];
-}
-
 /**
  * The transactions in progress in this database. Transactions of other databases are in every
  * snapshot too but cannot touch a table of this one.
  */
-export async function readRunning(session: Session, signal?: AbortSignal): Promise<RunningSet> {
+export async function readRunning(
+  session: Session,
+  signal?: AbortSignal,
+): Promise<RunningTransaction[]> {
   const rows = await session.query(RUNNING_QUERY, [], signal);
   const snapshot = parseSnapshot(rows[0]?.[0] ?? '');
   const elsewhere = new Set<bigint>();
@@ -54,10 +52,11 @@ export async function readRunning(session: Session, signal?: AbortSignal): Promi
       waitEvent: waitEvent ?? null,
     });
   }
-  const transactions = [...snapshot.xip]
+  // xmax is only one past the last transaction that has ended: the newest running ones are beyond it.
+  const newest = [...details.keys()].filter((xid) => xid >= snapshot.xmax);
+  return [...new Set([...snapshot.xip, ...newest])]
     .filter((xid) => !elsewhere.has(xid))
     .map((xid) => details.get(xid) ?? unknownTransaction(xid));
-  return { snapshot, transactions };
 }
 
 /**
@@ -65,7 +64,7 @@ export async function readRunning(session: Session, signal?: AbortSignal): Promi
  * Errors: TIMEOUT naming who is still there, CANCELLED.
  */
 export async function waitForRunning(session: Session, options: WaitOptions): Promise<void> {
-  const { transactions } = await readRunning(session, options.signal);
+  const transactions = await readRunning(session, options.signal);
   await waitUntilEnded(session, transactions, options);
 }
 
@@ -96,11 +95,8 @@ export async function waitUntilEnded(
     await sleep(Math.min(pauseMs, Math.max(1, deadline - Date.now())), signal);
     pauseMs = Math.min(pauseMs * 2, 250);
     const now = await readRunning(session, signal);
-    remaining = now.transactions.filter(
-      (transaction) =>
-        awaited.has(transaction.xid) &&
-        isInProgress(now.snapshot, transaction.xid) &&
-        isRelevant(transaction),
+    remaining = now.filter(
+      (transaction) => awaited.has(transaction.xid) && isRelevant(transaction),
     );
   }
 }

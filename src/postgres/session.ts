@@ -135,7 +135,10 @@ export class Session {
       if (signal?.aborted === true) {
         throw new AcedError('CANCELLED', 'cancelled', { cause: error });
       }
-      throw toAcedError(error, this.node, 'running a query');
+      const known = toAcedError(error, this.node, 'running a query');
+      // The server tells that it ends the session before the connection closes.
+      if (known.code === 'NODE_UNREACHABLE') this.#isBroken = true;
+      throw known;
     } finally {
       signal?.removeEventListener('abort', onAbort);
       // A cancel request that is still under way could hit the next query of this session.

@@ -179,7 +179,7 @@ const COMMIT_GRACE_MS = 250;
  * lost between the build and the stream.
  */
 async function waitForHalfCommitted(session: Session, options: CreateSlotOptions): Promise<void> {
-  const { transactions } = await readRunning(session, options.signal);
+  const transactions = await readRunning(session, options.signal);
   if (transactions.length === 0) return;
   const rows = await session.query(
     "SELECT pg_catalog.current_setting('synchronous_standby_names') <> ''",

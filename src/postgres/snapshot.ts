@@ -42,8 +42,3 @@ export function isVisible(snapshot: Snapshot, xid32: number): boolean {
 export function widenXid(xid32: number, near: bigint): bigint {
   return near + BigInt.asIntN(32, BigInt(xid32) - near);
 }
-
-/** Whether the transaction with this 64-bit id had not ended yet. */
-export function isInProgress(snapshot: Snapshot, xid: bigint): boolean {
-  return xid >= snapshot.xmax || snapshot.xip.has(xid);
-}

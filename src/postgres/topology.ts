@@ -139,7 +139,7 @@ async function spockSubscriptions(node: string, session: Session): Promise<Subsc
        FROM pg_catalog.pg_attribute a
       WHERE a.attrelid = pg_catalog.to_regclass('spock.subscription') AND NOT a.attisdropped
         AND pg_catalog.has_table_privilege(a.attrelid, 'SELECT')
-        AND pg_catalog.has_schema_privilege('spock', 'USAGE')`,
+        AND pg_catalog.has_schema_privilege(pg_catalog.to_regnamespace('spock'), 'USAGE')`,
   );
   const [isReadable, hasForwarding] = found[0] ?? [];
   if (isReadable !== 't') return [];

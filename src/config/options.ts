@@ -1,0 +1,177 @@
+import { byteSize, integer, oneOf, path, ratio, rowLimit, text } from './option-values.js';
+import type { ValueKind } from './option-values.js';
+
+/** A key of ACE's `ace.yaml` with our meaning; its own kind where the unit differs. */
+export interface AceKey<T> {
+  readonly key: string;
+  readonly kind?: ValueKind<T>;
+}
+
+/** One option, declared once: flags, environment, both YAML files and the help come from it. */
+export interface OptionSpec<T> {
+  /** In `aced.yaml`; dots are nesting. */
+  readonly key: string;
+  readonly env: string;
+  /** Key of the `overrides` object, when a flag sets this option too. */
+  readonly override?: string;
+  readonly ace?: readonly AceKey<T>[];
+  readonly kind: ValueKind<T>;
+  /** Absent: worked out (paths), or there is none (cluster). */
+  readonly defaultValue?: T;
+  readonly doc: string;
+}
+
+const option = <T>(spec: OptionSpec<T>): OptionSpec<T> => spec;
+
+const MEBIBYTE = 1024 ** 2;
+const GIBIBYTE = 1024 ** 3;
+const milliseconds = (min: number): ValueKind<number> => integer({ min, unit: 'milliseconds' });
+const seconds = (min: number): ValueKind<number> => integer({ min, scale: 1000, unit: 'seconds' });
+
+/** The names become part of file names, of a slot's and of a section's: no `/`, no blanks, no `]`. */
+const CLUSTER_NAME = text(
+  'letters, digits, _ - and . (not first)',
+  /^[\p{L}\p{N}_-][\p{L}\p{N}_.-]{0,199}$/u,
+);
+
+export const OPTIONS = {
+  cluster: option({
+    key: 'default_cluster',
+    env: 'ACED_CLUSTER',
+    override: 'cluster',
+    ace: [{ key: 'default_cluster' }],
+    kind: CLUSTER_NAME,
+    doc: 'cluster to use when none is named',
+  }),
+  stateDir: option({
+    key: 'state_dir',
+    env: 'ACED_STATE_DIR',
+    override: 'stateDir',
+    kind: path,
+    doc: 'directory of the SQLite file, its lock and the spool',
+  }),
+  socketPath: option({
+    key: 'socket',
+    env: 'ACED_SOCKET',
+    override: 'socket',
+    kind: path,
+    doc: 'unix socket between acectl and aced',
+  }),
+  logLevel: option({
+    key: 'log_level',
+    env: 'ACED_LOG_LEVEL',
+    override: 'logLevel',
+    kind: oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']),
+    defaultValue: 'info',
+    doc: 'least severe messages to log',
+  }),
+  nodeSchema: option({
+    key: 'node_schema',
+    env: 'ACED_NODE_SCHEMA',
+    kind: text('a schema name of at most 63 bytes, not pg_*', /^(?!pg_)[^\0]{1,63}$/u),
+    defaultValue: 'aced',
+    doc: 'schema of our tables on the nodes',
+  }),
+  blockRows: option({
+    key: 'tree.block_rows',
+    env: 'ACED_TREE_BLOCK_ROWS',
+    ace: [{ key: 'mtree.diff.block_size' }],
+    kind: integer({ min: 1, max: 10_000_000 }),
+    defaultValue: 1000,
+    doc: 'rows per block that a build aims at',
+  }),
+  maxCpuRatio: option({
+    key: 'tree.max_cpu_ratio',
+    env: 'ACED_TREE_MAX_CPU_RATIO',
+    ace: [{ key: 'table_diff.max_cpu_ratio' }],
+    kind: ratio({ min: 0, max: 1 }),
+    defaultValue: 0.5,
+    doc: "share of this host's cores' worth of hashing queries per node",
+  }),
+  refreshQuietMs: option({
+    key: 'tree.refresh_quiet_ms',
+    env: 'ACED_TREE_REFRESH_QUIET_MS',
+    kind: milliseconds(0),
+    defaultValue: 1000,
+    doc: 'a dirty block is refreshed once it has been quiet for so long',
+  }),
+  refreshBudget: option({
+    key: 'tree.refresh_budget',
+    env: 'ACED_TREE_REFRESH_BUDGET',
+    kind: ratio({ min: 0, max: 1 }),
+    defaultValue: 0.25,
+    doc: "share of one connection's time for refreshing in the background; 0 switches it off",
+  }),
+  maxDiffRows: option({
+    key: 'diff.max_diff_rows',
+    env: 'ACED_DIFF_MAX_DIFF_ROWS',
+    ace: [{ key: 'table_diff.max_diff_rows' }, { key: 'mtree.diff.max_diff_rows' }],
+    kind: rowLimit(),
+    defaultValue: 1_000_000,
+    doc: 'differing rows per pair of nodes after which a diff stops',
+  }),
+  compareUnitSize: option({
+    key: 'diff.compare_unit_size',
+    env: 'ACED_DIFF_COMPARE_UNIT_SIZE',
+    ace: [{ key: 'table_diff.compare_unit_size' }],
+    kind: integer({ min: 1 }),
+    defaultValue: 10_000,
+    doc: 'rows of the smallest range that a diff splits off before it compares rows',
+  }),
+  concurrencyFactor: option({
+    key: 'diff.concurrency_factor',
+    env: 'ACED_DIFF_CONCURRENCY_FACTOR',
+    ace: [{ key: 'table_diff.concurrency_factor' }],
+    kind: ratio({ min: 0, max: 4 }),
+    defaultValue: 0.5,
+    doc: "a diff's queries per node as a multiple of this host's cores",
+  }),
+  settleTimeoutMs: option({
+    key: 'diff.settle_timeout_ms',
+    env: 'ACED_DIFF_SETTLE_TIMEOUT_MS',
+    kind: milliseconds(0),
+    defaultValue: 30_000,
+    doc: 'how long a diff waits for rows that are still being replicated',
+  }),
+  flushIntervalMs: option({
+    key: 'stream.flush_interval_ms',
+    env: 'ACED_STREAM_FLUSH_INTERVAL_MS',
+    kind: milliseconds(1),
+    defaultValue: 500,
+    doc: 'changes become durable, and are confirmed, at least so often',
+  }),
+  connectTimeoutMs: option({
+    key: 'stream.connect_timeout_ms',
+    env: 'ACED_STREAM_CONNECT_TIMEOUT_MS',
+    ace: [{ key: 'postgres.connection_timeout', kind: seconds(0) }],
+    kind: milliseconds(0),
+    defaultValue: 10_000,
+    doc: 'how long a connection may take; 0: no limit',
+  }),
+  fenceTimeoutMs: option({
+    key: 'stream.fence_timeout_ms',
+    env: 'ACED_STREAM_FENCE_TIMEOUT_MS',
+    ace: [{ key: 'mtree.cdc.cdc_processing_timeout', kind: seconds(1) }],
+    kind: milliseconds(1),
+    defaultValue: 60_000,
+    doc: 'how long a node may need to reach a fence before it counts as starved',
+  }),
+  maxSlotWalBytes: option({
+    key: 'stream.max_slot_wal_bytes',
+    env: 'ACED_STREAM_MAX_SLOT_WAL_BYTES',
+    kind: byteSize(16 * MEBIBYTE),
+    defaultValue: 64 * GIBIBYTE,
+    doc: 'write-ahead log that our slot may hold back on a node before it is dropped',
+  }),
+};
+
+/** Help text: one line per option with its key, variable and default. */
+export function optionsHelp(): string {
+  const specs: readonly OptionSpec<string | number>[] = Object.values(OPTIONS);
+  return specs
+    .map((spec) => {
+      const fallback = spec.defaultValue === undefined ? '' : `, default ${spec.defaultValue}`;
+      return `  ${spec.key} (${spec.env}): ${spec.doc}; ${spec.kind.accepts}${fallback}`;
+    })
+    .join('\n');
+}

@@ -25,14 +25,14 @@ export interface WaitOptions {
 }
 
 /**
- * The transactions in progress in this database. Transactions of other databases are in every
- * snapshot too but cannot touch a table of this one.
+ * The transactions in progress in this database, or on the whole server. Those of other databases
+ * are in every snapshot too but cannot touch a table of this one.
  */
 export async function readRunning(
   session: Session,
-  signal?: AbortSignal,
+  options: { readonly signal?: AbortSignal | undefined; readonly scope: 'database' | 'server' },
 ): Promise<RunningTransaction[]> {
-  const rows = await session.query(RUNNING_QUERY, [], signal);
+  const rows = await session.query(RUNNING_QUERY, [], options.signal);
   const snapshot = parseSnapshot(rows[0]?.[0] ?? '');
   const elsewhere = new Set<bigint>();
   const details = new Map<bigint, RunningTransaction>();
@@ -40,7 +40,7 @@ export async function readRunning(
     const [, xid32, pid, isHere, application, user, age, preparedAs, state, waitEvent] = row;
     if (xid32 === null || xid32 === undefined) continue;
     const xid = widenXid(Number(xid32), snapshot.xmax);
-    if (isHere === 'f') elsewhere.add(xid);
+    if (isHere === 'f' && options.scope === 'database') elsewhere.add(xid);
     details.set(xid, {
       xid,
       pid: pid === null || pid === undefined ? null : Number(pid),
@@ -64,7 +64,7 @@ export async function readRunning(
  * Errors: TIMEOUT naming who is still there, CANCELLED.
  */
 export async function waitForRunning(session: Session, options: WaitOptions): Promise<void> {
-  const transactions = await readRunning(session, options.signal);
+  const transactions = await readRunning(session, { signal: options.signal, scope: 'database' });
   await waitUntilEnded(session, transactions, options);
 }
 
@@ -94,7 +94,7 @@ export async function waitUntilEnded(
     told = names;
     await sleep(Math.min(pauseMs, Math.max(1, deadline - Date.now())), signal);
     pauseMs = Math.min(pauseMs * 2, 250);
-    const now = await readRunning(session, signal);
+    const now = await readRunning(session, { signal, scope: 'database' });
     remaining = now.filter(
       (transaction) => awaited.has(transaction.xid) && isRelevant(transaction),
     );

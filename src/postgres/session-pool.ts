@@ -46,7 +46,7 @@ export class SessionPool {
   async use<T>(work: (session: Session) => Promise<T>, signal?: AbortSignal): Promise<T> {
     await this.#takePlace(signal);
     try {
-      const session = this.#takeIdle() ?? (await Session.connect(this.node, this.#options));
+      const session = this.#takeIdle() ?? (await this.#connect(signal));
       try {
         return await work(session);
       } finally {
@@ -71,6 +71,14 @@ export class SessionPool {
       });
     }
     await Promise.all(this.#closing);
+  }
+
+  async #connect(signal: AbortSignal | undefined): Promise<Session> {
+    const { applicationName } = this.#options;
+    return Session.connect(this.node, {
+      applicationName,
+      ...(signal === undefined ? {} : { signal }),
+    });
   }
 
   async #takePlace(signal: AbortSignal | undefined): Promise<void> {

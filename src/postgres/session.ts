@@ -14,10 +14,15 @@ export type Param = string | null | readonly (string | null)[];
 export interface SessionOptions {
   /** Seen in pg_stat_activity. */
   readonly applicationName: string;
+  /** Ends the attempt to connect with CANCELLED. */
+  readonly signal?: AbortSignal;
 }
 
 /** Values never go through pg's type parsers: they would round, shift or reformat them. */
 const RAW_TEXT = { getTypeParser: () => (value: unknown) => value };
+
+/** How long the server may take to see a connection off. */
+const CLOSE_GRACE_MS = 1_000;
 
 /** How long a cancelled query may take to stop before its connection is given up. */
 const CANCEL_GRACE_MS = 5_000;
@@ -99,7 +104,10 @@ export class Session {
   /** Never fails: a connection that is already gone counts as closed. */
   async close(): Promise<void> {
     this.#isBroken = true;
+    // A server that is out of reach never answers, and must not hold up our own end.
+    const timer = setTimeout(() => this.destroy(), CLOSE_GRACE_MS);
     await this.client.end().catch(() => undefined);
+    clearTimeout(timer);
   }
 
   /** Gives the connection up without waiting for the server. */

@@ -1,6 +1,12 @@
 import { AcedError } from '../base/errors.js';
 import { parseLsn, type Lsn } from '../base/lsn.js';
-import { readRunning, waitUntilEnded, type RunningTransaction } from './running-transactions.js';
+import { sleep } from '../base/abort.js';
+import {
+  describeTransactions,
+  readRunning,
+  waitUntilEnded,
+  type RunningTransaction,
+} from './running-transactions.js';
 import { hasSqlState, SQLSTATE } from './sqlstate.js';
 import type { Session } from './session.js';
 import { inTransaction } from './transaction.js';
@@ -79,6 +85,8 @@ export async function createSlot(
   options: CreateSlotOptions,
 ): Promise<Lsn> {
   await requireLogicalWal(session);
+  const running = await describeRunning(session);
+  if (running !== null) options.onWait?.(running);
   let lsn: Lsn;
   try {
     const settings = { lock_timeout: `${Math.max(1, Math.ceil(options.lockTimeoutMs))}ms` };
@@ -91,7 +99,16 @@ export async function createSlot(
     );
     lsn = parseLsn(rows[0]?.[0] ?? '');
   } catch (error) {
-    throw slotError(error, session, slot, options);
+    if (hasSqlState(error, SQLSTATE.lockNotAvailable)) {
+      const names = (await describeRunning(session)) ?? 'a transaction that has ended just now';
+      throw new AcedError(
+        'TIMEOUT',
+        `creating a replication slot on node ${session.node.name} has to wait for all open ` +
+          `transactions; still open after ${options.lockTimeoutMs} ms: ${names}`,
+        { hint: 'End these transactions, or try again when they have ended.', cause: error },
+      );
+    }
+    throw slotError(error, session, slot);
   }
   try {
     await waitForHalfCommitted(session, options);
@@ -103,26 +120,45 @@ export async function createSlot(
   return lsn;
 }
 
+export interface DropSlotOptions {
+  readonly signal?: AbortSignal;
+  /** How long to wait for a process that streams from it, e.g. one that is just ending. Default 0. */
+  readonly waitMs?: number;
+}
+
+const DROP_RETRY_MS = 20;
+
 /** Errors: SLOT_BUSY while a process streams from it. */
-export async function dropSlot(session: Session, slot: string): Promise<'dropped' | 'absent'> {
-  try {
-    const rows = await session.query(
-      `SELECT pg_catalog.pg_drop_replication_slot(s.slot_name)
-         FROM pg_catalog.pg_replication_slots s WHERE s.slot_name = $1::name`,
-      [slot],
-    );
-    return rows.length === 0 ? 'absent' : 'dropped';
-  } catch (error) {
-    if (hasSqlState(error, SQLSTATE.undefinedObject)) return 'absent';
-    if (hasSqlState(error, SQLSTATE.objectInUse)) {
-      throw new AcedError(
-        'SLOT_BUSY',
-        `replication slot ${slot} on node ${session.node.name} is in use`,
-        { hint: 'Stop the process that streams from it first.', cause: error },
+export async function dropSlot(
+  session: Session,
+  slot: string,
+  { signal, waitMs = 0 }: DropSlotOptions = {},
+): Promise<'dropped' | 'absent'> {
+  const deadline = Date.now() + waitMs;
+  for (;;) {
+    try {
+      const rows = await session.query(
+        `SELECT pg_catalog.pg_drop_replication_slot(s.slot_name)
+           FROM pg_catalog.pg_replication_slots s WHERE s.slot_name = $1::name`,
+        [slot],
+        signal,
       );
+      return rows.length === 0 ? 'absent' : 'dropped';
+    } catch (error) {
+      if (hasSqlState(error, SQLSTATE.undefinedObject)) return 'absent';
+      if (!hasSqlState(error, SQLSTATE.objectInUse)) throw slotError(error, session, slot);
+      if (Date.now() >= deadline) throw slotInUse(error, session, slot);
     }
-    throw slotError(error, session, slot, { lockTimeoutMs: 0 });
+    await sleep(DROP_RETRY_MS, signal);
   }
+}
+
+function slotInUse(error: unknown, session: Session, slot: string): AcedError {
+  return new AcedError(
+    'SLOT_BUSY',
+    `replication slot ${slot} on node ${session.node.name} is in use`,
+    { hint: 'Stop the process that streams from it first.', cause: error },
+  );
 }
 
 export interface SystemIdentity {
@@ -179,7 +215,10 @@ const COMMIT_GRACE_MS = 250;
  * lost between the build and the stream.
  */
 async function waitForHalfCommitted(session: Session, options: CreateSlotOptions): Promise<void> {
-  const transactions = await readRunning(session, options.signal);
+  const transactions = await readRunning(session, {
+    signal: options.signal,
+    scope: 'database',
+  });
   if (transactions.length === 0) return;
   const rows = await session.query(
     "SELECT pg_catalog.current_setting('synchronous_standby_names') <> ''",
@@ -207,12 +246,13 @@ function mayBeCommitting(
   return isInGrace || isFlushing || transaction.waitEvent === 'SyncRep';
 }
 
-function slotError(
-  error: unknown,
-  session: Session,
-  slot: string,
-  options: CreateSlotOptions,
-): unknown {
+/** A slot waits for the transactions of all databases. */
+async function describeRunning(session: Session): Promise<string | null> {
+  const running = await readRunning(session, { scope: 'server' });
+  return running.length === 0 ? null : describeTransactions(running);
+}
+
+function slotError(error: unknown, session: Session, slot: string): unknown {
   const where = `on node ${session.node.name}`;
   if (hasSqlState(error, SQLSTATE.insufficientPrivilege)) {
     return new AcedError(
@@ -232,13 +272,6 @@ function slotError(
       hint: 'Another aced may be using this cluster.',
       cause: error,
     });
-  }
-  if (hasSqlState(error, SQLSTATE.lockNotAvailable)) {
-    return new AcedError(
-      'TIMEOUT',
-      `a transaction that was open ${where} did not end within ${options.lockTimeoutMs} ms`,
-      { hint: 'A slot can be created once all open transactions have ended.', cause: error },
-    );
   }
   return error;
 }

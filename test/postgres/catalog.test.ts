@@ -163,6 +163,17 @@ describe('readTable', () => {
     assert.equal((await readTable(session, 'public', 'parts')).estimatedRows, 100);
   });
 
+  it('knows how the key and the rows on disk are correlated', async () => {
+    await server.query(
+      DATABASE,
+      'INSERT INTO folded SELECT i FROM generate_series(1000, 1, -1) AS i; ANALYZE folded',
+    );
+    const table = await readTable(session, 'public', 'folded');
+    assert.equal(table.keyCorrelation, -1);
+    assert.equal(table.estimatedRows, 1000);
+    assert.equal((await readTable(session, 'public', 'types')).keyCorrelation, null);
+  });
+
   it('refuses what has no rows of its own in the log', async () => {
     await fails('NO_SUCH_TABLE', readTable(session, 'public', 'nothing'));
     await fails('UNSUPPORTED', readTable(session, 'public', 'seen'));

@@ -160,7 +160,11 @@ describe('SessionPool', () => {
       ),
     );
     assert.equal(most, 2);
-    assert.deepEqual(order, [0, 1, 2, 3, 4, 5, 6, 7]);
+    // The first two connect at the same time.
+    assert.deepEqual(
+      [...order.slice(0, 2).toSorted(), ...order.slice(2)],
+      [0, 1, 2, 3, 4, 5, 6, 7],
+    );
     assert.equal(await connections(), 2);
     await pool.close();
     await waitFor(async () => (await connections()) === 0, { what: 'closed connections' });

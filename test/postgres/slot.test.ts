@@ -95,7 +95,14 @@ describe('slot', () => {
     const writer = await connect();
     try {
       await writer.query('BEGIN; INSERT INTO public.t VALUES (1)');
-      await assert.rejects(createSlot(session, SLOT, { lockTimeoutMs: 50 }), isError('TIMEOUT'));
+      const waits: string[] = [];
+      const who = `process ${writer.backendPid} (slots, user postgres`;
+      await assert.rejects(
+        createSlot(session, SLOT, { lockTimeoutMs: 50, onWait: (text) => waits.push(text) }),
+        (error) => isError('TIMEOUT')(error) && String(error).includes(who),
+      );
+      assert.equal(waits.length, 1);
+      assert.ok(waits[0]?.startsWith(who));
       assert.equal(await readSlot(session, SLOT), null);
       const abort = new AbortController();
       const creating = createSlot(session, SLOT, { lockTimeoutMs: 60_000, signal: abort.signal });

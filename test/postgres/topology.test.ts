@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import type { Lsn } from '../../src/base/lsn.js';
-import { parseLsn } from '../../src/base/lsn.js';
+import { AcedError } from '../../src/base/errors.js';
+import { parseLsn, type Lsn } from '../../src/base/lsn.js';
 import { currentInsertLsn, emitBarrier } from '../../src/postgres/positions.js';
 import { waitForReplication } from '../../src/postgres/replication-wait.js';
 import { Session } from '../../src/postgres/session.js';
+import { dropSlot } from '../../src/postgres/slot.js';
 import {
   buildTopology,
   readTopology,
@@ -117,6 +118,17 @@ describe('a mesh', () => {
     }
   });
 
+  it('does not let a slot be dropped that is in use', async () => {
+    const { edges } = await readTopology(sessions);
+    const edge = edges.find(({ from }) => from === 'n2');
+    const session = sessions.get('n2');
+    assert.ok(edge && session);
+    await assert.rejects(
+      dropSlot(session, edge.slot, { waitMs: 30 }),
+      (error) => error instanceof AcedError && error.code === 'SLOT_BUSY',
+    );
+  });
+
   it('reaches a barrier when nothing else happens', async () => {
     const topology = await readTopology(sessions);
     for (let round = 0; round < 20; round++) {
@@ -142,6 +154,21 @@ describe('a mesh', () => {
       assert.ok(parseLsn(flushed[0]?.[0] ?? '') >= fence);
       assert.ok((await currentInsertLsn(session)) >= fence);
     }
+  });
+
+  it('falls back to the insert position for a role that may not write messages', async () => {
+    const reader = sessions.get('n1');
+    assert.ok(reader);
+    const revoke = (verb: string): Promise<unknown> =>
+      mesh.query(
+        'n1',
+        `${verb} EXECUTE ON FUNCTION pg_logical_emit_message(bool, text, text, bool) ${verb === 'GRANT' ? 'TO' : 'FROM'} PUBLIC`,
+      );
+    await revoke('REVOKE');
+    const before = await currentInsertLsn(reader);
+    assert.ok((await emitBarrier(reader, 'x')) >= before);
+    assert.equal(reader.isIdle, true);
+    await revoke('GRANT');
   });
 
   it('has every row once the fences have passed', async () => {
@@ -180,6 +207,35 @@ describe('a mesh', () => {
         })
       ).passed;
     await waitFor(caughtUp, { what: 'the subscription to catch up' });
+  });
+
+  it('reads subscriptions of Spock by their slots', async () => {
+    // Only the columns that its extension scripts declare and that we read.
+    await mesh.query(
+      'n3',
+      `CREATE SCHEMA spock;
+       CREATE TABLE spock.subscription (sub_id oid PRIMARY KEY, sub_name name, sub_slot_name name,
+         sub_enabled boolean, sub_forward_origins text[]);
+       INSERT INTO spock.subscription VALUES (1, 'sub_n3_n1', 'spk_app_n1_sub', true, '{}'),
+         (2, 'sub_n3_n2', 'spk_app_n2_sub', false, '{all}')`,
+    );
+    for (const node of ['n1', 'n2']) {
+      await mesh.query(
+        node,
+        `SELECT pg_create_logical_replication_slot('spk_app_${node}_sub', 'pgoutput')`,
+      );
+    }
+    const { edges } = await readTopology(sessions);
+    assert.deepEqual(
+      edges
+        .filter(({ kind }) => kind === 'spock')
+        .map(({ from, to, subscription, isEnabled, originMode }) =>
+          [from, to, subscription, isEnabled, originMode].join(' '),
+        )
+        .toSorted(),
+      ['n1 n3 sub_n3_n1 true none', 'n2 n3 sub_n3_n2 false any'],
+    );
+    await mesh.query('n3', 'DROP SCHEMA spock CASCADE');
   });
 
   it('gives up at the deadline, naming a subscriber that stands still', async () => {

@@ -1,8 +1,5 @@
 import type { Session } from './session.js';
 
-export { currentInsertLsn, emitBarrier } from './positions.js';
-export { waitForReplication } from './replication-wait.js';
-
 /** One subscription: changes of `from` are applied on `to`. */
 export interface Edge {
   readonly from: string;

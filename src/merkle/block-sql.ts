@@ -195,9 +195,7 @@ export class BlockSql {
       ].map((column) => `${bind(column)}::text[]`);
       const end = (prefix: string): string =>
         this.#tuple(
-          this.#spec.key.map((column, i) =>
-            ordered(`r.${prefix}${i}::${column.typeName}`, column),
-          ),
+          this.#spec.key.map((column, i) => ordered(`r.${prefix}${i}::${column.typeName}`, column)),
         );
       const condition = `${this.#tuple(this.#keys)} >= ${end('l')} AND ${this.#tuple(this.#keys)} < ${end('u')}`;
       parts.push(

@@ -160,8 +160,7 @@ export class Store {
       `INSERT INTO node VALUES (?, ?, ?, ?)
        ON CONFLICT (name) DO UPDATE SET
          system_id = excluded.system_id, timeline = excluded.timeline, position = excluded.position`,
-      (statement) =>
-        statement.run(name, node.systemId, node.timeline, formatLsn(node.position)),
+      (statement) => statement.run(name, node.systemId, node.timeline, formatLsn(node.position)),
     );
   }
 
@@ -256,9 +255,9 @@ export class Store {
         insert.run(tableId, position, id, lower === null ? null : JSON.stringify(lower));
       });
       this.#run(
-        `DELETE FROM leaf WHERE table_id = ?1
-           AND block_id NOT IN (SELECT id FROM block WHERE table_id = ?1)`,
-        (s) => s.run(tableId),
+        `DELETE FROM leaf WHERE table_id = @table
+           AND block_id NOT IN (SELECT id FROM block WHERE table_id = @table)`,
+        (s) => s.run({ table: tableId }),
       );
     })();
   }
@@ -342,8 +341,7 @@ export class Store {
 
   #meta(key: string, create: () => string): string {
     const row = this.#run('SELECT value FROM meta WHERE key = ?', (s) => s.get(key)) as
-      | { value: string }
-      | undefined;
+      { value: string } | undefined;
     if (row !== undefined) return row.value;
     const value = create();
     this.#run('INSERT INTO meta VALUES (?, ?)', (s) => s.run(key, value));

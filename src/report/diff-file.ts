@@ -1,4 +1,4 @@
-import { mkdtemp, open, rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { formatSummary, type SummaryFields } from './diff-summary.js';
 import { jsonString } from './json-value.js';
@@ -40,8 +40,6 @@ interface Pair {
   readonly b: Side;
   count: number;
 }
-
-const COPY_BYTES = 1024 * 1024;
 
 /**
  * Writes a diff file as ACE does, as a stream: the file groups rows by pair and node, they come by
@@ -219,23 +217,7 @@ async function appendSide(output: OutputFile, side: Side): Promise<void> {
     return;
   }
   output.append('\n');
-  await output.flush();
-  await side.file.flush();
-  await side.file.close();
-  await writing(side.path, async () => {
-    const input = await open(side.path, 'r');
-    try {
-      const buffer = Buffer.allocUnsafe(COPY_BYTES);
-      for (;;) {
-        const { bytesRead } = await input.read(buffer, 0, buffer.length, null);
-        if (bytesRead === 0) break;
-        await output.writeBytes(buffer.subarray(0, bytesRead));
-      }
-    } finally {
-      await input.close();
-    }
-    await rm(side.path);
-  });
+  await output.appendFile(side.file);
   output.append('\n        ]');
 }
 

@@ -1,8 +1,9 @@
-import { open, type FileHandle } from 'node:fs/promises';
+import { open, rm, type FileHandle } from 'node:fs/promises';
 import { AcedError, errorMessage } from '../base/errors.js';
 
 /** Characters collected before one write. */
 const CHUNK_LENGTH = 256 * 1024;
+const COPY_BYTES = 1024 * 1024;
 
 /** A file that is written from start to end in large pieces. Errors: REPORT_WRITE. */
 export class OutputFile {
@@ -47,6 +48,27 @@ export class OutputFile {
       );
       offset += bytesWritten;
     }
+  }
+
+  /** Moves the content of another file here: that file is removed. */
+  async appendFile(other: OutputFile): Promise<void> {
+    await this.flush();
+    await other.flush();
+    await other.close();
+    const input = await writing(other.path, () => open(other.path, 'r'));
+    try {
+      const buffer = Buffer.allocUnsafe(COPY_BYTES);
+      for (;;) {
+        const { bytesRead } = await writing(other.path, () =>
+          input.read(buffer, 0, buffer.length, null),
+        );
+        if (bytesRead === 0) break;
+        await this.writeBytes(buffer.subarray(0, bytesRead));
+      }
+    } finally {
+      await input.close();
+    }
+    await writing(other.path, () => rm(other.path));
   }
 
   /** Flushes, waits for the disk itself and closes. */

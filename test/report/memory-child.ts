@@ -1,4 +1,6 @@
 /** Run by memory.test.ts in a process with a small heap: writes, or reads, a large diff file. */
+import { join } from 'node:path';
+import { readDiffRows } from '../../src/report/diff-reader.js';
 import { DiffFileWriter, type DiffRow } from '../../src/report/diff-file.js';
 
 const [, , directory = '.', count = '100000'] = process.argv;
@@ -60,4 +62,6 @@ const file = await writer.finish({
   warnings: [],
 });
 const ms = Number(process.hrtime.bigint() - started) / 1e6;
-console.log(JSON.stringify({ file, ms, maxRssKb: process.resourceUsage().maxRSS }));
+let rows = 0;
+for await (const batch of readDiffRows(join(directory, file ?? ''))) rows += batch.rows.length;
+console.log(JSON.stringify({ rows, file, ms, maxRssKb: process.resourceUsage().maxRSS }));

@@ -1,0 +1,273 @@
+import { AcedError } from '../base/errors.js';
+import { scanObject, skipValue } from './json-scan.js';
+import { BAD_FILE_HINT, JsonStream } from './json-stream.js';
+import { METADATA_KEY } from './row-text.js';
+
+/** What a diff file, ours or ACE's, says of itself. */
+export interface DiffFileHead {
+  readonly schema: string;
+  readonly table: string;
+  /** Empty when the file does not say; ACE requires them for a rerun only. */
+  readonly nodes: readonly string[];
+  readonly primaryKey: readonly string[];
+  readonly pairs: readonly DiffFilePair[];
+  /** Whose digests the rows carry; null: an ACE file, without digests. */
+  readonly seedId: string | null;
+  readonly isLimitReached: boolean;
+  readonly tableFilter: string | null;
+  /** The diff was made with --against-origin: its repair needs recovery mode. */
+  readonly againstOrigin: string | null;
+}
+
+export interface DiffFilePair {
+  readonly name: string;
+  /** Node -> its rows in this pair. */
+  readonly rows: Readonly<Record<string, number>>;
+}
+
+export interface DiffFileRow {
+  /** The same array for rows with the same columns. */
+  readonly columns: readonly string[];
+  /** JSON text of each column as it stands in the file, so that numbers keep their digits. */
+  readonly values: readonly string[];
+  /** 16 hex digits; null in an ACE file. */
+  readonly digest: string | null;
+}
+
+export interface DiffFileRows {
+  readonly pair: string;
+  readonly node: string;
+  readonly rows: readonly DiffFileRow[];
+}
+
+export interface ReadRowsOptions {
+  /** Only rows of these pairs. */
+  readonly pairs?: readonly string[];
+  /** Only these columns are read; absent: all. */
+  readonly columns?: readonly string[];
+}
+
+/** Reads the whole file once, keeping nothing of the rows. Errors: BAD_DIFF_FILE. */
+export async function readDiffFile(path: string): Promise<DiffFileHead> {
+  const pairs = new Map<string, Record<string, number>>();
+  let summary: string | undefined;
+  for await (const event of scanDiffFile(path, countRows)) {
+    if (event.kind === 'summary') {
+      summary = event.text;
+    } else if (event.kind === 'pair') {
+      pairs.set(event.pair, {});
+    } else {
+      const counts = pairs.get(event.pair) ?? {};
+      counts[event.node] = (counts[event.node] ?? 0) + event.rows.length;
+      pairs.set(event.pair, counts);
+    }
+  }
+  if (summary === undefined) throw missing(path, 'summary');
+  return toHead(path, summary, pairs);
+}
+
+/** The rows in the file's order, a batch of one pair and node at a time. Errors: BAD_DIFF_FILE. */
+export async function* readDiffRows(
+  path: string,
+  options: ReadRowsOptions = {},
+): AsyncGenerator<DiffFileRows> {
+  const pairs = options.pairs === undefined ? null : new Set(options.pairs);
+  const columns = options.columns === undefined ? null : new Set(options.columns);
+  const parse = (pair: string): RowScan<DiffFileRow> =>
+    pairs === null || pairs.has(pair) ? rowScan(columns) : skipValue;
+  for await (const event of scanDiffFile(path, parse)) {
+    if (event.kind === 'rows' && event.rows.length > 0) yield event;
+  }
+}
+
+/** Returns the end of the row, or INCOMPLETE, and pushes what it found. */
+type RowScan<Row> = (text: string, start: number, found: Row[]) => number;
+
+type ScanEvent<Row> =
+  | { readonly kind: 'summary'; readonly text: string }
+  | { readonly kind: 'pair'; readonly pair: string }
+  | {
+      readonly kind: 'rows';
+      readonly pair: string;
+      readonly node: string;
+      readonly rows: readonly Row[];
+    };
+
+async function* scanDiffFile<Row>(
+  path: string,
+  rowScanOf: (pair: string) => RowScan<Row>,
+): AsyncGenerator<ScanEvent<Row>> {
+  const stream = await JsonStream.open(path);
+  try {
+    let hasDiffs = false;
+    for await (const name of members(stream)) {
+      if (name === 'summary') {
+        yield { kind: 'summary', text: await stream.value() };
+      } else if (name === 'diffs') {
+        hasDiffs = true;
+        yield* scanDiffs(stream, rowScanOf);
+      } else {
+        await stream.skip();
+      }
+    }
+    if ((await stream.peek()) !== '') throw stream.failure('something follows the JSON object');
+    if (!hasDiffs) throw missing(path, 'diffs');
+  } finally {
+    await stream.close();
+  }
+}
+
+async function* scanDiffs<Row>(
+  stream: JsonStream,
+  rowScanOf: (pair: string) => RowScan<Row>,
+): AsyncGenerator<ScanEvent<Row>> {
+  for await (const pair of members(stream)) {
+    yield { kind: 'pair', pair };
+    const scan = rowScanOf(pair);
+    let hasRows = false;
+    for await (const name of members(stream)) {
+      if (name !== 'rows') {
+        await stream.skip();
+        continue;
+      }
+      hasRows = true;
+      for await (const node of members(stream)) {
+        // Go writes null for a list that was never made.
+        if ((await stream.peek()) === 'n') {
+          await stream.value();
+          yield { kind: 'rows', pair, node, rows: [] };
+          continue;
+        }
+        await stream.expect('[');
+        let isFirst = true;
+        let hasMore = true;
+        while (hasMore) {
+          const rows: Row[] = [];
+          hasMore = await stream.scanElements(isFirst, (text, start) => scan(text, start, rows));
+          isFirst = false;
+          yield { kind: 'rows', pair, node, rows };
+        }
+      }
+    }
+    if (!hasRows) throw missing(stream.path, `diffs[${JSON.stringify(pair)}].rows`);
+  }
+}
+
+/** The names of an object's members; the caller consumes each value before asking for the next. */
+async function* members(stream: JsonStream): AsyncGenerator<string> {
+  await stream.expect('{');
+  if (await stream.accept('}')) return;
+  do {
+    const name = await stream.string();
+    await stream.expect(':');
+    yield name;
+  } while (await stream.accept(','));
+  await stream.expect('}');
+}
+
+function countRows(): RowScan<null> {
+  return (text, start, found) => {
+    const end = skipValue(text, start);
+    if (end >= 0) found.push(null);
+    return end;
+  };
+}
+
+const DIGEST = /"digest"\s*:\s*"([0-9a-f]{16})"/;
+
+/** Rows of one table repeat their columns: names are decoded once and then recognised. */
+function rowScan(wanted: ReadonlySet<string> | null): RowScan<DiffFileRow> {
+  /** The previous row's names as they stand in the file, and decoded. */
+  const rawNames: string[] = [];
+  const names: string[] = [];
+  let columns: string[] = [];
+  return (text, start, found) => {
+    const values: string[] = [];
+    const row = { columns, digest: null as string | null };
+    let member = 0;
+    const end = scanObject(text, start, (nameStart, nameEnd, valueStart, valueEnd) => {
+      const expected = rawNames[member];
+      if (expected === undefined || !text.startsWith(expected, nameStart)) {
+        rawNames[member] = copyOf(text.slice(nameStart, nameEnd));
+        names[member] = JSON.parse(text.slice(nameStart, nameEnd)) as string;
+      }
+      const name = names[member] ?? '';
+      member += 1;
+      if (name === METADATA_KEY) {
+        row.digest = DIGEST.exec(text.slice(valueStart, valueEnd))?.[1] ?? null;
+        return;
+      }
+      if (wanted !== null && !wanted.has(name)) return;
+      const index = values.length;
+      if (row.columns[index] !== name) row.columns = [...row.columns.slice(0, index), name];
+      values.push(text.slice(valueStart, valueEnd));
+    });
+    if (end < 0) return end;
+    if (row.columns.length > values.length) row.columns = row.columns.slice(0, values.length);
+    columns = row.columns;
+    found.push({ columns, values, digest: row.digest });
+    return end;
+  };
+}
+
+/** A string of its own: a slice would keep the whole window that it was cut from in memory. */
+export function copyOf(text: string): string {
+  return Buffer.from(text, 'utf8').toString('utf8');
+}
+
+function missing(path: string, what: string): AcedError {
+  return new AcedError('BAD_DIFF_FILE', `${path} is not a diff file: it has no ${what}`, {
+    hint: BAD_FILE_HINT,
+  });
+}
+
+function toHead(
+  path: string,
+  summaryText: string,
+  pairs: ReadonlyMap<string, Record<string, number>>,
+): DiffFileHead {
+  const summary = parseObject(path, 'summary', summaryText);
+  const schema = summary['schema'];
+  const table = summary['table'];
+  if (typeof schema !== 'string' || schema === '') throw missing(path, 'summary.schema');
+  if (typeof table !== 'string' || table === '') throw missing(path, 'summary.table');
+  const ours = isObject(summary['aced']) ? summary['aced'] : {};
+  return {
+    schema,
+    table,
+    nodes: strings(summary['nodes']),
+    primaryKey: strings(summary['primary_key']),
+    pairs: [...pairs].map(([name, rows]) => ({ name, rows })),
+    seedId: textOrNull(ours['seed_id']),
+    isLimitReached: summary['diff_row_limit_reached'] === true,
+    tableFilter: textOrNull(summary['table_filter']),
+    againstOrigin: textOrNull(summary['against_origin']),
+  };
+}
+
+function parseObject(path: string, what: string, text: string): Record<string, unknown> {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw new AcedError('BAD_DIFF_FILE', `${path} is not a diff file: its ${what} is not JSON`, {
+      hint: BAD_FILE_HINT,
+    });
+  }
+  if (isObject(value)) return value;
+  throw new AcedError('BAD_DIFF_FILE', `${path} is not a diff file: its ${what} is no object`, {
+    hint: BAD_FILE_HINT,
+  });
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function strings(value: unknown): string[] {
+  return Array.isArray(value) ? value.filter((item) => typeof item === 'string') : [];
+}
+
+function textOrNull(value: unknown): string | null {
+  return typeof value === 'string' && value !== '' ? value : null;
+}

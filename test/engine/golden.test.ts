@@ -9,6 +9,7 @@ import type { TrackedTable } from '../../src/ingest/tracked-table.js';
 import { removeDirectory, scratchDirectory, testContext } from '../support/context.js';
 import { assertLeavesMatchServer, catchUp } from '../support/leaves.js';
 import { startMesh, type Mesh } from '../support/mesh.js';
+import { waitFor } from '../support/wait.js';
 
 /** Tables whose leaves are kept in different ways. */
 const TABLES = `
@@ -19,6 +20,9 @@ const TABLES = `
   CREATE TABLE worded (word text PRIMARY KEY, v int);
 `;
 const NAMES = ['public.plain', 'public.whole', 'public."Weird ""Name"', 'public.worded'];
+
+const ROUNDS = 24;
+const CHANGES_PER_ROUND = 500;
 
 /** Deterministic pseudo-random numbers (mulberry32), so that a failure can be repeated. */
 function generator(seed: number): (below: number) => number {
@@ -53,7 +57,7 @@ function statement(random: (below: number) => number): string {
     `UPDATE worded SET word = upper(word) || '${random(1e9)}' WHERE word = 'Wört-${id}'`,
     `DELETE FROM worded WHERE word > 'wört-${id}' AND word < 'wört-${id + 5}'`,
   ];
-  if (random(400) === 0) return 'TRUNCATE whole';
+  if (random(200) === 0) return random(2) === 0 ? 'TRUNCATE whole' : 'TRUNCATE worded, plain';
   return choices[random(choices.length)] ?? '';
 }
 
@@ -79,6 +83,8 @@ describe('streamed leaves equal leaves read from the server', () => {
         `INSERT INTO plain SELECT i, 'v', i FROM generate_series(1, 3000) i;
          INSERT INTO whole SELECT i, 'v', NULL FROM generate_series(1, 3000) i;
          INSERT INTO worded SELECT 'Wört-' || i, i FROM generate_series(1, 1000) i;
+         INSERT INTO "Weird ""Name" SELECT 'k|' || i, md5((i % 500)::text)::uuid, '\\x00'
+           FROM generate_series(1, 2000) i;
          ANALYZE`,
       );
     }
@@ -108,7 +114,14 @@ describe('streamed leaves equal leaves read from the server', () => {
     for (const table of NAMES) await build(cluster, { table, blockRows: 100 }, context);
     const work = { nodes: mesh.names, concurrency: 2, signal: context.signal };
     const random = generator(seed + 99);
-    for (let round = 0; round < 25; round++) {
+    for (let round = 1; round <= ROUNDS; round++) {
+      await waitFor(
+        () =>
+          [...cluster.pipelines.values()].every(
+            ({ changes }) => changes >= round * CHANGES_PER_ROUND,
+          ),
+        { what: `${CHANGES_PER_ROUND} more changes on each node`, timeoutMs: 30_000 },
+      );
       const table = cluster.requireTable(NAMES[random(NAMES.length)] ?? '');
       await cluster.mutex(table.spec.schema, table.spec.name).run(async () => {
         await refreshDirty(cluster, table, work);

@@ -8,7 +8,9 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { CUSTOMERS_DDL, customerRows } from '../support/customers.js';
 import { CUSTOMERS_LOAD, startLoad } from '../support/load.js';
+import { Guardian } from '../support/guardian.js';
 import { startMesh, type Mesh } from '../support/mesh.js';
+import { stopAllServers } from '../support/postgres.js';
 import { waitFor } from '../support/wait.js';
 import { Cleanup } from './cleanup.js';
 import { checkDiffFile, DRIFTED_KEYS, DRIFT_STATEMENTS, DRIFT_SUMMARY } from './drift.js';
@@ -28,6 +30,8 @@ interface Demo {
   readonly directory: string;
   readonly mesh: Mesh;
   readonly programs: Programs;
+  /** Ends the daemon and removes the directory when this process is killed. */
+  readonly guardian: Guardian;
 }
 
 const cleanup = new Cleanup();
@@ -49,7 +53,7 @@ async function run(keep: boolean): Promise<void> {
   cleanup.add('stop the load', async () => {
     await load.stop();
   });
-  await waitFor(() => load.hasFailed || load.writes >= 2 * LOAD_PER_SECOND, { what: 'the load' });
+  await waitFor(() => load.hasFailed || load.writes >= LOAD_PER_SECOND, { what: 'the load' });
   tell.say(`Inserts, updates and deletes, ${LOAD_PER_SECOND} a second; they go on until the end.`);
   await diffUnderLoad(demo);
   await makeDrift(demo);
@@ -67,10 +71,14 @@ async function run(keep: boolean): Promise<void> {
 async function startCluster(tell: Narrator): Promise<Demo> {
   tell.step('Start three PostgreSQL 18 nodes that replicate to each other');
   const directory = await mkdtemp(join(tmpdir(), 'aced-demo-'));
-  cleanup.add(`remove ${directory}`, () => rm(directory, { recursive: true, force: true }));
+  const guardian = new Guardian(directory, undefined);
+  cleanup.add(`remove ${directory}`, async () => {
+    await rm(directory, { recursive: true, force: true });
+    guardian.release();
+  });
+  cleanup.add('stop the nodes', stopAllServers);
   const settings = { shared_buffers: '128MB' };
   const mesh = await startMesh({ nodes: 3, cluster: CLUSTER, tables: CUSTOMERS_DDL, settings });
-  cleanup.add('stop the nodes', () => mesh.stop());
   tell.say(
     'Native logical replication, multi-master: each node subscribes to both others, WITH (origin = none).',
   );
@@ -78,7 +86,7 @@ async function startCluster(tell: Narrator): Promise<Demo> {
   tell.say('aced and acectl need a service file, in the form that ACE uses:');
   tell.command(`cat ${serviceFile}`);
   tell.output(await readFile(serviceFile, 'utf8'));
-  const programs = new Programs({ directory, serviceFile, cluster: CLUSTER });
+  const programs = new Programs({ directory, serviceFile, cluster: CLUSTER, guardian });
   failingPrograms = programs;
 
   tell.step(`Load ${ROWS.toLocaleString('en')} customers`);
@@ -86,7 +94,7 @@ async function startCluster(tell: Narrator): Promise<Demo> {
   await mesh.waitForReplication();
   await mesh.queryAll('VACUUM ANALYZE customers');
   tell.say('Inserted on n1; replication has brought them to n2 and n3. 14 columns.');
-  return { tell, directory, mesh, programs };
+  return { tell, directory, mesh, programs, guardian };
 }
 
 async function startDaemon({ tell, programs }: Demo): Promise<Daemon> {
@@ -116,8 +124,10 @@ async function diffUnderLoad(demo: Demo): Promise<void> {
 
 async function makeDrift({ tell, mesh }: Demo): Promise<void> {
   tell.step('Make rows on n2 drift');
-  tell.say('Writes under a replication origin: the others leave them out, as they would a');
-  tell.say(`replicated change. ${DRIFT_SUMMARY}, on n2 only:`);
+  tell.say(
+    'Writes under a replication origin, which subscriptions WITH (origin = none) leave out.',
+  );
+  tell.say(`${DRIFT_SUMMARY}, on n2 only:`);
   for (const statement of DRIFT_STATEMENTS.slice(0, 2)) {
     tell.output(`${statement.slice(0, 74)}...`);
   }
@@ -177,7 +187,7 @@ async function keepRunning(demo: Demo, daemon: Daemon): Promise<void> {
   const { tell, programs, mesh, directory } = demo;
   const pids = [...mesh.nodes.values()].map((server) => server.pid ?? 0);
   const serverDirectories = mesh.detach();
-  daemon.detach();
+  demo.guardian.release();
   cleanup.cancel();
   const stopScript = join(directory, 'stop.sh');
   await writeFile(

@@ -5,7 +5,7 @@ import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { Guardian } from '../support/guardian.js';
+import type { Guardian } from '../support/guardian.js';
 import { waitFor } from '../support/wait.js';
 import { DemoFailure } from './failure.js';
 
@@ -20,6 +20,8 @@ export interface ProgramsOptions {
   readonly directory: string;
   readonly serviceFile: string;
   readonly cluster: string;
+  /** Ends the daemon when the demo is killed. */
+  readonly guardian: Guardian;
 }
 
 const DAEMON_START_TIMEOUT_MS = 20_000;
@@ -84,11 +86,9 @@ export class Programs {
     child.unref();
     const hasExited = (): boolean => child.exitCode !== null || child.signalCode !== null;
     const pid = child.pid ?? 0;
-    const guardian = new Guardian(this.#options.directory, undefined);
-    guardian.watch(pid);
+    this.#options.guardian.watch(pid);
     const daemon: Daemon = {
       pid,
-      detach: () => guardian.release(),
       stop: async () => {
         child.kill('SIGTERM');
         await waitFor(hasExited, {
@@ -96,7 +96,7 @@ export class Programs {
           timeoutMs: DAEMON_STOP_TIMEOUT_MS,
         }).finally(() => {
           if (!hasExited()) child.kill('SIGKILL');
-          guardian.release();
+          this.#options.guardian.watch(undefined);
         });
         return child.exitCode;
       },
@@ -110,7 +110,7 @@ export class Programs {
       throw error;
     });
     if (hasExited()) {
-      guardian.release();
+      this.#options.guardian.watch(undefined);
       throw new DemoFailure(`aced ended at once, with exit code ${child.exitCode ?? 'none'}`);
     }
     return daemon;
@@ -132,8 +132,6 @@ export interface Daemon {
   readonly pid: number;
   /** Orderly; returns the exit code. */
   stop(): Promise<number | null>;
-  /** It lives on after this process. */
-  detach(): void;
 }
 
 export function programPath(name: 'aced' | 'acectl'): string {

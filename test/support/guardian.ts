@@ -4,7 +4,7 @@ import type { ServerUser } from './binaries.js';
 
 /**
  * Reads `pid <n>` and `done`. When its input ends without `done`, the process that started it is
- * gone, for whatever reason: it ends the server and removes its files.
+ * gone, for whatever reason: it ends that process group and removes the directory.
  */
 const SCRIPT = `
 pid=
@@ -15,15 +15,15 @@ while read -r word value; do
   esac
 done
 if [ -n "$pid" ]; then
-  kill -QUIT "$pid" 2>/dev/null
+  kill -s QUIT -- "-$pid" 2>/dev/null
   left=50
-  while [ $left -gt 0 ] && kill -0 "$pid" 2>/dev/null; do left=$((left - 1)); sleep 0.1; done
-  kill -KILL "$pid" 2>/dev/null
+  while [ $left -gt 0 ] && kill -s 0 -- "-$pid" 2>/dev/null; do left=$((left - 1)); sleep 0.1; done
+  kill -s KILL -- "-$pid" 2>/dev/null
 fi
 rm -rf -- "$1"
 `;
 
-/** Cleans up a server after this process even if this process is killed with SIGKILL. */
+/** Cleans up after this process even if this process is killed with SIGKILL. */
 export class Guardian {
   readonly #child: ChildProcess;
 
@@ -42,7 +42,7 @@ export class Guardian {
     input.unref();
   }
 
-  /** Undefined: nothing runs at the moment. */
+  /** The leader of the process group to end. Undefined: nothing runs at the moment. */
   watch(pid: number | undefined): void {
     this.#child.stdin?.write(`pid ${pid ?? ''}\n`);
   }

@@ -1,10 +1,9 @@
-import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { appendFile, chmod, chown, mkdtemp, open, readFile, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { promisify } from 'node:util';
 import pg from 'pg';
 import type { NodeConfig } from '../../src/config/config.js';
 import { binDirectory, serverUser, type PostgresMajor } from './binaries.js';
@@ -28,6 +27,7 @@ const SUPERUSER = 'postgres';
 const START_TIMEOUT_MS = 30_000;
 const START_ATTEMPTS = 8;
 const START_RETRY_MS = 50;
+const LOG_TAIL_LINES = 8;
 /** A fast shutdown waits for stream consumers, and a test's consumer may never read again. */
 const FAST_STOP_TIMEOUT_MS = 5_000;
 /** The line of postmaster.pid that says `ready`; see PostgreSQL's miscadmin.h. */
@@ -57,8 +57,6 @@ const INITDB_ARGS = [
 
 const RAW_TEXT = { getTypeParser: () => (value: unknown) => value };
 
-const run = promisify(execFile);
-
 /**
  * A PostgreSQL server of its own: own data directory, own system identifier, a free port on
  * 127.0.0.1. It ends with this process, however this process ends.
@@ -72,21 +70,22 @@ export async function startServer(options: ServerOptions = {}): Promise<TestServ
   if (user !== undefined) await chown(directory, user.uid, user.gid);
   const guardian = new Guardian(directory, user);
   const server = new TestServer({ major, binDir, directory, guardian });
+  unstopped.add(server);
   try {
-    const dataDir = join(directory, 'data');
-    await run(
-      join(binDir, 'initdb'),
-      ['-D', dataDir, ...INITDB_ARGS, ...(options.initdbArgs ?? [])],
-      { ...user, cwd: directory, env: serverEnvironment() },
-    );
-    const settings = { ...BASE_SETTINGS, ...options.settings };
-    await appendFile(join(dataDir, 'postgresql.conf'), formatSettings(settings));
+    await server.initialise(options.initdbArgs ?? [], { ...BASE_SETTINGS, ...options.settings });
     await server.start();
     return server;
   } catch (error) {
     await server.stop('immediate');
     throw error;
   }
+}
+
+const unstopped = new Set<TestServer>();
+
+/** Ends every server of this process, those that are still starting too. */
+export async function stopAllServers(): Promise<void> {
+  await Promise.all([...unstopped].map((server) => server.stop('immediate')));
 }
 
 interface ServerParts {
@@ -104,6 +103,7 @@ export class TestServer {
   readonly #parts: ServerParts;
   #port = 0;
   #process: ServerProcess | undefined;
+  #isStopped = false;
 
   constructor(parts: ServerParts) {
     this.#parts = parts;
@@ -116,7 +116,7 @@ export class TestServer {
     return this.#port;
   }
 
-  /** The postmaster's, undefined while the server is down. */
+  /** The postmaster's; undefined while the server is down. */
   get pid(): number | undefined {
     return this.#process?.pid;
   }
@@ -170,6 +170,19 @@ export class TestServer {
     }
   }
 
+  /** Creates the data directory; startServer has done it. */
+  async initialise(
+    initdbArgs: readonly string[],
+    settings: Readonly<Record<string, string>>,
+  ): Promise<void> {
+    const args = ['-D', this.dataDir, ...INITDB_ARGS, ...initdbArgs];
+    const initdb = await this.#spawn('initdb', args);
+    await initdb.waitForExit();
+    this.#forget();
+    if (initdb.exitCode !== 0) throw new Error(`initdb failed:\n${await this.#logTail()}`);
+    await appendFile(join(this.dataDir, 'postgresql.conf'), formatSettings(settings));
+  }
+
   /**
    * Starts a server that was killed or is not up yet. Retries: the port may be taken meanwhile, and
    * backends of a killed server take a moment to notice.
@@ -183,7 +196,7 @@ export class TestServer {
         this.#port = port;
         return;
       } catch (error) {
-        if (attempt >= START_ATTEMPTS) throw error;
+        if (attempt >= START_ATTEMPTS || this.#isStopped) throw error;
         await delay(attempt * START_RETRY_MS);
       }
     }
@@ -191,9 +204,11 @@ export class TestServer {
 
   /** Ends the server and removes its files. May be called twice. */
   async stop(mode: StopMode = 'fast'): Promise<void> {
+    this.#isStopped = true;
     await this.#end(mode);
     await rm(this.#parts.directory, { recursive: true, force: true });
     this.#parts.guardian.release();
+    unstopped.delete(this);
   }
 
   async restart(mode: StopMode = 'fast'): Promise<void> {
@@ -212,6 +227,7 @@ export class TestServer {
 
   /** Lets the server live on after this process; returns the directory with all its files. */
   detach(): string {
+    unstopped.delete(this);
     this.#parts.guardian.release();
     return this.#parts.directory;
   }
@@ -226,19 +242,7 @@ export class TestServer {
   }
 
   async #launch(port: number): Promise<void> {
-    const log = await open(this.#logPath, 'a', 0o644);
-    const launched = new ServerProcess(
-      spawn(join(this.#parts.binDir, 'postgres'), ['-D', this.dataDir, '-p', String(port)], {
-        ...serverUser(),
-        cwd: this.#parts.directory,
-        env: serverEnvironment(),
-        detached: true,
-        stdio: ['ignore', log.fd, log.fd],
-      }),
-    );
-    await log.close();
-    this.#parts.guardian.watch(launched.pid);
-    this.#process = launched;
+    const launched = await this.#spawn('postgres', ['-D', this.dataDir, '-p', String(port)]);
     try {
       await waitFor(async () => launched.hasExited || (await this.#isReady(launched.pid)), {
         timeoutMs: START_TIMEOUT_MS,
@@ -246,13 +250,39 @@ export class TestServer {
         what: `PostgreSQL ${this.major} on port ${port} to be ready`,
       });
       if (launched.hasExited) {
-        const tail = (await this.readLog()).trimEnd().split('\n').slice(-8).join('\n');
-        throw new Error(`PostgreSQL ${this.major} did not start on port ${port}:\n${tail}`);
+        throw new Error(
+          `PostgreSQL ${this.major} did not start on port ${port}:\n${await this.#logTail()}`,
+        );
       }
     } catch (error) {
       await this.#end('immediate');
       throw error;
     }
+  }
+
+  /** Leads a process group of its own, so that neither Ctrl-C nor its own children are missed. */
+  async #spawn(program: string, args: readonly string[]): Promise<ServerProcess> {
+    const log = await open(this.#logPath, 'a', 0o644);
+    try {
+      if (this.#isStopped) throw new Error(`PostgreSQL ${this.major} was stopped`);
+      this.#process = new ServerProcess(
+        spawn(join(this.#parts.binDir, program), args, {
+          ...serverUser(),
+          cwd: this.#parts.directory,
+          env: serverEnvironment(),
+          detached: true,
+          stdio: ['ignore', log.fd, log.fd],
+        }),
+      );
+      this.#parts.guardian.watch(this.#process.pid);
+      return this.#process;
+    } finally {
+      await log.close();
+    }
+  }
+
+  async #logTail(): Promise<string> {
+    return (await this.readLog()).trimEnd().split('\n').slice(-LOG_TAIL_LINES).join('\n');
   }
 
   async #isReady(pid: number): Promise<boolean> {
@@ -287,7 +317,7 @@ export type QueryFunction = (
   params?: readonly (string | null)[],
 ) => Promise<(string | null)[][]>;
 
-/** A running postmaster. It does not keep this process alive by itself. */
+/** A running postmaster or initdb. It does not keep this process alive by itself. */
 class ServerProcess {
   readonly pid: number;
   readonly #child: ChildProcess;
@@ -308,12 +338,22 @@ class ServerProcess {
     child.unref();
   }
 
+  get exitCode(): number | null {
+    return this.#child.exitCode;
+  }
+
   get hasExited(): boolean {
     return this.#hasExited;
   }
 
+  /** To the group: for initdb that includes the server it has started. */
   signal(signal: NodeJS.Signals): void {
-    this.#child.kill(signal);
+    if (this.#hasExited) return;
+    try {
+      process.kill(-this.pid, signal);
+    } catch {
+      // It has just gone.
+    }
   }
 
   /** False when `timeoutMs` were not enough. */

@@ -25,6 +25,8 @@ export interface BuildParams extends TableParams {
 export interface UpdateParams extends TableParams {
   readonly rebalance?: boolean;
   readonly maxCpuRatio?: number;
+  readonly skipCdc?: boolean;
+  readonly cdcTimeoutMs?: number;
 }
 
 export interface TreeDiffParams extends TableParams {
@@ -68,12 +70,7 @@ export type CommandName = keyof CommandParams;
 
 /** Verdict on a table: only `match` means proved equal. */
 export type Verdict =
-  | 'match'
-  | 'drift'
-  | 'in_flight'
-  | 'starved'
-  | 'schema_mismatch'
-  | 'unverified';
+  'match' | 'drift' | 'in_flight' | 'starved' | 'schema_mismatch' | 'unverified';
 
 export interface DiffResult {
   readonly table: string;

@@ -1,0 +1,171 @@
+import { mkdir, stat, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { sleep } from '../../src/base/abort.js';
+import { AcedError } from '../../src/base/errors.js';
+import type {
+  CommandContext,
+  CommandName,
+  CommandParams,
+  CommandResults,
+  CommandRunner,
+  DiffResult,
+  RepairResult,
+  Verdict,
+} from '../../src/server/protocol.js';
+
+export interface Call {
+  readonly name: CommandName;
+  readonly params: CommandParams[CommandName];
+  readonly inputName: string | undefined;
+  readonly inputBytes: number | undefined;
+}
+
+/**
+ * A CommandRunner for tests of the transport and the command line. The table's name says what is
+ * to happen: `match`, `drift`, ..., `fail`, `crash`, `hang`, `stubborn`, `chatty`, `big`.
+ */
+export class EchoRunner implements CommandRunner {
+  readonly calls: Call[] = [];
+  cancelled = 0;
+  /** Files that the next diffs make, name -> content. */
+  files: ReadonlyMap<string, string | Buffer> = new Map([['t_diffs-20260101000000.json', '{}\n']]);
+
+  async run<Name extends CommandName>(
+    name: Name,
+    params: CommandParams[Name],
+    context: CommandContext,
+  ): Promise<CommandResults[Name]> {
+    this.calls.push({
+      name,
+      params,
+      inputName: context.inputName,
+      inputBytes:
+        context.inputPath === undefined ? undefined : (await stat(context.inputPath)).size,
+    });
+    const table = 'table' in params ? params.table.replace(/^public\./, '') : '';
+    return (await this.#answer(name, table, context)) as CommandResults[Name];
+  }
+
+  async #answer(
+    name: CommandName,
+    table: string,
+    context: CommandContext,
+  ): Promise<CommandResults[CommandName]> {
+    context.emit({ type: 'log', level: 'info', message: `Table ${table} is comparable` });
+    if (table === 'fail') {
+      throw new AcedError('NO_SUCH_TABLE', 'no table public.fail', { hint: 'check the name' });
+    }
+    if (table === 'crash') throw new TypeError('a defect');
+    if (table === 'hang') {
+      try {
+        await sleep(60_000, context.signal);
+      } catch (error) {
+        this.cancelled += 1;
+        throw error;
+      }
+    }
+    // Not a sleep in a test: a command that does not listen to its signal.
+    if (table === 'stubborn') await delay(60_000, undefined, { ref: false });
+    if (table === 'chatty') {
+      for (let done = 0; done <= 200_000; done += 1) {
+        context.emit({ type: 'progress', phase: 'Counting', done, total: 200_000 });
+        if (done % 1000 === 0) await delay(0);
+      }
+    }
+    switch (name) {
+      case 'table-diff':
+      case 'mtree-table-diff':
+        return this.#diff(table, context);
+      case 'table-repair':
+        return repair(table);
+      case 'mtree-build':
+        return { table, blocks: 3, rows: { n1: 10, n2: 10 }, timeTakenMs: 5 };
+      case 'mtree-update':
+        return {
+          table,
+          refreshedBlocks: { n1: 1, n2: 0 },
+          splitBlocks: 0,
+          mergedBlocks: 0,
+          timeTakenMs: 5,
+        };
+      case 'status':
+        return {
+          cluster: 'hub',
+          daemon: true,
+          pid: process.pid,
+          version: '1.2.3',
+          uptimeSeconds: 61,
+          nodes: [
+            {
+              name: 'n1',
+              state: 'streaming',
+              position: '0/16B3748',
+              lagBytes: 2048,
+              slot: 'aced_hub',
+              error: null,
+            },
+          ],
+          tables: [
+            {
+              table: 'public.t',
+              state: 'live',
+              reason: null,
+              blocks: 3,
+              nodes: { n1: { rows: 10, dirtyBlocks: 1, root: 'abcdef0123456789' } },
+            },
+          ],
+        };
+      case 'mtree-init':
+      case 'mtree-teardown':
+      case 'mtree-teardown-table':
+        return { nodes: { n1: 'created', n2: 'already_initialised' } };
+    }
+  }
+
+  async #diff(table: string, { reportDir }: CommandContext): Promise<DiffResult> {
+    const verdicts: readonly Verdict[] = [
+      'drift',
+      'in_flight',
+      'starved',
+      'schema_mismatch',
+      'unverified',
+    ];
+    const verdict = verdicts.find((name) => name === table) ?? 'match';
+    const files: string[] = [];
+    if (verdict === 'drift') {
+      for (const [name, content] of this.files) {
+        const path = join(reportDir, name);
+        await mkdir(dirname(path), { recursive: true });
+        await writeFile(path, content);
+        files.push(name);
+      }
+    }
+    return {
+      table,
+      verdict,
+      nodes: ['n1', 'n2'],
+      positions: { n1: '0/1', n2: '0/2' },
+      differences: verdict === 'drift' ? { 'n1/n2': 99 } : { 'n1/n2': 0 },
+      inFlightRows: verdict === 'in_flight' ? 7 : 0,
+      rowLimitReached: false,
+      excludedColumns: verdict === 'drift' ? [{ name: 'g', reason: 'generated' }] : [],
+      warnings: verdict === 'unverified' ? ['node n3 could not be read'] : [],
+      files,
+      timeTakenMs: 12,
+    };
+  }
+}
+
+function repair(table: string): RepairResult {
+  const skipped = table === 'skips' ? 2 : 0;
+  const failed = table === 'fails' ? 1 : 0;
+  return {
+    table,
+    dryRun: false,
+    nodes: { n2: { upserted: 5, deleted: 1, skipped, failed } },
+    warnings: [],
+    files: [],
+    timeTakenMs: 3,
+  };
+}

@@ -1,3 +1,4 @@
+import { trimNumericText } from '../digest/numeric-text.js';
 import type { KeyOrderKind } from '../postgres/table-spec.js';
 
 /** A value whose JavaScript order (`<`, `>`) is the server's order of the key column. */
@@ -58,14 +59,20 @@ function sortableNumeric(text: string): string {
   if (text === 'Infinity') return '3';
   if (text === '-Infinity') return '0';
   const isNegative = text.startsWith('-');
-  const [integer = '', fraction = ''] = (isNegative ? text.slice(1) : text).split('.');
+  const trimmed = trimNumericText(isNegative ? text.slice(1) : text);
+  const [integer = '', fraction = ''] = trimmed.split('.');
   const digits = integer.replace(/^0+/, '');
-  const significantFraction = fraction.replace(/0+$/, '');
-  if (digits === '' && significantFraction === '') return '2';
-  const magnitude = `${String(digits.length).padStart(LENGTH_DIGITS, '0')}${digits}${significantFraction}`;
+  if (digits === '' && fraction === '') return '2';
+  const magnitude = `${String(digits.length).padStart(LENGTH_DIGITS, '0')}${digits}${fraction}`;
   if (!isNegative) return `2${magnitude}`;
   // '~' sorts after every digit: of two negatives with a common prefix the longer is the smaller.
-  return `1${magnitude.replace(/\d/g, (digit) => String(9 - Number(digit)))}~`;
+  return `1${complementDigits(magnitude)}~`;
+}
+
+function complementDigits(digits: string): string {
+  const bytes = Buffer.from(digits, 'latin1');
+  for (let i = 0; i < bytes.length; i++) bytes[i] = 0x69 - (bytes[i] ?? 0);
+  return bytes.toString('latin1');
 }
 
 /** Lexicographic comparison of composite keys. */

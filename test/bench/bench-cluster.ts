@@ -1,0 +1,67 @@
+import { OPTIONS } from '../../src/config/options.js';
+import type { Config } from '../../src/config/config.js';
+import { CUSTOMERS_DDL, customerRows } from '../support/customers.js';
+import { startMesh, type Mesh } from '../support/mesh.js';
+
+export const CUSTOMERS = 'public.customers';
+
+/**
+ * Durable as in real life. A checkpoint or an autovacuum in the middle of one measure and not of its
+ * floor would spoil the ratio, so neither happens by itself.
+ */
+export const SERVER_SETTINGS: Readonly<Record<string, string>> = {
+  fsync: 'on',
+  full_page_writes: 'on',
+  synchronous_commit: 'on',
+  shared_buffers: '256MB',
+  max_wal_size: '16GB',
+  checkpoint_timeout: '1h',
+  autovacuum: 'off',
+};
+
+/** Three nodes, each loaded by itself with the same rows before replication begins. */
+export async function startLoadedMesh(rows: number): Promise<Mesh> {
+  const mesh = await startMesh({
+    nodes: 3,
+    cluster: 'bench',
+    settings: SERVER_SETTINGS,
+    tables: `${CUSTOMERS_DDL}; INSERT INTO customers ${customerRows(1, rows)}`,
+  });
+  await mesh.queryAll('VACUUM (ANALYZE) customers');
+  await mesh.queryAll('CHECKPOINT');
+  return mesh;
+}
+
+/** What a user who sets nothing gets. */
+export function defaultConfig(
+  mesh: Mesh,
+  stateDir: string,
+  overrides: Partial<Config['tree']> = {},
+): Config {
+  const value = <T>(option: { readonly defaultValue?: T }): T => {
+    if (option.defaultValue === undefined) throw new RangeError('an option without a default');
+    return option.defaultValue;
+  };
+  return mesh.config(stateDir, {
+    logLevel: process.env['ACED_BENCH_LOG'] ?? 'silent',
+    tree: {
+      blockRows: value(OPTIONS.blockRows),
+      maxCpuRatio: value(OPTIONS.maxCpuRatio),
+      refreshQuietMs: value(OPTIONS.refreshQuietMs),
+      refreshBudget: value(OPTIONS.refreshBudget),
+      ...overrides,
+    },
+    diff: {
+      maxDiffRows: value(OPTIONS.maxDiffRows),
+      compareUnitSize: value(OPTIONS.compareUnitSize),
+      concurrencyFactor: value(OPTIONS.concurrencyFactor),
+      settleTimeoutMs: value(OPTIONS.settleTimeoutMs),
+    },
+    stream: {
+      flushIntervalMs: value(OPTIONS.flushIntervalMs),
+      connectTimeoutMs: value(OPTIONS.connectTimeoutMs),
+      fenceTimeoutMs: value(OPTIONS.fenceTimeoutMs),
+      maxSlotWalBytes: value(OPTIONS.maxSlotWalBytes),
+    },
+  });
+}

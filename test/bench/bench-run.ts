@@ -1,0 +1,91 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Mesh } from '../support/mesh.js';
+import { defaultConfig, startLoadedMesh } from './bench-cluster.js';
+import { EngineProcess } from './engine-process.js';
+import { describe, judge, type Figure, type JudgedFigure } from './figures.js';
+import { Floors } from './floors.js';
+
+export interface BenchOptions {
+  /** Rows of the customer table on each node. */
+  readonly rows: number;
+  /** Row changes in the backlog that is drained. */
+  readonly changes: number;
+  /** Times that a measure and its floor are taken in turn; the medians count. */
+  readonly repeat: number;
+  readonly loadSeconds: number;
+}
+
+/** Long enough that the background refresher never takes a measure's dirty blocks away. */
+const NO_REFRESH_MS = 3_600_000;
+
+interface LoadedCluster {
+  readonly mesh: Mesh;
+  readonly floors: Floors;
+  readonly engine: EngineProcess;
+}
+
+/** What the measures share: the loaded cluster (made when first needed) and the figures so far. */
+export class BenchRun {
+  readonly options: BenchOptions;
+  readonly figures: JudgedFigure[] = [];
+  readonly #cleanups: (() => Promise<void>)[] = [];
+  #cluster: Promise<LoadedCluster> | null = null;
+  #hasTree = false;
+
+  constructor(options: BenchOptions) {
+    this.options = options;
+  }
+
+  report(figure: Figure): void {
+    const judged = judge(figure);
+    this.figures.push(judged);
+    console.log(describe(judged));
+  }
+
+  /** Three loaded nodes, and an initialised engine with the default configuration. */
+  async cluster(): Promise<LoadedCluster> {
+    this.#cluster ??= this.#start();
+    return this.#cluster;
+  }
+
+  /** The same with a tree of the customer table. */
+  async clusterWithTree(): Promise<LoadedCluster> {
+    const cluster = await this.cluster();
+    if (!this.#hasTree) await cluster.engine.run('mtree-build', { table: 'customers' });
+    this.#hasTree = true;
+    return cluster;
+  }
+
+  /** A directory that lives as long as the run. */
+  async scratch(): Promise<string> {
+    const directory = await mkdtemp(join(tmpdir(), 'aced-bench-'));
+    this.onEnd(() => rm(directory, { recursive: true, force: true }));
+    return directory;
+  }
+
+  onEnd(cleanup: () => Promise<void>): void {
+    this.#cleanups.push(cleanup);
+  }
+
+  async end(): Promise<void> {
+    for (const cleanup of this.#cleanups.splice(0).reverse()) await cleanup();
+  }
+
+  async #start(): Promise<LoadedCluster> {
+    const { rows } = this.options;
+    const startedAt = performance.now();
+    const mesh = await startLoadedMesh(rows);
+    this.onEnd(() => mesh.stop());
+    const seconds = ((performance.now() - startedAt) / 1000).toFixed(0);
+    console.log(`three nodes with ${rows} rows each were ready after ${seconds} s`);
+    const floors = new Floors(mesh);
+    this.onEnd(() => floors.close());
+    const config = defaultConfig(mesh, await this.scratch(), { refreshQuietMs: NO_REFRESH_MS });
+    const engine = await EngineProcess.open(config, 'daemon');
+    this.onEnd(() => engine.close());
+    await engine.run('mtree-init', {});
+    return { mesh, floors, engine };
+  }
+}

@@ -1,0 +1,168 @@
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { DiffResult } from '../../src/server/protocol.js';
+import type { BenchRun } from './bench-run.js';
+import { median } from './figures.js';
+import type { RunAnswer } from './engine-messages.js';
+
+interface Found {
+  readonly seconds: number;
+  readonly peakMb: number;
+  readonly fileMb: number;
+  readonly path: string;
+}
+
+let drifts = 0;
+
+/** Lets n2 drift, without replication, in the rows that `where` selects, and always to a new value. */
+async function drift(run: BenchRun, where: string): Promise<void> {
+  const { mesh } = await run.cluster();
+  drifts += 1;
+  await mesh.driftSql('n2', driftUpdate(where));
+}
+
+/** Gives the other nodes what n2 has since the last drift. */
+async function follow(run: BenchRun, where: string): Promise<void> {
+  const { mesh } = await run.cluster();
+  await Promise.all(['n1', 'n3'].map((node) => mesh.driftSql(node, driftUpdate(where))));
+}
+
+function driftUpdate(where: string): string {
+  return `UPDATE customers SET notes = 'drift ${drifts} of ' || id WHERE ${where}`;
+}
+
+type DiffCommand = 'mtree-table-diff' | 'table-diff';
+
+async function find(run: BenchRun, command: DiffCommand, expected: number): Promise<Found> {
+  const { engine } = await run.clusterWithTree();
+  const answer: RunAnswer<DiffCommand> = await engine.run(command, { table: 'customers' });
+  return check(answer, expected, engine.reportDir);
+}
+
+async function check(
+  { result, ms, peakMb }: { result: DiffResult; ms: number; peakMb: number },
+  expected: number,
+  directory: string,
+): Promise<Found> {
+  const counts = result.differences;
+  if (counts['n1/n2'] !== expected || counts['n2/n3'] !== expected) {
+    throw new Error(`${expected} rows differ, found ${JSON.stringify(counts)}`);
+  }
+  const path = join(directory, result.files[0] ?? '');
+  const fileMb = (await stat(path)).size / 2 ** 20;
+  return { seconds: ms / 1000, peakMb, fileMb, path };
+}
+
+export async function measureFewDifferences(run: BenchRun): Promise<void> {
+  const { engine } = await run.clusterWithTree();
+  const { rows, repeat } = run.options;
+  const count = 100;
+  const step = Math.floor(rows / count);
+  const equal: number[] = [];
+  const tree: number[] = [];
+  const full: number[] = [];
+  for (let round = 0; round < repeat; round++) {
+    equal.push((await engine.run('table-diff', { table: 'customers' })).ms / 1000);
+    const where = `id IN (SELECT ${round + 7} + i * ${step}::bigint FROM generate_series(0, ${count - 1}) i)`;
+    await drift(run, where);
+    tree.push((await find(run, 'mtree-table-diff', count)).seconds);
+    full.push((await find(run, 'table-diff', count)).seconds);
+    await follow(run, where);
+    await engine.run('mtree-table-diff', { table: 'customers' });
+  }
+  run.report({
+    measure: 'differences-100',
+    what: 'mtree table-diff, 100 scattered rows differ',
+    value: median(tree),
+    unit: 's',
+    target: { of: 'value', at: 'most', limit: 1 },
+  });
+  run.report({
+    measure: 'differences-100',
+    what: 'table-diff, 100 scattered rows differ',
+    value: median(full),
+    unit: 's',
+    floor: { what: 'table-diff of equal tables', value: median(equal) },
+    target: { of: 'ratio', at: 'most', limit: 1.2 },
+  });
+}
+
+export async function measureManyDifferences(run: BenchRun): Promise<void> {
+  const { rows } = run.options;
+  const small = rows / 20;
+  const perRowUs: number[] = [];
+  for (const count of [small, rows / 2]) {
+    const where = `id BETWEEN ${rows / 4} AND ${rows / 4 + count - 1}`;
+    await drift(run, where);
+    for (const command of ['mtree-table-diff', 'table-diff'] as const) {
+      const { seconds, peakMb, fileMb } = await find(run, command, count);
+      perRowUs.push((seconds / count) * 1e6);
+      const measure = 'differences-many';
+      const what = `${command}, ${count} adjacent rows differ`;
+      run.report({ measure, what, value: seconds, unit: 's' });
+      run.report({
+        measure,
+        what: `${what}: rows shipped`,
+        value: count / seconds,
+        unit: 'rows/s',
+      });
+      run.report({ measure, what: `${what}: file`, value: fileMb, unit: 'MB' });
+      run.report({
+        measure,
+        what: `${what}: peak resident`,
+        value: peakMb,
+        unit: 'MB',
+        target: { of: 'value', at: 'most', limit: 400 },
+      });
+    }
+    await follow(run, where);
+    const { engine } = await run.cluster();
+    await engine.run('mtree-table-diff', { table: 'customers' });
+  }
+  run.report({
+    measure: 'differences-many',
+    what: 'table-diff, time per differing row, ten times as many rows',
+    value: perRowUs[3] ?? Number.NaN,
+    unit: 'us',
+    floor: { what: 'the fewer', value: perRowUs[1] ?? Number.NaN },
+    target: { of: 'ratio', at: 'most', limit: 1.2 },
+  });
+}
+
+export async function measureRepair(run: BenchRun): Promise<void> {
+  const { floors, engine } = await run.clusterWithTree();
+  const { rows } = run.options;
+  const count = rows / 20;
+  const where = `id BETWEEN ${rows / 2} AND ${rows / 2 + count - 1}`;
+  const floorMs: number[] = [];
+  const repairMs: number[] = [];
+  const peaks: number[] = [];
+  for (let i = 0; i < run.options.repeat; i++) {
+    await drift(run, where);
+    const { path } = await find(run, 'mtree-table-diff', count);
+    const params = { table: 'customers', sourceOfTruth: 'n1' };
+    const { ms, peakMb, result } = await engine.run('table-repair', params, path);
+    if (result.nodes['n2']?.upserted !== count) {
+      throw new Error(`${count} rows to repair: ${JSON.stringify(result.nodes)}`);
+    }
+    repairMs.push(ms);
+    peaks.push(peakMb);
+    floorMs.push(await floors.copyAndUpsert('n1', 'n3', where));
+    await engine.run('mtree-table-diff', { table: 'customers' });
+  }
+  run.report({
+    measure: 'repair',
+    what: `table-repair of ${count} rows`,
+    value: count / (median(repairMs) / 1000),
+    unit: 'rows/s',
+    floor: { what: 'COPY and upsert', value: count / (median(floorMs) / 1000) },
+    target: { of: 'ratio', at: 'least', limit: 0.5 },
+  });
+  run.report({
+    measure: 'repair',
+    what: 'table-repair: peak resident',
+    value: Math.max(...peaks),
+    unit: 'MB',
+    target: { of: 'value', at: 'most', limit: 300 },
+  });
+}

@@ -1,0 +1,99 @@
+import type { BenchRun } from './bench-run.js';
+import { median } from './figures.js';
+
+/**
+ * The same change on every node, none of which replicates: the nodes are equal again afterwards,
+ * and each has exactly these rows to account for.
+ */
+async function changeEverywhere(run: BenchRun, sql: string): Promise<void> {
+  const { mesh } = await run.cluster();
+  await Promise.all(mesh.names.map((node) => mesh.driftSql(node, sql)));
+}
+
+/** Seconds of one `mtree table-diff` that must find the tables equal. */
+async function equalDiffSeconds(run: BenchRun): Promise<number> {
+  const { engine } = await run.clusterWithTree();
+  const { ms, result } = await engine.run('mtree-table-diff', { table: 'customers' });
+  if (result.verdict !== 'match') throw new Error(`equal tables are said to be ${result.verdict}`);
+  return ms / 1000;
+}
+
+/** A diff with nothing to do: fence, catalog and walk. What comes on top is the dirty blocks. */
+async function idleSeconds(run: BenchRun): Promise<number> {
+  const times: number[] = [];
+  for (let i = 0; i < 5; i++) times.push(await equalDiffSeconds(run));
+  return median(times);
+}
+
+/** Waits until the streams have passed everything: their lag is the fence's, not the diff's. */
+async function letStreamsPass(run: BenchRun): Promise<void> {
+  const { engine } = await run.cluster();
+  const started = performance.now();
+  for (;;) {
+    const { result } = await engine.run('status', {});
+    if (result.nodes.every(({ lagBytes }) => lagBytes !== null && lagBytes < 100_000)) return;
+    if (performance.now() - started > 120_000) throw new Error('the streams do not catch up');
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+export async function measureScatteredUpdates(run: BenchRun): Promise<void> {
+  const { rows } = run.options;
+  const updates = 1000;
+  await run.clusterWithTree();
+  await idleSeconds(run);
+  const idle = await idleSeconds(run);
+  run.report({
+    measure: 'mtree-1000',
+    what: 'mtree table-diff, nothing changed, in process',
+    value: idle,
+    unit: 's',
+  });
+  const step = Math.max(1, Math.floor(rows / updates));
+  const times: number[] = [];
+  for (let round = 0; round < run.options.repeat; round++) {
+    await changeEverywhere(
+      run,
+      `UPDATE customers SET notes = 'round ${round} ' || id
+       WHERE id IN (SELECT ${round + 1} + i * ${step}::bigint FROM generate_series(0, ${updates - 1}) i)`,
+    );
+    await letStreamsPass(run);
+    times.push((await equalDiffSeconds(run)) - idle);
+  }
+  run.report({
+    measure: 'mtree-1000',
+    what: 'mtree table-diff after 1,000 scattered updates on each node, beyond an idle one',
+    value: median(times),
+    unit: 's',
+    target: { of: 'value', at: 'most', limit: 1 },
+  });
+}
+
+export async function measureManyUpdates(run: BenchRun): Promise<void> {
+  const { engine } = await run.clusterWithTree();
+  const { rows } = run.options;
+  const updates = Math.round(rows / 8);
+  const buildMs: number[] = [];
+  for (let i = 0; i < run.options.repeat; i++) {
+    buildMs.push((await engine.run('mtree-build', { table: 'customers' })).ms);
+  }
+  const floor = { what: 'mtree build', value: median(buildMs) / 1000 };
+  const idle = await idleSeconds(run);
+  const shapes = [
+    { name: 'adjacent', where: `id BETWEEN ${updates} AND ${2 * updates - 1}` },
+    { name: 'scattered', where: 'id % 8 = 3' },
+  ];
+  for (const { name, where } of shapes) {
+    await changeEverywhere(run, `UPDATE customers SET notes = '${name} ' || id WHERE ${where}`);
+    await letStreamsPass(run);
+    const seconds = (await equalDiffSeconds(run)) - idle;
+    run.report({
+      measure: 'mtree-250000',
+      what: `mtree table-diff after ${updates} ${name} updates on each node, beyond an idle one`,
+      value: seconds,
+      unit: 's',
+      floor,
+      target: { of: 'ratio', at: 'most', limit: 0.2 },
+    });
+  }
+}

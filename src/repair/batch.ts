@@ -1,0 +1,134 @@
+import { rowFailureOf, type RowFailure } from './row-failure.js';
+import { relayCopy } from './relay.js';
+import type { NumberedKey, RepairSql, StagedKey } from './repair-sql.js';
+import type { Session, TextRow } from '../postgres/session.js';
+import type { TargetSession } from './target-session.js';
+
+/** Rows of one transaction, each with its number; the numbers ascend through both lists together. */
+export interface RepairBatch {
+  readonly deletes: readonly (NumberedKey & { readonly expected: string })[];
+  readonly writes: readonly StagedKey[];
+}
+
+export interface BatchOutcome {
+  readonly deleted: ReadonlySet<number>;
+  readonly upserted: ReadonlySet<number>;
+  readonly failed: ReadonlyMap<number, RowFailure>;
+  /** Texts of the rows as they were written, when asked for. */
+  readonly written: readonly TextRow[];
+  readonly copiedBytes: number;
+}
+
+export interface BatchOptions {
+  readonly source: Session;
+  readonly target: TargetSession;
+  readonly sql: RepairSql;
+  readonly returnsRows: boolean;
+}
+
+/**
+ * Applies a batch in one transaction: rows of the source go to a temporary table beside the target,
+ * then each delete, update and insert names the digest that it may replace. A constraint that some
+ * row violates costs that row alone: the batch is halved until it stands alone.
+ */
+export async function applyBatch(batch: RepairBatch, options: BatchOptions): Promise<BatchOutcome> {
+  const { source, target, sql } = options;
+  await target.begin();
+  try {
+    let copiedBytes = 0;
+    if (batch.writes.length > 0) {
+      await source.query(
+        'BEGIN READ ONLY; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off',
+      );
+      copiedBytes = await relayCopy(
+        { session: source, sql: sql.copyOut(batch.writes) },
+        { session: target.session, sql: sql.copyIn() },
+      );
+      await source.query('COMMIT');
+    }
+    const application = new BatchApplication(batch, target.session, sql);
+    const numbers = [...batch.deletes, ...batch.writes].map(({ number }) => number);
+    await application.apply(Math.min(...numbers), Math.max(...numbers));
+    const { deleted, upserted, failed } = application;
+    const written = options.returnsRows
+      ? await target.session.query(sql.stagedRows(), [[...upserted].map(String)])
+      : [];
+    await target.commit();
+    return { deleted, upserted, failed, written, copiedBytes };
+  } catch (error) {
+    await target.rollback();
+    if (!source.isBroken && !source.isIdle) {
+      await source.query('ROLLBACK').catch(() => source.destroy());
+    }
+    throw error;
+  }
+}
+
+class BatchApplication {
+  readonly deleted = new Set<number>();
+  readonly upserted = new Set<number>();
+  readonly failed = new Map<number, RowFailure>();
+  readonly #batch: RepairBatch;
+  readonly #session: Session;
+  readonly #sql: RepairSql;
+
+  constructor(batch: RepairBatch, session: Session, sql: RepairSql) {
+    this.#batch = batch;
+    this.#session = session;
+    this.#sql = sql;
+  }
+
+  /** Applies the rows numbered `first` to `last`. */
+  async apply(first: number, last: number): Promise<void> {
+    await this.#session.query('SAVEPOINT part');
+    try {
+      const { deleted, upserted } = await this.#write(first, last);
+      await this.#session.query('RELEASE SAVEPOINT part');
+      for (const number of deleted) this.deleted.add(number);
+      for (const number of upserted) this.upserted.add(number);
+    } catch (error) {
+      const failure = rowFailureOf(error);
+      if (failure === null) throw error;
+      await this.#session.query('ROLLBACK TO SAVEPOINT part; RELEASE SAVEPOINT part');
+      if (first === last) {
+        this.failed.set(first, failure);
+        return;
+      }
+      const middle = Math.floor((first + last) / 2);
+      await this.apply(first, middle);
+      await this.apply(middle + 1, last);
+    }
+  }
+
+  /** Deletes come first: a row that goes may hold the unique value of one that comes. */
+  async #write(
+    first: number,
+    last: number,
+  ): Promise<{ deleted: readonly number[]; upserted: readonly number[] }> {
+    const range = [String(first), String(last)];
+    const { deletes, writes } = this.#batch;
+    const deleted =
+      deletes.length === 0
+        ? []
+        : await this.#numbers(this.#sql.delete(), [
+            ...this.#sql.keyParams(deletes),
+            deletes.map(({ expected }) => expected),
+            ...range,
+          ]);
+    if (writes.length === 0) return { deleted, upserted: [] };
+    const hasUpdates = writes.some(({ expected }) => expected !== null);
+    const hasRoom = hasUpdates && this.#sql.hasFixedColumns;
+    const roomFor = hasRoom ? await this.#numbers(this.#sql.makeRoom(), range) : [];
+    const updated = hasUpdates ? await this.#numbers(this.#sql.update(), range) : [];
+    const hasInserts = roomFor.length > 0 || writes.some(({ expected }) => expected === null);
+    const inserted = hasInserts
+      ? await this.#numbers(this.#sql.insert(), [...range, roomFor.map(String)])
+      : [];
+    return { deleted, upserted: [...updated, ...inserted] };
+  }
+
+  async #numbers(sql: string, params: readonly (string | readonly string[])[]): Promise<number[]> {
+    const rows = await this.#session.query(sql, params);
+    return rows.map(([number]) => Number(number));
+  }
+}

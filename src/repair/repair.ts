@@ -1,0 +1,200 @@
+import { AcedError } from '../base/errors.js';
+import type { Config } from '../config/config.js';
+import type { DigestSeed } from '../digest/spec.js';
+import type { SessionPool } from '../postgres/session-pool.js';
+import type { TableInfo } from '../postgres/table-info.js';
+import type { TableSpec } from '../postgres/table-spec.js';
+import type { Topology } from '../postgres/topology.js';
+import { readDiffFile, type DiffFileHead } from '../report/diff-reader.js';
+import { RepairReportWriter } from '../report/repair-report.js';
+import type { ReportColumn } from '../report/row-text.js';
+import type { CommandContext, RepairParams, RepairResult } from '../server/protocol.js';
+import { Expectations, ValueHasher } from './expectation.js';
+import { RepairSql, writtenColumns } from './repair-sql.js';
+import { echoes, repairMode, repairRequest, type RepairTarget } from './request.js';
+import { describeFailures } from './row-failure.js';
+import { TargetRepair, type RepairCounts, type TargetRepairResult } from './target-repair.js';
+import { TargetSession } from './target-session.js';
+
+export interface RepairOptions {
+  readonly spec: TableSpec;
+  readonly infos: ReadonlyMap<string, TableInfo>;
+  readonly pools: ReadonlyMap<string, SessionPool>;
+  /** Of the whole cluster: a node that is not repaired may still receive the repair. */
+  readonly topology: Topology;
+  readonly seed: DigestSeed;
+  readonly seedId: string;
+  readonly params: RepairParams;
+  readonly context: CommandContext;
+  readonly config: Config;
+  /** The file's head when it has been read already. */
+  readonly head?: DiffFileHead;
+}
+
+/** As the protocol's, with the rows that needed nothing. */
+export interface TableRepairResult extends RepairResult {
+  readonly nodes: Readonly<Record<string, Readonly<RepairCounts>>>;
+}
+
+/**
+ * Repairs a table from a diff file. In each pair with the source of truth the other node gets the
+ * source's rows as they are now; a row that is no longer what the diff saw is left alone. Running
+ * it again is harmless. Errors: BAD_USAGE, UNKNOWN_NODE, BAD_DIFF_FILE, REPAIR_ECHO,
+ * MISSING_PRIVILEGE, REPORT_WRITE, those of the connections.
+ */
+export async function repairTable(options: RepairOptions): Promise<TableRepairResult> {
+  const { context, params, spec, config } = options;
+  const startedAt = new Date();
+  const mode = repairMode(params);
+  const path = context.inputPath;
+  if (path === undefined) {
+    throw new AcedError('BAD_USAGE', 'no diff file is given', {
+      hint: 'Name the file that table-diff wrote: --diff-file <file>.',
+    });
+  }
+  const head = options.head ?? (await readDiffFile(path));
+  const request = repairRequest({
+    params,
+    head,
+    path,
+    spec,
+    clusterNodes: config.nodes.map(({ name }) => name),
+    usableNodes: [...options.pools.keys()],
+  });
+  const isDryRun = params.dryRun === true;
+  const warnings = [...request.warnings, ...checkEchoes(options, request.targets, isDryRun)];
+  const run: RepairRun = { ...options, path, head, source: request.source, mode, isDryRun };
+  const report = params.generateReport === true ? await createReport(run, startedAt) : null;
+  const nodes: Record<string, RepairCounts> = {};
+  const files: string[] = [];
+  try {
+    for (const target of request.targets) {
+      const { counts, failures } = await repairTarget(run, target, report);
+      nodes[target.node] = counts;
+      warnings.push(...describeFailures(target.node, failures));
+    }
+    if (report !== null) files.push(await report.finish(Date.now() - startedAt.getTime()));
+  } catch (error) {
+    await report?.abort();
+    throw error;
+  }
+  return {
+    table: `${spec.schema}.${spec.name}`,
+    dryRun: isDryRun,
+    nodes,
+    warnings,
+    files,
+    timeTakenMs: Date.now() - startedAt.getTime(),
+  };
+}
+
+interface RepairRun extends RepairOptions {
+  readonly path: string;
+  readonly head: DiffFileHead;
+  readonly source: string;
+  readonly mode: ReturnType<typeof repairMode>;
+  readonly isDryRun: boolean;
+}
+
+function checkEchoes(
+  { topology }: RepairOptions,
+  targets: readonly RepairTarget[],
+  isDryRun: boolean,
+): string[] {
+  const found = echoes(topology, targets);
+  const [first] = found;
+  if (first !== undefined && !isDryRun) throw first;
+  return found.map((error) => `${error.message}. ${error.hint ?? ''}`);
+}
+
+async function createReport(run: RepairRun, startedAt: Date): Promise<RepairReportWriter> {
+  const { context, config, params, spec, source, path } = run;
+  const credentials = config.nodes.find(({ name }) => name === source);
+  if (credentials === undefined) {
+    throw new AcedError('UNKNOWN_NODE', `no node ${source} in the cluster`);
+  }
+  return RepairReportWriter.create({
+    directory: context.reportDir,
+    startedAt,
+    columns: columnsOf(spec, infoOf(run, source)),
+    credentials,
+    arguments: {
+      cluster: config.cluster,
+      table: `${spec.schema}.${spec.name}`,
+      diffFile: context.inputName ?? path,
+      sourceOfTruth: source,
+      isDryRun: run.isDryRun,
+      isInsertOnly: params.insertOnly === true,
+      isUpsertOnly: params.upsertOnly === true,
+      firesTriggers: params.fireTriggers === true,
+    },
+  });
+}
+
+async function repairTarget(
+  run: RepairRun,
+  { node, pair }: RepairTarget,
+  report: RepairReportWriter | null,
+): Promise<TargetRepairResult> {
+  const { spec, seed, seedId, head, path, source, context, params } = run;
+  const { signal } = context;
+  const info = infoOf(run, node);
+  const columns = columnsOf(spec, info);
+  const ignored = info.columns.map(({ name }) => name);
+  const values = head.seedId === seedId ? null : new ValueHasher(path, columns, ignored);
+  const expectations = await Expectations.read({
+    path,
+    pair,
+    source,
+    target: node,
+    keyColumns: spec.key.map(({ name }) => name),
+    values,
+  });
+  const sql = new RepairSql(spec, info, seed);
+  return poolOf(run, source).use(
+    (sourceSession) =>
+      poolOf(run, node).use(async (targetSession) => {
+        const repair = (target: TargetSession | null): Promise<TargetRepairResult> =>
+          new TargetRepair({
+            node,
+            expectations,
+            mode: run.mode,
+            source: sourceSession,
+            targetSession,
+            target,
+            sql,
+            values,
+            report,
+            signal,
+            onProgress: (done, total) =>
+              context.emit({ type: 'progress', phase: `Repairing ${node}`, done, total }),
+          }).run();
+        if (run.isDryRun) return repair(null);
+        const firesTriggers = params.fireTriggers === true;
+        const target = await TargetSession.open(targetSession, { firesTriggers, signal });
+        try {
+          await targetSession.query(sql.createStage());
+          return await repair(target);
+        } finally {
+          await target.close(sql.dropStage());
+        }
+      }, signal),
+    signal,
+  );
+}
+
+function columnsOf(spec: TableSpec, info: TableInfo): ReportColumn[] {
+  return writtenColumns(spec, info).map(({ name, baseTypeOid }) => ({ name, baseTypeOid }));
+}
+
+function infoOf(run: RepairRun, node: string): TableInfo {
+  const info = run.infos.get(node);
+  if (info === undefined) throw new AcedError('INTERNAL', `node ${node} was not looked at`);
+  return info;
+}
+
+function poolOf(run: RepairRun, node: string): SessionPool {
+  const pool = run.pools.get(node);
+  if (pool === undefined) throw new AcedError('INTERNAL', `no connections to node ${node}`);
+  return pool;
+}

@@ -1,0 +1,257 @@
+import { throwIfAborted } from '../base/abort.js';
+import type { Session, TextRow } from '../postgres/session.js';
+import type { RepairReportWriter } from '../report/repair-report.js';
+import { applyBatch } from './batch.js';
+import { decide, isWanted, type Decision } from './decision.js';
+import type { Expectation, Expectations, ValueHasher } from './expectation.js';
+import type { NumberedKey, RepairSql, StagedKey } from './repair-sql.js';
+import type { RepairMode } from './request.js';
+import type { RowFailure } from './row-failure.js';
+import type { TargetSession } from './target-session.js';
+
+export interface RepairCounts {
+  upserted: number;
+  deleted: number;
+  skipped: number;
+  failed: number;
+  alreadyEqual: number;
+}
+
+export interface TargetRepairOptions {
+  readonly node: string;
+  readonly expectations: Expectations;
+  readonly mode: RepairMode;
+  readonly source: Session;
+  readonly targetSession: Session;
+  /** Null: only counts what would be done. */
+  readonly target: TargetSession | null;
+  readonly sql: RepairSql;
+  readonly values: ValueHasher | null;
+  readonly report: RepairReportWriter | null;
+  readonly signal: AbortSignal;
+  readonly onProgress: (done: number, total: number) => void;
+}
+
+export interface TargetRepairResult {
+  readonly counts: RepairCounts;
+  readonly failures: readonly RowFailure[];
+}
+
+const FIRST_BATCH_ROWS = 500;
+const MAX_BATCH_ROWS = 5_000;
+/** One batch is one transaction and is held in a temporary table: large rows make it smaller. */
+const BATCH_BYTES = 32 * 1024 * 1024;
+
+/** A row's state on one node. */
+interface Found {
+  readonly digest: string;
+  readonly values: readonly (string | null)[];
+}
+
+/** An expectation with both rows as they are now and what follows from it. */
+interface Decided {
+  readonly number: number;
+  readonly expectation: Expectation;
+  readonly decision: Decision;
+  readonly source: Found | undefined;
+  readonly target: Found | undefined;
+}
+
+/** Brings one node to the source's rows, batch by batch. */
+export class TargetRepair {
+  readonly #options: TargetRepairOptions;
+  readonly #counts: RepairCounts = {
+    upserted: 0,
+    deleted: 0,
+    skipped: 0,
+    failed: 0,
+    alreadyEqual: 0,
+  };
+  #batchRows = FIRST_BATCH_ROWS;
+
+  constructor(options: TargetRepairOptions) {
+    this.#options = options;
+  }
+
+  async run(): Promise<TargetRepairResult> {
+    const { expectations, onProgress } = this.#options;
+    const total = expectations.size;
+    let done = 0;
+    let failed = await this.#pass(expectations.entries(), (count) => {
+      done += count;
+      onProgress(done, total);
+    });
+    // A row may have had to wait for another one's unique value, or for somebody's lock.
+    while (failed.size > 0) {
+      const again = await this.#pass([...failed.keys()], () => undefined);
+      const isProgress = again.size < failed.size;
+      failed = again;
+      if (!isProgress) break;
+    }
+    this.#counts.failed = failed.size;
+    return { counts: this.#counts, failures: [...failed.values()] };
+  }
+
+  /** Goes through the keys once; returns those that could not be written. */
+  async #pass(
+    entries: Iterable<Expectation>,
+    onDone: (count: number) => void,
+  ): Promise<Map<Expectation, RowFailure>> {
+    const { mode, signal } = this.#options;
+    const failed = new Map<Expectation, RowFailure>();
+    const iterator = entries[Symbol.iterator]();
+    let next = this.#read(iterator, mode);
+    while (next.keys.length > 0) {
+      throwIfAborted(signal);
+      const { keys, taken, source } = next;
+      const decided = await this.#decide(keys, await source);
+      for (const [expectation, failure] of await this.#act(decided)) {
+        failed.set(expectation, failure);
+      }
+      onDone(taken);
+      next = this.#read(iterator, mode);
+    }
+    return failed;
+  }
+
+  #read(
+    iterator: Iterator<Expectation>,
+    mode: RepairMode,
+  ): { keys: Expectation[]; taken: number; source: Promise<Map<number, Found>> } {
+    const keys: Expectation[] = [];
+    let taken = 0;
+    while (keys.length < this.#batchRows) {
+      const entry = iterator.next();
+      if (entry.done === true) break;
+      taken += 1;
+      if (isWanted(entry.value, mode)) keys.push(entry.value);
+    }
+    const { source, report, target } = this.#options;
+    // A dry run shows the source's rows; otherwise they are shown as they were written.
+    const withValues = report !== null && target === null;
+    return { keys, taken, source: this.#rows(source, keys, withValues) };
+  }
+
+  async #decide(
+    expectations: readonly Expectation[],
+    source: ReadonlyMap<number, Found>,
+  ): Promise<Decided[]> {
+    const { targetSession, values, report } = this.#options;
+    const withValues = values !== null || report !== null;
+    const target = await this.#rows(targetSession, expectations, withValues);
+    return expectations.map((expectation, number) => {
+      const there = target.get(number);
+      const here = source.get(number);
+      const current = {
+        source: here?.digest ?? null,
+        target: there?.digest ?? null,
+        targetProof:
+          there === undefined ? null : values === null ? there.digest : values.ofNode(there.values),
+      };
+      const decision = decide(expectation, current);
+      return { number, expectation, decision, source: here, target: there };
+    });
+  }
+
+  /** The rows that exist, by the number of their key. */
+  async #rows(
+    session: Session,
+    expectations: readonly Expectation[],
+    withValues: boolean,
+  ): Promise<Map<number, Found>> {
+    if (expectations.length === 0) return new Map();
+    const { sql, signal } = this.#options;
+    const keys = expectations.map(({ key }, number): NumberedKey => ({ number, key }));
+    const rows = await session.query(sql.rows(withValues), sql.keyParams(keys), signal);
+    return new Map(
+      rows.map((row) => [Number(row[0]), { digest: row[1] ?? '', values: row.slice(2) }]),
+    );
+  }
+
+  async #act(decided: readonly Decided[]): Promise<Map<Expectation, RowFailure>> {
+    const counts = this.#counts;
+    const writes: StagedKey[] = [];
+    const deletes: (NumberedKey & { expected: string })[] = [];
+    for (const { number, expectation, decision, target } of decided) {
+      const { key } = expectation;
+      if (decision === 'equal') counts.alreadyEqual += 1;
+      else if (decision === 'changed') counts.skipped += 1;
+      else if (decision === 'delete') {
+        deletes.push({ number, key, expected: target?.digest ?? '' });
+      } else writes.push({ number, key, expected: target?.digest ?? null });
+    }
+    if (deletes.length + writes.length === 0) return new Map();
+    if (this.#options.target === null) {
+      counts.deleted += deletes.length;
+      counts.upserted += writes.length;
+      await this.#reportDecided(decided);
+      return new Map();
+    }
+    return this.#write(decided, deletes, writes);
+  }
+
+  async #write(
+    decided: readonly Decided[],
+    deletes: readonly (NumberedKey & { expected: string })[],
+    writes: readonly StagedKey[],
+  ): Promise<Map<Expectation, RowFailure>> {
+    const { source, target, sql, report, node } = this.#options;
+    if (target === null) return new Map();
+    const outcome = await applyBatch(
+      { deletes, writes },
+      { source, target, sql, returnsRows: report !== null },
+    );
+    const counts = this.#counts;
+    counts.deleted += outcome.deleted.size;
+    counts.upserted += outcome.upserted.size;
+    // Planned but neither applied nor failed: it changed between the look and the write.
+    counts.skipped +=
+      deletes.length +
+      writes.length -
+      outcome.deleted.size -
+      outcome.upserted.size -
+      outcome.failed.size;
+    this.#adapt(outcome.copiedBytes, writes.length);
+    if (report !== null) {
+      const gone = decided.filter(({ number }) => outcome.deleted.has(number));
+      await report.add(
+        node,
+        'deleted',
+        gone.map((row) => row.target?.values ?? []),
+      );
+      const written: TextRow[] = outcome.written.map((row) => row.slice(1));
+      await report.add(node, 'upserted', written);
+    }
+    const failed = new Map<Expectation, RowFailure>();
+    for (const { number, expectation } of decided) {
+      const failure = outcome.failed.get(number);
+      if (failure !== undefined) failed.set(expectation, failure);
+    }
+    return failed;
+  }
+
+  #adapt(bytes: number, rows: number): void {
+    const perRow = rows === 0 ? 1 : Math.max(1, bytes / rows);
+    const fitting = Math.floor(BATCH_BYTES / perRow);
+    this.#batchRows = Math.max(1, Math.min(MAX_BATCH_ROWS, fitting, this.#batchRows * 4));
+  }
+
+  async #reportDecided(decided: readonly Decided[]): Promise<void> {
+    const { report, node } = this.#options;
+    if (report === null) return;
+    const deleted = decided.filter(({ decision }) => decision === 'delete');
+    const upserted = decided.filter(
+      ({ decision }) => decision === 'insert' || decision === 'update',
+    );
+    await report.add(
+      node,
+      'deleted',
+      deleted.map((row) => row.target?.values ?? []),
+    );
+    await report.add(
+      node,
+      'upserted',
+      upserted.map((row) => row.source?.values ?? []),
+    );
+  }
+}

@@ -1,0 +1,159 @@
+import { sleep } from '../base/abort.js';
+import { AcedError } from '../base/errors.js';
+import { quoteIdentifier } from '../base/sql.js';
+import type { Session } from '../postgres/session.js';
+import { hasSqlState, SQLSTATE } from '../postgres/sqlstate.js';
+
+/** Marks the rows that a repair writes: `origin = none` subscriptions do not forward them. */
+export const REPAIR_ORIGIN = 'aced_repair';
+
+const ORIGIN_ATTEMPTS = 20;
+const ORIGIN_RETRY_MS = 500;
+
+/** A repair waits so long for a row that somebody has locked; its own locks are held no longer. */
+const LOCK_TIMEOUT_MS = 2_000;
+const STATEMENT_TIMEOUT_MS = 60_000;
+
+export interface TargetOptions {
+  readonly firesTriggers: boolean;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * The connection that writes on one node, prepared so that what it writes stays there: a
+ * replication origin of its own, or Spock's repair mode. `close` undoes it.
+ */
+export class TargetSession {
+  readonly session: Session;
+  readonly #begin: string;
+  readonly #hasSpock: boolean;
+
+  private constructor(session: Session, firesTriggers: boolean, hasSpock: boolean) {
+    this.session = session;
+    this.#hasSpock = hasSpock;
+    this.#begin = [
+      'BEGIN ISOLATION LEVEL READ COMMITTED',
+      `SET LOCAL session_replication_role = ${firesTriggers ? 'local' : 'replica'}`,
+      `SET LOCAL lock_timeout = ${LOCK_TIMEOUT_MS}`,
+      `SET LOCAL statement_timeout = ${STATEMENT_TIMEOUT_MS}`,
+      // A batch is small and the table may be large: by index, whatever the statistics say.
+      'SET LOCAL enable_hashjoin = off',
+      'SET LOCAL enable_mergejoin = off',
+    ].join('; ');
+  }
+
+  /** Errors: MISSING_PRIVILEGE with the statements that help; QUERY_FAILED while another repairs. */
+  static async open(session: Session, options: TargetOptions): Promise<TargetSession> {
+    const rows = await session.query(
+      "SELECT pg_catalog.to_regprocedure('spock.repair_mode(boolean)') IS NOT NULL",
+    );
+    const hasSpock = rows[0]?.[0] === 't';
+    const target = new TargetSession(session, options.firesTriggers, hasSpock);
+    await target.#checkReplicationRole();
+    if (!hasSpock) await setUpOrigin(session, options.signal);
+    return target;
+  }
+
+  async begin(): Promise<void> {
+    await this.session.query(this.#begin);
+    if (this.#hasSpock) await this.session.query('SELECT spock.repair_mode(true)');
+  }
+
+  async commit(): Promise<void> {
+    if (this.#hasSpock) await this.session.query('SELECT spock.repair_mode(false)');
+    await this.session.query('COMMIT');
+  }
+
+  async rollback(): Promise<void> {
+    await this.session.query('ROLLBACK').catch(() => this.session.destroy());
+  }
+
+  /** Leaves the session as it was; one that cannot be reset is given up. */
+  async close(dropStage: string): Promise<void> {
+    if (this.session.isBroken) return;
+    try {
+      await this.session.query(dropStage);
+      if (!this.#hasSpock) {
+        await this.session.query('SELECT pg_catalog.pg_replication_origin_session_reset()');
+      }
+    } catch {
+      this.session.destroy();
+    }
+  }
+
+  async #checkReplicationRole(): Promise<void> {
+    try {
+      await this.begin();
+      await this.session.query('ROLLBACK');
+    } catch (error) {
+      await this.rollback();
+      if (!hasSqlState(error, SQLSTATE.insufficientPrivilege)) throw error;
+      const { name, user } = this.session.node;
+      throw new AcedError(
+        'MISSING_PRIVILEGE',
+        `role ${user} may not set session_replication_role on node ${name}`,
+        {
+          hint: `On ${name}, as a superuser: GRANT SET ON PARAMETER session_replication_role TO ${quoteIdentifier(user)};`,
+          cause: error,
+        },
+      );
+    }
+  }
+}
+
+async function setUpOrigin(session: Session, signal: AbortSignal): Promise<void> {
+  try {
+    await session
+      .query(
+        `SELECT pg_catalog.pg_replication_origin_create('${REPAIR_ORIGIN}')
+          WHERE pg_catalog.pg_replication_origin_oid('${REPAIR_ORIGIN}') IS NULL`,
+      )
+      .catch((error: unknown) => {
+        // Another repair has just created it.
+        if (!hasSqlState(error, SQLSTATE.duplicateObject)) throw error;
+      });
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        await session.query(
+          `SELECT pg_catalog.pg_replication_origin_session_setup('${REPAIR_ORIGIN}')`,
+        );
+        return;
+      } catch (error) {
+        // An origin has one user at a time.
+        if (!hasSqlState(error, SQLSTATE.objectInUse) || attempt >= ORIGIN_ATTEMPTS) throw error;
+      }
+      await sleep(ORIGIN_RETRY_MS, signal);
+    }
+  } catch (error) {
+    throw originError(error, session);
+  }
+}
+
+const ORIGIN_FUNCTIONS = [
+  'pg_replication_origin_oid(text)',
+  'pg_replication_origin_create(text)',
+  'pg_replication_origin_session_setup(text)',
+  'pg_replication_origin_session_reset()',
+];
+
+function originError(error: unknown, session: Session): unknown {
+  const { name, user } = session.node;
+  if (hasSqlState(error, SQLSTATE.objectInUse)) {
+    return new AcedError('QUERY_FAILED', `another repair is running on node ${name}`, {
+      hint: 'Wait until it is done, then run this one again.',
+      cause: error,
+    });
+  }
+  if (!hasSqlState(error, SQLSTATE.insufficientPrivilege)) return error;
+  const grants = ORIGIN_FUNCTIONS.map(
+    (text) => `GRANT EXECUTE ON FUNCTION pg_catalog.${text} TO ${quoteIdentifier(user)};`,
+  );
+  return new AcedError(
+    'MISSING_PRIVILEGE',
+    `role ${user} may not use replication origins on node ${name}, so a repair would be replicated`,
+    {
+      hint: `In this database on ${name}, as a superuser: ${grants.join(' ')}`,
+      cause: error,
+    },
+  );
+}

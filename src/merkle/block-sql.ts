@@ -141,17 +141,12 @@ export class BlockSql {
 
   /** For each key the number of `bounds` that are at or below it: its block position. */
   locate(keys: readonly KeyText[], bounds: readonly KeyText[]): BlockQuery {
-    const { key } = this.#spec;
-    const values = key
-      .map((column, i) => `${ordered(`k${i}::${column.typeName}`, column)} AS k${i}`)
-      .join(', ');
-    const order = key.map((_, i) => `k${i}`).join(', ');
+    const order = this.#spec.key.map((_, i) => `k${i}`).join(', ');
     return {
       text: `SELECT n, b FROM (
           SELECT n, count(*) FILTER (WHERE n < 0) OVER (ORDER BY ${order}, n < 0 DESC
             ROWS UNBOUNDED PRECEDING) AS b
-          FROM (SELECT n, ${values}
-            FROM unnest($1::int[], ${this.#textArrays(2)}) r(n, ${this.#names('k')})) v) o
+          FROM ${this.#typedKeys()} v) o
         WHERE n >= 0`,
       params: [
         [...bounds.map(() => '-1'), ...keys.map((_, i) => String(i))],
@@ -162,12 +157,9 @@ export class BlockSql {
 
   /** The keys' indexes in the order of the key. */
   sortKeys(keys: readonly KeyText[]): BlockQuery {
-    const order = this.#spec.key
-      .map((column, i) => ordered(`k${i}::${column.typeName}`, column))
-      .join(', ');
+    const order = this.#spec.key.map((_, i) => `k${i}`).join(', ');
     return {
-      text: `SELECT n FROM unnest($1::int[], ${this.#textArrays(2)}) r(n, ${this.#names('k')})
-        ORDER BY ${order}`,
+      text: `SELECT n FROM ${this.#typedKeys()} v ORDER BY ${order}`,
       params: [keys.map((_, i) => String(i)), ...this.#columnsOf(keys)],
     };
   }
@@ -206,6 +198,21 @@ export class BlockSql {
       );
     }
     return { text: parts.join('\nUNION ALL\n'), params };
+  }
+
+  /**
+   * Subquery (n, k0, ...) of the numbers in $1 and the key texts in $2 and on, as values that sort
+   * like the table's own: a bare cast would have the database's collation, not the column's, which
+   * an empty branch with the columns themselves lends it.
+   */
+  #typedKeys(): string {
+    const { key } = this.#spec;
+    const values = key
+      .map((column, i) => `${ordered(`k${i}::${column.typeName}`, column)} AS k${i}`)
+      .join(', ');
+    return `(SELECT n, ${values}
+        FROM unnest($1::int[], ${this.#textArrays(2)}) r(n, ${this.#names('k')})
+      UNION ALL SELECT NULL::int, ${this.#keys.join(', ')} FROM ${this.#table} WHERE false)`;
   }
 
   #rangeCondition(range: BlockRange, bind: (text: string) => string): string {

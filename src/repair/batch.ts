@@ -24,6 +24,8 @@ export interface BatchOptions {
   readonly target: TargetSession;
   readonly sql: RepairSql;
   readonly returnsRows: boolean;
+  /** The source's session is not needed any more. */
+  readonly onSourceFree: () => void;
 }
 
 /**
@@ -46,6 +48,7 @@ export async function applyBatch(batch: RepairBatch, options: BatchOptions): Pro
       );
       await source.query('COMMIT');
     }
+    options.onSourceFree();
     const application = new BatchApplication(batch, target.session, sql);
     const numbers = [...batch.deletes, ...batch.writes].map(({ number }) => number);
     await application.apply(Math.min(...numbers), Math.max(...numbers));

@@ -1,7 +1,7 @@
 import { throwIfAborted } from '../base/abort.js';
 import type { Session, TextRow } from '../postgres/session.js';
 import type { RepairReportWriter } from '../report/repair-report.js';
-import { applyBatch } from './batch.js';
+import { applyBatch, type RepairBatch } from './batch.js';
 import { decide, isWanted, type Decision } from './decision.js';
 import type { Expectation, Expectations, ValueHasher } from './expectation.js';
 import type { NumberedKey, RepairSql, StagedKey } from './repair-sql.js';
@@ -46,6 +46,13 @@ const BATCH_BYTES = 32 * 1024 * 1024;
 interface Found {
   readonly digest: string;
   readonly values: readonly (string | null)[];
+}
+
+/** Keys with their rows on the source, by the key's index; `taken` counts those not wanted too. */
+interface SourceRows {
+  readonly keys: readonly Expectation[];
+  readonly taken: number;
+  readonly source: Promise<ReadonlyMap<number, Found>>;
 }
 
 /** An expectation with both rows as they are now and what follows from it. */
@@ -105,19 +112,19 @@ export class TargetRepair {
       throwIfAborted(signal);
       const { keys, taken, source } = next;
       const decided = await this.#decide(keys, await source);
-      for (const [expectation, failure] of await this.#act(decided)) {
-        failed.set(expectation, failure);
-      }
+      // The source looks up the next keys while the target writes these.
+      let following: SourceRows | undefined;
+      const results = await this.#act(decided, () => {
+        following = this.#read(iterator, mode);
+      });
+      for (const [expectation, failure] of results) failed.set(expectation, failure);
       onDone(taken);
-      next = this.#read(iterator, mode);
+      next = following ?? this.#read(iterator, mode);
     }
     return failed;
   }
 
-  #read(
-    iterator: Iterator<Expectation>,
-    mode: RepairMode,
-  ): { keys: Expectation[]; taken: number; source: Promise<Map<number, Found>> } {
+  #read(iterator: Iterator<Expectation>, mode: RepairMode): SourceRows {
     const keys: Expectation[] = [];
     let taken = 0;
     while (keys.length < this.#batchRows) {
@@ -129,7 +136,10 @@ export class TargetRepair {
     const { source, report, target } = this.#options;
     // A dry run shows the source's rows; otherwise they are shown as they were written.
     const withValues = report !== null && target === null;
-    return { keys, taken, source: this.#rows(source, keys, withValues) };
+    const rows = this.#rows(source, keys, withValues);
+    // Another failure may come first; who awaits this one still gets it.
+    rows.catch(() => undefined);
+    return { keys, taken, source: rows };
   }
 
   async #decide(
@@ -168,7 +178,10 @@ export class TargetRepair {
     );
   }
 
-  async #act(decided: readonly Decided[]): Promise<Map<Expectation, RowFailure>> {
+  async #act(
+    decided: readonly Decided[],
+    onSourceFree: () => void,
+  ): Promise<Map<Expectation, RowFailure>> {
     const counts = this.#counts;
     const writes: StagedKey[] = [];
     const deletes: (NumberedKey & { expected: string })[] = [];
@@ -187,20 +200,19 @@ export class TargetRepair {
       await this.#reportDecided(decided);
       return new Map();
     }
-    return this.#write(decided, deletes, writes);
+    return this.#write(decided, { deletes, writes }, onSourceFree);
   }
 
   async #write(
     decided: readonly Decided[],
-    deletes: readonly (NumberedKey & { expected: string })[],
-    writes: readonly StagedKey[],
+    batch: RepairBatch,
+    onSourceFree: () => void,
   ): Promise<Map<Expectation, RowFailure>> {
+    const { deletes, writes } = batch;
     const { source, target, sql, report, node } = this.#options;
     if (target === null) return new Map();
-    const outcome = await applyBatch(
-      { deletes, writes },
-      { source, target, sql, returnsRows: report !== null },
-    );
+    const returnsRows = report !== null;
+    const outcome = await applyBatch(batch, { source, target, sql, returnsRows, onSourceFree });
     const counts = this.#counts;
     counts.deleted += outcome.deleted.size;
     counts.upserted += outcome.upserted.size;

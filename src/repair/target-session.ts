@@ -1,6 +1,6 @@
 import { sleep } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
-import { quoteIdentifier } from '../base/sql.js';
+import { quoteIdentifier, quoteLiteral } from '../base/sql.js';
 import type { Session } from '../postgres/session.js';
 import { hasSqlState, SQLSTATE } from '../postgres/sqlstate.js';
 
@@ -28,17 +28,23 @@ export class TargetSession {
   readonly #begin: string;
   readonly #hasSpock: boolean;
 
-  private constructor(session: Session, firesTriggers: boolean, hasSpock: boolean) {
+  private constructor(
+    session: Session,
+    { hasSpock, triggerPath }: { hasSpock: boolean; triggerPath: string | null },
+  ) {
     this.session = session;
     this.#hasSpock = hasSpock;
     this.#begin = [
       'BEGIN ISOLATION LEVEL READ COMMITTED',
-      `SET LOCAL session_replication_role = ${firesTriggers ? 'local' : 'replica'}`,
+      `SET LOCAL session_replication_role = ${triggerPath === null ? 'replica' : 'local'}`,
       `SET LOCAL lock_timeout = ${LOCK_TIMEOUT_MS}`,
       `SET LOCAL statement_timeout = ${STATEMENT_TIMEOUT_MS}`,
       // A batch is small and the table may be large: by index, whatever the statistics say.
       'SET LOCAL enable_hashjoin = off',
       'SET LOCAL enable_mergejoin = off',
+      ...(triggerPath === null
+        ? []
+        : [`SELECT pg_catalog.set_config('search_path', ${quoteLiteral(triggerPath)}, true)`]),
     ].join('; ');
   }
 
@@ -48,7 +54,8 @@ export class TargetSession {
       "SELECT pg_catalog.to_regprocedure('spock.repair_mode(boolean)') IS NOT NULL",
     );
     const hasSpock = rows[0]?.[0] === 't';
-    const target = new TargetSession(session, options.firesTriggers, hasSpock);
+    const triggerPath = options.firesTriggers ? await userSearchPath(session) : null;
+    const target = new TargetSession(session, { hasSpock, triggerPath });
     await target.#checkReplicationRole();
     if (!hasSpock) await setUpOrigin(session, options.signal);
     return target;
@@ -99,6 +106,25 @@ export class TargetSession {
       );
     }
   }
+}
+
+/**
+ * The search path that this role's other sessions have: ours is pinned, and triggers were written
+ * for theirs. Precedence: https://www.postgresql.org/docs/current/catalog-pg-db-role-setting.html
+ */
+async function userSearchPath(session: Session): Promise<string> {
+  const rows = await session.query(
+    `SELECT coalesce(
+       (SELECT pg_catalog.substr(c.setting, pg_catalog.length('search_path=') + 1)
+          FROM pg_catalog.pg_db_role_setting s, unnest(s.setconfig) c(setting)
+         WHERE c.setting LIKE 'search\\_path=%'
+           AND s.setdatabase IN (0, (SELECT oid FROM pg_catalog.pg_database
+                                      WHERE datname = pg_catalog.current_database()))
+           AND s.setrole IN (0, (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = session_user))
+         ORDER BY s.setrole <> 0 DESC, s.setdatabase <> 0 DESC LIMIT 1),
+       (SELECT boot_val FROM pg_catalog.pg_settings WHERE name = 'search_path'))`,
+  );
+  return rows[0]?.[0] ?? '';
 }
 
 async function setUpOrigin(session: Session, signal: AbortSignal): Promise<void> {

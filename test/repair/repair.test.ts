@@ -2,11 +2,13 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { startMesh, type Mesh } from '../support/mesh.js';
 import { fixturePath } from '../report/fixtures.js';
+import { waitFor } from '../support/wait.js';
 import { RepairHarness } from './harness.js';
 
 const TABLES = `
 CREATE TABLE plain (id bigint PRIMARY KEY, note text, amount numeric(10,2));
 CREATE TABLE changed (id bigint PRIMARY KEY, note text);
+CREATE TABLE racing (id bigint PRIMARY KEY, note text);
 CREATE TABLE modes (id bigint PRIMARY KEY, note text);
 CREATE TABLE dry (id bigint PRIMARY KEY, note text);
 CREATE TABLE twins (id bigint PRIMARY KEY, email text UNIQUE);
@@ -95,9 +97,7 @@ describe('repair on a mesh', () => {
     await assertNoEcho('plain');
     assert.deepEqual(await rowsOf('n1', 'SELECT count(*) FROM plain WHERE id > 9000'), [['0']]);
     const again = await harness.repair(file, table('plain'));
-    assert.equal(again.nodes['n2']?.upserted, 0);
-    assert.equal(again.nodes['n2']?.deleted, 0);
-    assert.equal(again.nodes['n2']?.alreadyEqual, 1335);
+    assert.deepEqual(again.nodes['n2'], { ...NOTHING, alreadyEqual: 1335 });
     assert.equal(await harness.diff('public', 'plain'), null);
   });
 
@@ -133,6 +133,39 @@ describe('repair on a mesh', () => {
         ['22', 'extra'],
       ],
     );
+  });
+
+  it('does not overwrite a row that changes while it is being written', async () => {
+    await load("INSERT INTO racing SELECT i, 'n' || i FROM generate_series(1, 3) i");
+    await mesh.driftSql(
+      'n2',
+      "UPDATE racing SET note = 'drift'; INSERT INTO racing VALUES (9, 'x')",
+    );
+    const file = await harness.diff('public', 'racing');
+    const { nodes } = await mesh.node('n2').session(mesh.database, async (query) => {
+      await query('BEGIN');
+      await query("UPDATE racing SET note = 'in time' WHERE id IN (2, 9)");
+      const repair = harness.repair(file, table('racing'));
+      await waitFor(
+        async () =>
+          (
+            await mesh.query(
+              'n2',
+              "SELECT FROM pg_stat_activity WHERE application_name = 'aced test' AND wait_event_type = 'Lock'",
+            )
+          ).length > 0,
+        { what: 'the repair to wait for the row' },
+      );
+      await query('COMMIT');
+      return repair;
+    });
+    assert.deepEqual(nodes['n2'], { ...NOTHING, upserted: 2, skipped: 2 });
+    assert.deepEqual(await rowsOf('n2', 'SELECT note FROM racing ORDER BY id'), [
+      ['n1'],
+      ['in time'],
+      ['n3'],
+      ['in time'],
+    ]);
   });
 
   for (const [flag, expected] of [
@@ -292,9 +325,10 @@ describe('repair on a mesh', () => {
       await mesh.queryAll('TRUNCATE kinds');
       await mesh.waitForReplication();
       await load(`INSERT INTO kinds VALUES
-        ('00000000-0000-0000-0000-000000000001', 'NaN', 'Infinity', 'NaN', 'infinity', '-infinity', '0044-03-15 BC', '\\xdeadbeef00', '{1,NULL,3}', '{"a,b","\\"",NULL,""}', 'ok', '{"a": [1, "<&>"]}', 'ab', '1 mon -2 days', '10.0.0.1', true, '[1,5)', E'a\\tb\\n\\\\.\\u2028'),
-        ('00000000-0000-0000-0000-000000000002', 0.1, 1e-30, 1.500, '0001-01-01 BC', '294276-12-31 23:59:59.999999', '2024-02-29 12:00:00.000001+05:30', '', '{}', '{}', 'sad', 'null', '', '0', '::1/64', false, 'empty', ''),
-        ('00000000-0000-0000-0000-000000000003')`);
+        ('00000000-0000-0000-0000-000000000001', 'NaN', 'Infinity', 'NaN', 'infinity', '-infinity', '0044-03-15 BC', '\\xdeadbeef00', '{1,NULL,3}', '{"a,b","\\"",NULL,""}', 'ok', '{"a": [1, "<&>"]}', 'ab', '1 mon -2 days', '10.0.0.1', true, '[1,5)', E'a\\tb\\n\\\\.\\u2028');
+        INSERT INTO kinds VALUES
+        ('00000000-0000-0000-0000-000000000002', 0.1, 1e-30, 1.500, '0001-01-01 BC', '294276-12-31 23:59:59.999999', '2024-02-29 12:00:00.000001+05:30', '', '{}', '{}', 'sad', 'null', '', '0', '::1/64', false, 'empty', '');
+        INSERT INTO kinds VALUES ('00000000-0000-0000-0000-000000000003')`);
       const before = await rowsOf('n1', 'SELECT kinds::text FROM kinds ORDER BY id');
       await mesh.driftSql(
         'n2',

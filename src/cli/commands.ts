@@ -1,0 +1,236 @@
+import type { CommandName, CommandParams } from '../server/protocol.js';
+import { BUILD, COMMON, REPAIR, TABLE_DIFF, TREE_DIFF, UPDATE, usage } from './flags.js';
+import type { FlagSpec, FlagValues } from './flags.js';
+
+export interface CommandInput {
+  readonly flags: FlagValues;
+  /** The argument after the cluster; empty when the command has none. */
+  readonly argument: string;
+}
+
+/** One command for the engine, ready to run. */
+export interface CommandRequest<Name extends CommandName = CommandName> {
+  readonly name: Name;
+  readonly params: CommandParams[Name];
+  readonly inputFile?: string;
+}
+
+export type AnyRequest = { [Name in CommandName]: CommandRequest<Name> }[CommandName];
+
+export type Action =
+  | { readonly kind: 'request'; readonly make: (input: CommandInput) => AnyRequest }
+  | { readonly kind: 'listen' }
+  | { readonly kind: 'show-config' }
+  | { readonly kind: 'refused'; readonly instead: string };
+
+export interface CommandSpec {
+  readonly words: readonly string[];
+  /** What follows the cluster; null: nothing. */
+  readonly argument: string | null;
+  readonly flags: readonly FlagSpec[];
+  readonly doc: string;
+  readonly action: Action;
+}
+
+const TABLE = '<schema.table>';
+
+const request = (make: (input: CommandInput) => AnyRequest): Action => ({ kind: 'request', make });
+
+const ours = (
+  words: string,
+  argument: string | null,
+  { flags = [], doc, action }: { flags?: readonly FlagSpec[]; doc: string; action: Action },
+): CommandSpec => ({
+  words: words.split(' '),
+  argument,
+  flags: [...flags, ...COMMON],
+  doc,
+  action,
+});
+
+const refused = (words: string, instead: string): CommandSpec => ({
+  words: words.split(' '),
+  argument: null,
+  flags: [],
+  doc: 'not supported',
+  action: { kind: 'refused', instead },
+});
+
+/** ACE's commands, and ours. */
+export const COMMANDS: readonly CommandSpec[] = [
+  ours('table-diff', TABLE, {
+    flags: TABLE_DIFF,
+    doc: 'compare a table, without a tree',
+    action: request(({ flags, argument }) => ({
+      name: 'table-diff',
+      params: {
+        ...common(flags),
+        table: argument,
+        ...output(flags),
+        ...numberParam('blockSize', flags, 'block-size'),
+        ...numberParam('compareUnitSize', flags, 'compare-unit-size'),
+        ...numberParam('concurrencyFactor', flags, 'concurrency-factor'),
+        ...textParam('tableFilter', flags, 'table-filter'),
+      },
+    })),
+  }),
+  ours('table-repair', TABLE, {
+    flags: REPAIR,
+    doc: 'repair the differences of a diff file',
+    action: request(repairRequest),
+  }),
+  ours('mtree init', null, {
+    doc: 'prepare every node: publication, slot, schema',
+    action: request(({ flags }) => ({ name: 'mtree-init', params: common(flags) })),
+  }),
+  ours('mtree build', TABLE, {
+    flags: BUILD,
+    doc: "build a table's tree and keep it current from then on",
+    action: request(({ flags, argument }) => ({
+      name: 'mtree-build',
+      params: {
+        ...common(flags),
+        table: argument,
+        ...numberParam('blockRows', flags, 'block-size'),
+        ...numberParam('maxCpuRatio', flags, 'max-cpu-ratio'),
+        ...switchParam('analyse', flags, 'analyse'),
+        ...switchParam('recreateObjects', flags, 'recreate-objects'),
+      },
+    })),
+  }),
+  ours('mtree update', TABLE, {
+    flags: UPDATE,
+    doc: 'rehash what changed',
+    action: request(({ flags, argument }) => ({
+      name: 'mtree-update',
+      params: {
+        ...common(flags),
+        table: argument,
+        ...numberParam('maxCpuRatio', flags, 'max-cpu-ratio'),
+        ...switchParam('rebalance', flags, 'rebalance'),
+        ...cdc(flags),
+      },
+    })),
+  }),
+  ours('mtree table-diff', TABLE, {
+    flags: TREE_DIFF,
+    doc: 'compare a table by its tree',
+    action: request(({ flags, argument }) => ({
+      name: 'mtree-table-diff',
+      params: {
+        ...common(flags),
+        table: argument,
+        ...output(flags),
+        ...numberParam('maxCpuRatio', flags, 'max-cpu-ratio'),
+        ...cdc(flags),
+      },
+    })),
+  }),
+  ours('mtree teardown-table', TABLE, {
+    doc: "remove a table's tree",
+    action: request(({ flags, argument }) => ({
+      name: 'mtree-teardown-table',
+      params: { ...common(flags), table: argument },
+    })),
+  }),
+  ours('mtree teardown', null, {
+    doc: 'remove everything of ours from the nodes',
+    action: request(({ flags }) => ({ name: 'mtree-teardown', params: common(flags) })),
+  }),
+  ours('mtree listen', null, {
+    doc: 'the daemon, in the foreground (same as aced)',
+    action: { kind: 'listen' },
+  }),
+  ours('status', null, {
+    doc: 'nodes, streams and trees',
+    action: request(({ flags }) => ({ name: 'status', params: common(flags) })),
+  }),
+  ours('config show', null, {
+    doc: 'print the configuration, without secrets',
+    action: { kind: 'show-config' },
+  }),
+  refused('config init', 'write an aced.yaml by hand; none is needed, every option has a default'),
+  refused('cluster init', 'write a pg_service.conf with [cluster] and [cluster.node] sections'),
+  refused('table-rerun', 'run the diff again; it is cheap with a tree'),
+  refused('schema-diff', 'run table-diff for each table'),
+  refused('repset-diff', 'run table-diff for each table'),
+  refused('spock-diff', 'compare spock.subscription and spock.tables by hand'),
+  refused('start', 'start aced; for scheduled diffs use cron or a systemd timer'),
+  refused('server', 'start aced; acectl talks to its unix socket'),
+];
+
+function repairRequest({ flags, argument }: CommandInput): AnyRequest {
+  const inputFile = flags.get('diff-file');
+  if (typeof inputFile !== 'string') {
+    throw usage('table-repair needs --diff-file', 'give the file that a diff has written');
+  }
+  if (!flags.has('source-of-truth')) {
+    throw usage(
+      'table-repair needs --source-of-truth',
+      "give the name of the node whose rows the others' are to become",
+    );
+  }
+  if (flags.get('insert-only') === true && flags.get('upsert-only') === true) {
+    throw usage('--insert-only and --upsert-only exclude each other', 'give one of them');
+  }
+  return {
+    name: 'table-repair',
+    params: {
+      ...common(flags),
+      table: argument,
+      ...textParam('sourceOfTruth', flags, 'source-of-truth'),
+      ...switchParam('dryRun', flags, 'dry-run'),
+      ...switchParam('generateReport', flags, 'generate-report'),
+      ...switchParam('insertOnly', flags, 'insert-only'),
+      ...switchParam('upsertOnly', flags, 'upsert-only'),
+      ...switchParam('fireTriggers', flags, 'fire-triggers'),
+    },
+    inputFile,
+  };
+}
+
+function common(flags: FlagValues): { nodes?: readonly string[] } {
+  const nodes = flags.get('nodes');
+  if (!Array.isArray(nodes)) return {};
+  const names = nodes as readonly string[];
+  return names.length === 1 && names[0] === 'all' ? {} : { nodes: names };
+}
+
+function output(flags: FlagValues): { output?: 'json' | 'html' } {
+  const value = flags.get('output');
+  return value === 'json' || value === 'html' ? { output: value } : {};
+}
+
+function cdc(flags: FlagValues): { skipCdc?: true; cdcTimeoutMs?: number } {
+  const seconds = flags.get('cdc-timeout');
+  return {
+    ...switchParam('skipCdc', flags, 'skip-cdc'),
+    ...(typeof seconds === 'number' && seconds > 0 ? { cdcTimeoutMs: seconds * 1000 } : {}),
+  };
+}
+
+function numberParam<Key extends string>(
+  key: Key,
+  flags: FlagValues,
+  flag: string,
+): { [K in Key]?: number } {
+  const value = flags.get(flag);
+  return (typeof value === 'number' ? { [key]: value } : {}) as { [K in Key]?: number };
+}
+
+function textParam<Key extends string>(
+  key: Key,
+  flags: FlagValues,
+  flag: string,
+): { [K in Key]?: string } {
+  const value = flags.get(flag);
+  return (typeof value === 'string' ? { [key]: value } : {}) as { [K in Key]?: string };
+}
+
+function switchParam<Key extends string>(
+  key: Key,
+  flags: FlagValues,
+  flag: string,
+): { [K in Key]?: true } {
+  return (flags.get(flag) === true ? { [key]: true } : {}) as { [K in Key]?: true };
+}

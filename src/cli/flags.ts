@@ -1,0 +1,227 @@
+import { AcedError } from '../base/errors.js';
+
+export type FlagValue = boolean | string | number | readonly string[];
+
+/** A flag, declared once: parsing, checking, refusing and help come from it. */
+export interface FlagSpec {
+  /** Without the dashes. */
+  readonly name: string;
+  readonly short?: string;
+  /** Absent: a switch. Reads the text, or undefined when it is not acceptable. */
+  readonly read?: (text: string) => FlagValue | undefined;
+  /** What `read` accepts; also the help's. */
+  readonly accepts?: string;
+  readonly doc: string;
+  /** ACE has it and we do not (yet): what to do instead. */
+  readonly refused?: string;
+}
+
+export type FlagValues = ReadonlyMap<string, FlagValue>;
+
+const number =
+  (min: number, max: number, isInteger: boolean) =>
+  (text: string): number | undefined => {
+    if (!/^(\d+\.?\d*|\.\d+)$/.test(text)) return undefined;
+    const value = Number(text);
+    const fits = value >= min && value <= max && (!isInteger || Number.isSafeInteger(value));
+    return fits ? value : undefined;
+  };
+
+const nonEmpty = (text: string): string | undefined =>
+  text === '' || text.includes('\0') ? undefined : text;
+
+function list(text: string): readonly string[] | undefined {
+  const items = text.split(',').map((item) => item.trim());
+  return items.includes('') ? undefined : [...new Set(items)];
+}
+
+const toggle = (name: string, short: string | undefined, doc: string): FlagSpec => ({
+  name,
+  ...(short === undefined ? {} : { short }),
+  doc,
+});
+
+/** A flag of ACE's that we recognise only to say what to do instead. */
+const refused = (
+  name: string,
+  short: string | undefined,
+  { takes, instead }: { readonly takes: 'value' | 'nothing'; readonly instead: string },
+): FlagSpec => ({
+  ...toggle(name, short, 'not supported'),
+  ...(takes === 'value' ? { read: (text: string) => text, accepts: 'a value' } : {}),
+  refused: instead,
+});
+
+const text = (name: string, short: string | undefined, accepts: string, doc: string): FlagSpec => ({
+  ...toggle(name, short, doc),
+  read: nonEmpty,
+  accepts,
+});
+
+export const COMMON: readonly FlagSpec[] = [
+  text('dbname', 'd', 'a database name', 'this database on every node'),
+  {
+    name: 'nodes',
+    short: 'n',
+    read: list,
+    accepts: 'names joined by commas, or all',
+    doc: 'nodes to include (default all)',
+  },
+  toggle('quiet', 'q', 'print nothing but errors'),
+  toggle('debug', 'v', 'log debug messages to stderr'),
+  toggle('json', undefined, 'print the result as one JSON object'),
+  text('socket', undefined, 'a path', "the daemon's socket"),
+  text('state-dir', undefined, 'a path', 'state directory of a run without a daemon'),
+  toggle('help', 'h', 'print this help'),
+];
+
+const OUTPUT: FlagSpec = {
+  name: 'output',
+  short: 'o',
+  read: (value) => (value === 'json' || value === 'html' ? value : undefined),
+  accepts: 'json or html',
+  doc: 'format of the report (default json)',
+};
+
+export const MAX_CPU_RATIO: FlagSpec = {
+  name: 'max-cpu-ratio',
+  short: 'm',
+  read: number(0, 1, false),
+  accepts: 'a number from 0 to 1',
+  doc: "share of this host's cores for hashing",
+};
+
+const BLOCK_SIZE: FlagSpec = {
+  name: 'block-size',
+  short: 'b',
+  read: number(1, 1_000_000_000, true),
+  accepts: 'an integer from 1 to 1000000000',
+  doc: 'rows per block',
+};
+
+const OVERRIDE_BLOCK_SIZE = toggle(
+  'override-block-size',
+  'B',
+  'accepted for ACE; block sizes have no bounds to override',
+);
+
+const CDC: readonly FlagSpec[] = [
+  toggle('skip-cdc', 'U', 'do not wait for the streams to catch up'),
+  {
+    name: 'cdc-timeout',
+    read: number(0, 1_000_000, true),
+    accepts: 'whole seconds from 0 to 1000000 (0: the default)',
+    doc: 'how long the streams may take to catch up',
+  },
+];
+
+const UNTIL = refused('until', undefined, {
+  takes: 'value',
+  instead: 'leave it out: rows that are still being replicated are waited for, not reported',
+});
+
+export const TIMER: readonly FlagSpec[] = [
+  refused('schedule', 'S', { takes: 'nothing', instead: 'use cron or a systemd timer' }),
+  refused('every', 'e', { takes: 'value', instead: 'use cron or a systemd timer' }),
+];
+
+export const TABLE_DIFF: readonly FlagSpec[] = [
+  BLOCK_SIZE,
+  {
+    name: 'concurrency-factor',
+    short: 'c',
+    read: number(0, 4, false),
+    accepts: 'a number from 0 to 4',
+    doc: "queries per node as a multiple of this host's cores",
+  },
+  {
+    name: 'compare-unit-size',
+    short: 'u',
+    read: number(1, 1_000_000_000, true),
+    accepts: 'an integer from 1 to 1000000000',
+    doc: 'rows of the smallest range to split off',
+  },
+  OUTPUT,
+  OVERRIDE_BLOCK_SIZE,
+  {
+    name: 'max-connections',
+    short: 'M',
+    read: number(0, 0, true),
+    accepts: '0 only (no limit of its own): bound the connections with --concurrency-factor',
+    doc: 'accepted for ACE',
+  },
+  {
+    ...text('table-filter', 'F', 'an SQL condition', 'compare only the rows that satisfy it'),
+  },
+  refused('against-origin', undefined, {
+    takes: 'value',
+    instead: 'compare all rows, and name the source of truth when repairing',
+  }),
+  UNTIL,
+  toggle('ensure-pgcrypto', undefined, 'accepted for ACE; pgcrypto is not needed'),
+  ...TIMER,
+];
+
+export const BUILD: readonly FlagSpec[] = [
+  BLOCK_SIZE,
+  MAX_CPU_RATIO,
+  OVERRIDE_BLOCK_SIZE,
+  toggle('analyse', 'a', 'ANALYZE the table on every node first'),
+  toggle('recreate-objects', 'R', "make the tables' objects on the nodes anew"),
+  refused('write-ranges', 'w', {
+    takes: 'nothing',
+    instead: 'leave it out: the ranges are kept by aced and in its schema on each node',
+  }),
+  refused('ranges-file', 'k', {
+    takes: 'value',
+    instead: 'leave it out: ranges are found in one cheap pass',
+  }),
+];
+
+export const UPDATE: readonly FlagSpec[] = [
+  MAX_CPU_RATIO,
+  toggle('rebalance', 'l', 'split and merge blocks that grew or shrank'),
+  ...CDC,
+];
+
+export const TREE_DIFF: readonly FlagSpec[] = [MAX_CPU_RATIO, UNTIL, OUTPUT, ...CDC];
+
+export const REPAIR: readonly FlagSpec[] = [
+  text('diff-file', 'f', 'a path', 'the differences to repair, as a diff wrote them'),
+  text('source-of-truth', 'r', "a node's name", 'the node whose rows the others get'),
+  toggle('dry-run', 'y', 'change nothing, say what would be done'),
+  toggle('generate-report', 'g', 'write a report of the repair'),
+  toggle('insert-only', 'i', 'only insert rows that are missing'),
+  toggle('upsert-only', 'P', 'insert and update, delete nothing'),
+  toggle('fire-triggers', 't', 'let triggers fire'),
+  refused('repair-plan', 'p', { takes: 'value', instead: 'name a --source-of-truth' }),
+  refused('bidirectional', 'Z', {
+    takes: 'nothing',
+    instead: 'repair with --insert-only once from each node',
+  }),
+  refused('fix-nulls', 'X', { takes: 'nothing', instead: 'name a --source-of-truth' }),
+  refused('recovery-mode', undefined, { takes: 'nothing', instead: 'name a --source-of-truth' }),
+  refused('preserve-origin', undefined, {
+    takes: 'nothing',
+    instead: 'leave it out: repairs carry an origin of their own, so that they are not replicated',
+  }),
+];
+
+/** Flags of commands that we refuse as a whole; only so that their values are no arguments. */
+export const ELSEWHERE: readonly FlagSpec[] = [
+  text('path', 'p', 'a path', 'not supported'),
+  toggle('force', 'x', 'not supported'),
+  toggle('stdout', 'z', 'not supported'),
+  text('skip-tables', 'T', 'names', 'not supported'),
+  text('skip-file', 's', 'a path', 'not supported'),
+  toggle('ddl-only', 'L', 'not supported'),
+];
+
+/** `--block-size/-b`, for messages and help. */
+export function flagTitle({ name, short }: FlagSpec): string {
+  return short === undefined ? `--${name}` : `--${name}/-${short}`;
+}
+
+export function usage(message: string, hint: string): AcedError {
+  return new AcedError('BAD_USAGE', message, { hint });
+}

@@ -1,0 +1,186 @@
+import { basename, resolve } from 'node:path';
+import { AcedError, errorMessage } from '../base/errors.js';
+import { DaemonClient } from '../server/client.js';
+import type {
+  CommandName,
+  CommandResults,
+  CommandRunner,
+  ProgressEvent,
+} from '../server/protocol.js';
+import type { AnyRequest, CommandRequest } from './commands.js';
+import type { FlagValues } from './flags.js';
+import { helpText } from './help.js';
+import { EXIT_DONE, EXIT_TROUBLE, describeOutcome } from './outcome.js';
+import { parseCommandLine } from './parse.js';
+import { Terminal } from './terminal.js';
+import type { OutputStream } from './terminal.js';
+
+/** What the command line says about configuration. */
+export interface CliFlags {
+  readonly cluster?: string;
+  readonly database?: string;
+  readonly isDebug: boolean;
+  /** By the names of the configuration's overrides. */
+  readonly overrides: Readonly<Record<string, string>>;
+}
+
+export interface InProcessRunner extends CommandRunner {
+  close(): Promise<void>;
+}
+
+export interface CliOptions {
+  /** Without the interpreter and the script. */
+  readonly argv: readonly string[];
+  readonly env: NodeJS.ProcessEnv;
+  readonly stdout: OutputStream;
+  readonly stderr: OutputStream;
+  readonly cwd: string;
+  readonly version: string;
+  /** Cancels the command. */
+  readonly signal?: AbortSignal;
+  /** Where a daemon may listen, likeliest first. */
+  readonly locate: (
+    flags: CliFlags,
+  ) => Promise<{ readonly cluster: string; readonly socketPaths: readonly string[] }>;
+  readonly connectInProcess: (flags: CliFlags) => Promise<InProcessRunner>;
+  readonly runDaemon: (flags: CliFlags) => Promise<void>;
+  /** The configuration without secrets, and what was ignored, a sentence each. */
+  readonly showConfig: (
+    flags: CliFlags,
+  ) => Promise<{ readonly config: unknown; readonly ignored: readonly string[] }>;
+}
+
+/** Runs one command line and returns the process's exit code. Never throws. */
+export async function runCli(options: CliOptions): Promise<number> {
+  // Before the line is understood its own wishes cannot be known; errors look the same in all.
+  let terminal = terminalFor(options, new Map());
+  try {
+    const parsed = parseCommandLine(options.argv);
+    if (parsed.kind === 'help') {
+      terminal.text(helpText(parsed.command));
+      return EXIT_DONE;
+    }
+    if (parsed.kind === 'version') {
+      terminal.text(`acectl ${options.version}\n`);
+      return EXIT_DONE;
+    }
+    const { command, cluster, argument, flags } = parsed;
+    terminal = terminalFor(options, flags);
+    const cliFlags = cliFlagsOf(cluster, flags);
+    switch (command.action.kind) {
+      case 'listen':
+        await options.runDaemon(cliFlags);
+        return EXIT_DONE;
+      case 'show-config':
+        return await showConfig(options, cliFlags, terminal);
+      case 'request': {
+        const request = command.action.make({ flags, argument });
+        return await execute(request, { options, flags, cliFlags, terminal });
+      }
+      case 'refused':
+        throw new AcedError('UNSUPPORTED', command.action.instead);
+    }
+  } catch (error) {
+    printError(terminal, error);
+    return EXIT_TROUBLE;
+  }
+}
+
+/** For a person, on stderr. */
+export function printError(terminal: Pick<Terminal, 'urgent'>, error: unknown): void {
+  terminal.urgent('ERROR', errorMessage(error));
+  if (error instanceof AcedError && error.hint !== undefined) terminal.urgent('HINT', error.hint);
+}
+
+interface Execution {
+  readonly options: CliOptions;
+  readonly flags: FlagValues;
+  readonly cliFlags: CliFlags;
+  readonly terminal: Terminal;
+}
+
+async function execute(request: AnyRequest, execution: Execution): Promise<number> {
+  const { flags, terminal } = execution;
+  const result = await runAnywhere(request, execution);
+  terminal.done();
+  const { lines, exitCode } = describeOutcome(request.name, result);
+  if (flags.get('json') === true) terminal.json(result);
+  // With --json the object says it all.
+  else lines.forEach((line) => terminal.line(line));
+  if (exitCode === EXIT_TROUBLE && flags.get('quiet') === true) {
+    // Trouble without a word would look like a crash.
+    const warnings = lines.filter(({ level }) => level === 'warn');
+    warnings.forEach(({ text }) => terminal.urgent('WARN', text));
+  }
+  return exitCode;
+}
+
+/** The one place that decides: in the daemon where there is one, else in this process. */
+async function runAnywhere<Name extends CommandName>(
+  request: CommandRequest<Name>,
+  { options, cliFlags, terminal }: Execution,
+): Promise<CommandResults[Name]> {
+  const { name, params, inputFile } = request;
+  const { cwd } = options;
+  const work = {
+    signal: options.signal ?? new AbortController().signal,
+    reportDir: cwd,
+    ...(inputFile === undefined
+      ? {}
+      : { inputPath: resolve(cwd, inputFile), inputName: basename(inputFile) }),
+  };
+  const show = (event: ProgressEvent): void => terminal.event(event);
+  const { cluster, socketPaths } = await options.locate(cliFlags);
+  const { database } = cliFlags;
+  const daemon = await DaemonClient.find(socketPaths, {
+    cluster,
+    ...(database === undefined ? {} : { database }),
+  });
+  if (daemon !== null) return daemon.run(name, params, { ...work, onEvent: show });
+  const runner = await options.connectInProcess(cliFlags);
+  try {
+    return await runner.run(name, params, { ...work, emit: show });
+  } finally {
+    await runner.close();
+  }
+}
+
+async function showConfig(
+  options: CliOptions,
+  flags: CliFlags,
+  terminal: Terminal,
+): Promise<number> {
+  const { config, ignored } = await options.showConfig(flags);
+  terminal.json(config);
+  ignored.forEach((text) => terminal.urgent('WARN', text));
+  return EXIT_DONE;
+}
+
+function terminalFor({ stdout, stderr, env }: CliOptions, flags: FlagValues): Terminal {
+  return new Terminal({
+    stdout,
+    stderr,
+    env,
+    isJson: flags.get('json') === true,
+    isQuiet: flags.get('quiet') === true,
+  });
+}
+
+function cliFlagsOf(cluster: string | undefined, flags: FlagValues): CliFlags {
+  const textOf = (flag: string): string | undefined => {
+    const value = flags.get(flag);
+    return typeof value === 'string' ? value : undefined;
+  };
+  const isDebug = flags.get('debug') === true;
+  const [database, socket, stateDir] = ['dbname', 'socket', 'state-dir'].map(textOf);
+  return {
+    ...(cluster === undefined ? {} : { cluster }),
+    ...(database === undefined ? {} : { database }),
+    isDebug,
+    overrides: {
+      ...(socket === undefined ? {} : { socket }),
+      ...(stateDir === undefined ? {} : { stateDir }),
+      ...(isDebug ? { logLevel: 'debug' } : {}),
+    },
+  };
+}

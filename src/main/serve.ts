@@ -1,0 +1,65 @@
+import { join } from 'node:path';
+import { createLogger } from '../base/log.js';
+import { loadConfig } from '../config/load.js';
+import type { LoadOptions } from '../config/load.js';
+import { nativeUnavailableReason } from '../digest/native.js';
+import { Engine } from '../engine/engine.js';
+import { VERSION } from '../engine/version.js';
+import { startServer } from '../server/server.js';
+import { notifyServiceManager } from './notify.js';
+import { cancelOnSignals } from './signals.js';
+
+const KILLED_EXIT_CODE = 1;
+
+/**
+ * The daemon, until SIGTERM or SIGINT: then batches are finished, made durable and confirmed; a
+ * second signal ends the process at once. Errors are those of a start that failed, and of the end.
+ */
+export async function serve(options: LoadOptions): Promise<void> {
+  const stop = cancelOnSignals(KILLED_EXIT_CODE);
+  try {
+    await serveUntil(stop.signal, options);
+  } finally {
+    stop.release();
+  }
+}
+
+async function serveUntil(stop: AbortSignal, options: LoadOptions): Promise<void> {
+  const { config, ignored } = await loadConfig(options);
+  const log = createLogger(config.logLevel);
+  for (const { source, key } of ignored) log.warn({ event: 'setting_ignored', source, key });
+  const reason = nativeUnavailableReason();
+  if (reason !== null) {
+    log.warn({ event: 'native_unavailable', reason }, 'hashing in JavaScript, which is slower');
+  }
+  const engine = await Engine.open(config, { log, mode: 'daemon' });
+  try {
+    const server = await startServer({
+      socketPath: config.socketPath,
+      runner: engine,
+      spoolDir: join(config.stateDir, 'spool'),
+      log,
+      version: VERSION,
+      cluster: config.cluster,
+      databases: config.nodes.map(({ database }) => database),
+    });
+    const { cluster, socketPath } = config;
+    log.info({ event: 'ready', cluster, socketPath, version: VERSION, pid: process.pid });
+    if ((await notifyServiceManager(['READY=1'])) === 'failed') {
+      log.warn({ event: 'notify_failed' }, 'systemd was not told that aced is ready');
+    }
+    await aborted(stop);
+    log.info({ event: 'stopping' });
+    await Promise.all([notifyServiceManager(['STOPPING=1']), server.close()]);
+  } finally {
+    await engine.close();
+  }
+  log.info({ event: 'stopped' });
+}
+
+async function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
+  await new Promise<void>((resolve) =>
+    signal.addEventListener('abort', () => resolve(), { once: true }),
+  );
+}

@@ -4,13 +4,12 @@ import type { BlockSql } from '../merkle/block-sql.js';
 import type { BlockRange } from '../merkle/layout.js';
 import type { TableInfo } from '../postgres/table-info.js';
 import type { TableSpec } from '../postgres/table-spec.js';
-import type { Topology } from '../postgres/topology.js';
 import { DiffFileWriter, type RowImage, type SummaryFields } from '../report/diff-file.js';
 import { writeHtmlReport } from '../report/html.js';
 import type { CommandContext, DiffResult, Verdict } from '../server/protocol.js';
 import type { NodePools } from './compared-nodes.js';
 import { searchRows } from './row-search.js';
-import { settle, type DriftedRow, type FetchedRow } from './settle.js';
+import { settle, type DriftedRow, type FetchedRow, type Replication } from './settle.js';
 
 export interface ComparisonOptions {
   readonly config: Config;
@@ -19,7 +18,8 @@ export interface ComparisonOptions {
   /** Catalog of every compared node. */
   readonly infos: ReadonlyMap<string, TableInfo>;
   readonly pools: NodePools;
-  readonly topology: Topology;
+  /** Asked for when something differs, once. */
+  readonly replication: () => Promise<Replication>;
   readonly commitTimeNodes: ReadonlySet<string>;
   readonly seedId: string;
   readonly blockRows: number;
@@ -50,6 +50,7 @@ export class Comparison {
   readonly #nodes: readonly string[];
   readonly #columns: readonly string[];
   #writer: DiffFileWriter | null = null;
+  #replication: Replication | null = null;
   #inFlightRows = 0;
   #isStarved = false;
 
@@ -77,12 +78,13 @@ export class Comparison {
       if (this.#writer?.limitReached === true) break;
       const batch = ranges.slice(start, start + perBatch);
       const found = await searchRows(batch, { pools, sql, spec, signal: context.signal });
+      if (found.length > 0) this.#replication ??= await this.#options.replication();
       const { inFlightRows, isStarved } = await settle(found, {
         pools,
         sql,
         columns: this.#columns,
         commitTimeNodes: this.#options.commitTimeNodes,
-        topology: this.#options.topology,
+        replication: this.#replication,
         timeoutMs: this.#options.config.diff.settleTimeoutMs,
         signal: context.signal,
         onDrift: (rows) => this.#write(rows),

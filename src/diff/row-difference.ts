@@ -1,10 +1,11 @@
 import type { KeyText } from '../postgres/table-spec.js';
+import type { RowState } from './settle-rule.js';
 
-/** A key whose row is not the same on all nodes; the digests are decimal texts, null: no row. */
+/** A key whose row is not the same on all nodes. */
 export interface RowDifference {
   readonly key: KeyText;
   /** In the order of the compared nodes. */
-  readonly digests: readonly (string | null)[];
+  readonly states: readonly RowState[];
 }
 
 /** One key as one string; unambiguous because the parts' lengths are in it. */
@@ -12,25 +13,24 @@ export function keyId(key: KeyText): string {
   return key.length === 1 ? (key[0] ?? '') : JSON.stringify(key);
 }
 
-export function isSameOnAll(digests: readonly (string | null)[]): boolean {
-  return digests.every((digest) => digest === digests[0]);
+function isSameOnAll(states: readonly RowState[]): boolean {
+  return states.every((state) => state?.digest === states[0]?.digest);
 }
 
+/** A row that a node has. */
+export type KeyedRow = NonNullable<RowState> & { readonly key: KeyText };
+
 /** Rows of some blocks by key, a map per node -> the keys that are not equal on all of them. */
-export function findDifferences(
-  nodes: readonly ReadonlyMap<string, { readonly key: KeyText; readonly digest: string }>[],
-): RowDifference[] {
+export function findDifferences(nodes: readonly ReadonlyMap<string, KeyedRow>[]): RowDifference[] {
   const differences: RowDifference[] = [];
   const seen = new Set<string>();
   nodes.forEach((rows, index) => {
-    for (const [id, { key, digest }] of rows) {
+    for (const [id, row] of rows) {
       // A key that an earlier node has was compared when that node's rows were walked.
       if (index > 0 && seen.has(id)) continue;
       if (index < nodes.length - 1) seen.add(id);
-      const digests = nodes.map((other, i) =>
-        i === index ? digest : (other.get(id)?.digest ?? null),
-      );
-      if (!isSameOnAll(digests)) differences.push({ key, digests });
+      const states = nodes.map((other) => other.get(id) ?? null);
+      if (!isSameOnAll(states)) differences.push({ key: row.key, states });
     }
   });
   return differences;

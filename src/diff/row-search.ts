@@ -3,7 +3,7 @@ import type { BlockSql, NumberedRange } from '../merkle/block-sql.js';
 import type { BlockRange } from '../merkle/layout.js';
 import type { KeyText, TableSpec } from '../postgres/table-spec.js';
 import { onEveryNode, type NodePools } from './compared-nodes.js';
-import { findDifferences, keyId, type RowDifference } from './row-difference.js';
+import { findDifferences, keyId, type KeyedRow, type RowDifference } from './row-difference.js';
 
 export interface RowSearchOptions {
   readonly pools: NodePools;
@@ -17,7 +17,7 @@ export async function searchRows(
   ranges: readonly BlockRange[],
   options: RowSearchOptions,
 ): Promise<RowDifference[]> {
-  const { pools, sql, signal } = options;
+  const { pools, sql, spec, signal } = options;
   const numbered: NumberedRange[] = ranges.map((range, number) => ({ ...range, number }));
   const query = sql.rowDigests(numbered);
   const byNode = await onEveryNode(pools, async (_, pool) => {
@@ -25,10 +25,11 @@ export async function searchRows(
       (session) => session.query(query.text, query.params, signal),
       signal,
     );
-    const byKey = new Map<string, { key: KeyText; digest: string }>();
+    const byKey = new Map<string, KeyedRow>();
     for (const row of rows) {
-      const key = row.slice(2).map((text) => text ?? '');
-      byKey.set(keyId(key), { key, digest: row[1] ?? '' });
+      const end = 2 + spec.key.length;
+      const key: KeyText = row.slice(2, end).map((text) => text ?? '');
+      byKey.set(keyId(key), { key, digest: row[1] ?? '', version: row[end] ?? '' });
     }
     return byKey;
   });

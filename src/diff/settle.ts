@@ -8,11 +8,13 @@ import { waitForReplication } from '../postgres/replication-wait.js';
 import type { Topology } from '../postgres/topology.js';
 import { onEveryNode, withSessions, type NodePools } from './compared-nodes.js';
 import type { RowDifference } from './row-difference.js';
-import { settleRow } from './settle-rule.js';
+import { settleRow, type RowState } from './settle-rule.js';
 
 /** A row image as the diff file takes it: raw PostgreSQL texts. */
 export interface FetchedRow {
   readonly digest: string;
+  /** See RowState. */
+  readonly version: string;
   readonly values: readonly (string | null)[];
   readonly commitTs: string | null;
   /** Name of the replication origin of the last writer; '' when it was local, null unknown. */
@@ -25,13 +27,23 @@ export interface DriftedRow {
   readonly rows: readonly (FetchedRow | null)[];
 }
 
+/** How changes travel between the nodes of a cluster. */
+export interface Replication {
+  /** Nodes that can be asked, those that are not compared too: changes also come from them. */
+  readonly pools: NodePools;
+  readonly topology: Topology;
+  /** Nodes whose changes nobody can tell the arrival of. */
+  readonly unreachable: readonly string[];
+}
+
 export interface SettleOptions {
   readonly pools: NodePools;
   readonly sql: BlockSql;
   readonly columns: readonly string[];
   /** Nodes that record commit times. */
   readonly commitTimeNodes: ReadonlySet<string>;
-  readonly topology: Topology;
+  /** May be null when there are no differences. */
+  readonly replication: Replication | null;
   readonly timeoutMs: number;
   readonly signal: AbortSignal;
   /** Called with proved differences, in the order of the input within one round. */
@@ -86,13 +98,16 @@ async function readAgain(
   const moving: RowDifference[] = [];
   chunk.forEach((row, index) => {
     const rows = fetched.map((node) => node[index] ?? null);
-    const digests = rows.map((image) => image?.digest ?? null);
-    const verdict = settleRow(row.digests, digests);
+    const verdict = settleRow(row.states, rows);
     if (verdict === 'drift') drifted.push({ key: row.key, rows });
-    else if (verdict === 'moving') moving.push({ key: row.key, digests });
+    else if (verdict === 'moving') moving.push({ key: row.key, states: rows.map(stateOf) });
   });
   if (drifted.length > 0) await options.onDrift(drifted);
   return moving;
+}
+
+function stateOf(row: FetchedRow | null): RowState {
+  return row === null ? null : { digest: row.digest, version: row.version };
 }
 
 /** Per node, in the order of the pools, the rows by index of their key. */
@@ -114,6 +129,7 @@ async function fetchRows(
         values: row.slice(2, 2 + columns.length),
         commitTs: row[2 + columns.length] ?? null,
         origin: row[3 + columns.length] ?? null,
+        version: row[4 + columns.length] ?? '',
       };
     }
     return images;
@@ -130,17 +146,25 @@ type Passage = 'passed' | 'stopped' | 'behind';
 
 /** Lets replication pass over as many hops as the topology has. */
 async function letReplicationPass(options: SettleOptions, timeoutMs: number): Promise<Passage> {
-  const { pools, topology, signal } = options;
+  const { replication, signal } = options;
+  if (replication === null) throw new RangeError('settling needs to know the replication');
+  const { pools, topology, unreachable } = replication;
+  let passage: Passage = 'passed';
+  for (const node of unreachable) {
+    passage = 'stopped';
+    options.onWarning(
+      `node ${node} cannot be reached: differences may be changes of it that were not delivered yet`,
+    );
+  }
   if (topology.edges.length === 0) {
     options.onWarning(
       'no replication between these nodes is visible to this role; a difference counts as drift ' +
         `when the row stays the same for ${BLIND_SETTLE_MS} ms`,
     );
     await sleep(Math.min(BLIND_SETTLE_MS, timeoutMs), signal);
-    return 'passed';
+    return passage;
   }
   const deadline = Date.now() + timeoutMs;
-  let passage: Passage = 'passed';
   for (let round = 0; round < topology.rounds; round++) {
     const fences = await onEveryNode<Lsn>(pools, (_, pool) =>
       pool.use((session) => emitBarrier(session, randomUUID()), signal),

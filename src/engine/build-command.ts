@@ -2,7 +2,13 @@ import { AcedError } from '../base/errors.js';
 import { onEveryNode } from '../diff/compared-nodes.js';
 import { findBoundaries } from '../ingest/partition.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
-import { addTableToPublication } from '../postgres/publication.js';
+import {
+  addTableToPublication,
+  publishedTable,
+  removeTableFromPublication,
+  type AddTableOptions,
+} from '../postgres/publication.js';
+import type { Session } from '../postgres/session.js';
 import { ensureNodeSchema } from '../postgres/node-schema.js';
 import type { TableName } from '../postgres/table-name.js';
 import { quoteIdentifier } from '../base/sql.js';
@@ -60,14 +66,20 @@ export async function ensureCurrentTree(
   table: TrackedTable,
   context: CommandContext,
 ): Promise<{ table: TrackedTable; catalog: ClusterTable }> {
-  const catalog = await readClusterTable(cluster.pools, table.spec, context.signal);
+  const { publicationName } = cluster.config;
+  const catalog = await readClusterTable(
+    cluster.pools,
+    table.spec,
+    context.signal,
+    publicationName,
+  );
   const changed = table.nodes.filter(
     (node) => table.fingerprints[node] !== catalog.fingerprints[node],
   );
   if (changed.length === 0 && table.state === 'live') return { table, catalog };
   const reason =
     changed.length > 0
-      ? `its definition changed on ${changed.join(', ')}`
+      ? `its definition or publication changed on ${changed.join(', ')}`
       : (table.reason ?? 'its build did not finish');
   context.emit({
     type: 'log',
@@ -99,7 +111,7 @@ async function buildTree(
   await onEveryNode(cluster.pools, (node, pool) =>
     pool.use(
       (session) =>
-        addTableToPublication(session, cluster.config.publicationName, name.schema, name.name, {
+        publishWhole(session, cluster.config.publicationName, name, {
           signal: context.signal,
           timeoutMs: RUNNING_TRANSACTIONS_TIMEOUT_MS,
           onWait: (description) =>
@@ -108,7 +120,12 @@ async function buildTree(
       context.signal,
     ),
   );
-  const { spec, infos, fingerprints } = await readClusterTable(cluster.pools, name, context.signal);
+  const { spec, infos, fingerprints } = await readClusterTable(
+    cluster.pools,
+    name,
+    context.signal,
+    cluster.config.publicationName,
+  );
   const estimates = Array.from(infos, ([node, info]) => ({ node, rows: info.estimatedRows }));
   const reference = estimates.reduce((best, one) => (one.rows > best.rows ? one : best));
   const isOrderIndexed = spec.key.every((column) => column.collate === null);
@@ -133,6 +150,20 @@ async function buildTree(
   await splitOversize(cluster, table, work);
   table.setState('live', null);
   return table;
+}
+
+/** Publishes all rows and columns of a table; somebody may have restricted what is published. */
+async function publishWhole(
+  session: Session,
+  publication: string,
+  name: TableName,
+  options: AddTableOptions,
+): Promise<void> {
+  const published = await publishedTable(session, publication, name);
+  if (published?.isRestricted === true) {
+    await removeTableFromPublication(session, publication, name.schema, name.name);
+  }
+  await addTableToPublication(session, publication, name.schema, name.name, options);
 }
 
 /** `mtree update`: catches up, reads dirty blocks, and cuts or joins blocks when asked. */

@@ -1,5 +1,7 @@
 import { onEveryNode, withSessions, type NodePools } from '../diff/compared-nodes.js';
+import type { Replication } from '../diff/settle.js';
 import { readTable, resolveTable } from '../postgres/catalog.js';
+import { publishedTable } from '../postgres/publication.js';
 import { buildTableSpec } from '../postgres/spec.js';
 import type { TableInfo } from '../postgres/table-info.js';
 import type { TableName } from '../postgres/table-name.js';
@@ -9,7 +11,10 @@ import { readTopology, type Topology } from '../postgres/topology.js';
 export interface ClusterTable {
   readonly infos: ReadonlyMap<string, TableInfo>;
   readonly spec: TableSpec;
-  /** Node -> fingerprint of the catalog that the spec was made from. */
+  /**
+   * Node -> fingerprint of the catalog that the spec was made from, and of how the table is
+   * published there: while it was not, or not as a whole, its changes were not streamed.
+   */
   readonly fingerprints: Readonly<Record<string, string>>;
 }
 
@@ -18,15 +23,19 @@ export async function readClusterTable(
   pools: NodePools,
   table: TableName,
   signal: AbortSignal,
+  publication?: string,
 ): Promise<ClusterTable> {
-  const infos = await onEveryNode(pools, (_, pool) =>
-    pool.use((session) => readTable(session, table.schema, table.name, signal), signal),
+  const fingerprints: Record<string, string> = {};
+  const infos = await onEveryNode(pools, (node, pool) =>
+    pool.use(async (session) => {
+      const info = await readTable(session, table.schema, table.name, signal);
+      const published =
+        publication === undefined ? null : await publishedTable(session, publication, table);
+      fingerprints[node] = `${info.fingerprint} ${published?.identity ?? 'not published'}`;
+      return info;
+    }, signal),
   );
-  return {
-    infos,
-    spec: buildTableSpec(infos),
-    fingerprints: Object.fromEntries(Array.from(infos, ([node, info]) => [node, info.fingerprint])),
-  };
+  return { infos, spec: buildTableSpec(infos), fingerprints };
 }
 
 /** Finds the table that a person typed, on the first node that is asked. */
@@ -45,6 +54,29 @@ export async function readClusterTopology(
   signal: AbortSignal,
 ): Promise<Topology> {
   return withSessions(pools, signal, (sessions) => readTopology(sessions));
+}
+
+/**
+ * How changes travel in the whole cluster, also through nodes that are not compared. Rejects when
+ * a compared node cannot be asked; another one is listed as unreachable.
+ */
+export async function readReplication(
+  all: NodePools,
+  compared: NodePools,
+  signal: AbortSignal,
+): Promise<Replication> {
+  const pools = new Map(all);
+  const unreachable: string[] = [];
+  await onEveryNode(all, async (node, pool) => {
+    try {
+      await pool.use((session) => session.query('SELECT 1', [], signal), signal);
+    } catch (error) {
+      if (compared.has(node) || signal.aborted) throw error;
+      pools.delete(node);
+      unreachable.push(node);
+    }
+  });
+  return { pools, unreachable, topology: await readClusterTopology(pools, signal) };
 }
 
 /** The nodes that record when and where from a row was written last. */

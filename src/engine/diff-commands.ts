@@ -1,9 +1,8 @@
-import { randomUUID } from 'node:crypto';
+import { NO_LSN, type Lsn } from '../base/lsn.js';
 import { onEveryNode } from '../diff/compared-nodes.js';
 import { tableDiff } from '../diff/table-diff.js';
 import { treeDiff } from '../diff/tree-diff.js';
 import { BlockSql } from '../merkle/block-sql.js';
-import { emitBarrier } from '../postgres/positions.js';
 import type {
   CommandContext,
   DiffResult,
@@ -14,8 +13,8 @@ import { ensureCurrentTree, requireInitialised, workOptions } from './build-comm
 import {
   findTable,
   readClusterTable,
-  readClusterTopology,
   readCommitTimeNodes,
+  readReplication,
 } from './catalog-reader.js';
 import type { Cluster } from './cluster.js';
 import { refreshDirty, splitOversize } from './tree-work.js';
@@ -31,11 +30,13 @@ export async function diffTree(
   const { schema, name } = cluster.requireTable(params.table).spec;
   return cluster.mutex(schema, name).run(async () => {
     const pools = cluster.poolsOf(nodes);
-    const [current, topology, commitTimeNodes] = await Promise.all([
+    const fences = await takeFences(cluster, nodes, params, context);
+    // The catalog is read after the fences were taken: DDL that sends no rows is older or newer
+    // than the verdict, never unseen.
+    const [current, commitTimeNodes] = await Promise.all([
       ensureCurrentTree(cluster, cluster.requireTable(params.table), context),
-      readClusterTopology(pools, context.signal),
       readCommitTimeNodes(pools, context.signal),
-      params.skipCdc === true ? undefined : passFence(cluster, nodes, params, context),
+      passFences(cluster, fences, params, context),
     ]);
     const { table, catalog } = current;
     const work = {
@@ -55,7 +56,7 @@ export async function diffTree(
       sql: table.sql,
       infos: catalog.infos,
       pools,
-      topology,
+      replication: () => readReplication(cluster.pools, pools, context.signal),
       commitTimeNodes,
       seedId: cluster.store.seedId,
       blockRows: table.blockRows,
@@ -68,18 +69,32 @@ export async function diffTree(
   });
 }
 
-/** Every commit before now is in the leaves when this returns. Rejects with STARVED. */
-async function passFence(
+/** Node -> the position that its stream must have passed. Skipping CDC, any will do. */
+async function takeFences(
   cluster: Cluster,
   nodes: readonly string[],
   params: TreeDiffParams,
   context: CommandContext,
+): Promise<ReadonlyMap<string, Lsn>> {
+  if (params.skipCdc === true) return new Map(nodes.map((node) => [node, NO_LSN]));
+  return onEveryNode(cluster.poolsOf(nodes), (node) =>
+    cluster.pipeline(node).takeFence(context.signal),
+  );
+}
+
+/** Every commit before the fences is in the leaves when this returns. Rejects with STARVED. */
+async function passFences(
+  cluster: Cluster,
+  fences: ReadonlyMap<string, Lsn>,
+  params: TreeDiffParams,
+  context: CommandContext,
 ): Promise<void> {
   const timeoutMs = params.cdcTimeoutMs ?? cluster.config.stream.fenceTimeoutMs;
-  await onEveryNode(cluster.poolsOf(nodes), async (node, pool) => {
-    const fence = await pool.use((session) => emitBarrier(session, randomUUID()), context.signal);
-    await cluster.pipeline(node).waitForPosition(fence, timeoutMs, context.signal);
-  });
+  await Promise.all(
+    Array.from(fences, ([node, fence]) =>
+      cluster.pipeline(node).waitForPosition(fence, timeoutMs, context.signal),
+    ),
+  );
 }
 
 /** Rows a block of `table-diff` has at most: smaller ones make differing rows cheaper to find. */
@@ -95,9 +110,8 @@ export async function diffTable(
   const nodes = cluster.selectNodes(params.nodes, 2);
   const pools = cluster.poolsOf(nodes);
   const name = await findTable(pools, params.table, context.signal);
-  const [{ spec, infos }, topology, commitTimeNodes] = await Promise.all([
+  const [{ spec, infos }, commitTimeNodes] = await Promise.all([
     readClusterTable(pools, name, context.signal),
-    readClusterTopology(pools, context.signal),
     readCommitTimeNodes(pools, context.signal),
   ]);
   const { config } = cluster;
@@ -115,7 +129,7 @@ export async function diffTable(
     }),
     infos,
     pools,
-    topology,
+    replication: () => readReplication(cluster.pools, pools, context.signal),
     commitTimeNodes,
     seedId: cluster.store.seedId,
     blockRows: isOrderIndexed

@@ -27,3 +27,17 @@ export function collectBatch(
   }
   return { node, position, leaves, filters: filters.toStored() };
 }
+
+/** The batch could not be stored: its leaves belong into the next one. */
+export function returnBatch(batch: NodeBatch, tables: Iterable<TrackedTable>): void {
+  for (const table of tables) {
+    const unsaved = new Set(
+      batch.leaves.filter(({ tableId }) => tableId === table.id).map(({ leaf }) => leaf.blockId),
+    );
+    if (unsaved.size === 0) continue;
+    const leaves = table.leaves(batch.node);
+    table.layout.ids.forEach((id, at) => {
+      if (unsaved.has(id)) leaves.markChanged(at);
+    });
+  }
+}

@@ -1,16 +1,19 @@
+import { randomUUID } from 'node:crypto';
 import { backoffMs, sleep } from '../base/abort.js';
 import { AcedError, errorMessage } from '../base/errors.js';
+import { failpoint } from '../base/failpoint.js';
 import type { Logger } from '../base/log.js';
 import { formatLsn, type Lsn } from '../base/lsn.js';
 import type { Config, NodeConfig } from '../config/config.js';
 import { PgoutputDecoder } from '../pgoutput/decoder.js';
+import { emitBarrier } from '../postgres/positions.js';
 import type { SessionPool } from '../postgres/session-pool.js';
 import { dropSlot } from '../postgres/slot.js';
 import { parseSnapshot } from '../postgres/snapshot.js';
 import type { Store } from '../store/store.js';
 import { openReplicationStream, type ReplicationStream } from '../stream/replication-stream.js';
 import { ChangeApplier } from './change-applier.js';
-import { collectBatch } from './node-batch.js';
+import { collectBatch, returnBatch } from './node-batch.js';
 import { SnapshotFilters } from './snapshot-filters.js';
 import { prepareStart } from './start-up.js';
 import type { TableApplier } from './table-applier.js';
@@ -50,6 +53,8 @@ const FENCE_POLL_MAX_MS = 50;
 /** Idle positions are made durable less often than changes. */
 const IDLE_FLUSH_MS = 5_000;
 const BACKOFF = { firstMs: 200, maxMs: 15_000 };
+/** Our own walsender may need a moment to notice that its client has gone. */
+const SLOT_RELEASE_TIMEOUT_MS = 10_000;
 
 interface FenceWaiter {
   readonly lsn: Lsn;
@@ -76,12 +81,16 @@ export class NodePipeline {
   #mustAbandonSlot = false;
   #running: Promise<void> | null = null;
   #fatal: AcedError | null = null;
+  #epoch = 0;
 
   constructor(options: PipelineOptions) {
     this.#options = options;
     this.name = options.node.name;
     this.#log = options.log.child({ node: options.node.name });
-    this.#filters = SnapshotFilters.restore(options.store.filters(this.name));
+    this.#filters = SnapshotFilters.restore(
+      options.store.filters(this.name),
+      highestFilter(options.tables.values(), this.name),
+    );
     this.#durable = options.store.node(this.name)?.position ?? null;
     this.#applier = this.#createApplier(this.#durable ?? (0n as Lsn));
     for (const table of options.tables.values()) this.addTable(table);
@@ -89,6 +98,11 @@ export class NodePipeline {
 
   get state(): PipelineState {
     return this.#state;
+  }
+
+  /** Changes whenever the stream starts over: what was read under another one proves nothing. */
+  get epoch(): number {
+    return this.#epoch;
   }
 
   /** Everything that committed on the node before this position is in the leaves. */
@@ -143,14 +157,34 @@ export class NodePipeline {
   }
 
   /**
-   * Resolves when all that committed before `fence` is in the leaves. Rejects with STARVED when
-   * the stream has not got there in time, and says why.
+   * Takes a fence on the node. Everything that committed before the call is in the leaves once
+   * waitForPosition has resolved for it.
+   */
+  async takeFence(signal?: AbortSignal): Promise<Lsn> {
+    const { position, epoch } = this;
+    const fence = await this.#options.pool.use(
+      (session) => emitBarrier(session, randomUUID()),
+      signal,
+    );
+    if (fence < position && epoch === this.epoch && this.#state.kind === 'streaming') {
+      // The log ends before what was streamed of it: this is another server than the stream's.
+      this.#setState({ kind: 'connecting' }, `the node's log ends at ${formatLsn(fence)}`);
+      void this.#stream?.close();
+    }
+    return fence;
+  }
+
+  /**
+   * Resolves when all that committed before `fence` is in the leaves and the stream is up: without
+   * one a position may be of a server that is no longer there. Rejects with STARVED when the stream
+   * has not got there in time, and says why.
    */
   async waitForPosition(fence: Lsn, timeoutMs: number, signal?: AbortSignal): Promise<void> {
     const deadline = Date.now() + timeoutMs;
     let pauseMs = FENCE_POLL_FIRST_MS;
-    while (this.position < fence) {
+    while (this.#state.kind !== 'streaming' || this.position < fence) {
       const state = this.#state;
+      if (this.#abort.signal.aborted) throw new AcedError('CANCELLED', 'the stream is ending');
       if (this.#fatal !== null) throw this.#fatal;
       if (state.kind === 'waiting' && !state.error.isRetryable) throw state.error;
       if (Date.now() > deadline) throw this.#starved(fence, timeoutMs);
@@ -169,7 +203,14 @@ export class NodePipeline {
     this.#filters.pass(this.position);
     const batch = collectBatch(this.name, this.position, this.#appliers.keys(), this.#filters);
     if (batch.leaves.length === 0 && batch.position === this.#durable) return;
-    store.saveBatch(batch);
+    failpoint('store-committing');
+    try {
+      store.saveBatch(batch);
+    } catch (error) {
+      returnBatch(batch, this.#appliers.keys());
+      throw error;
+    }
+    failpoint('store-committed');
     this.#durable = batch.position;
     this.#lastFlushMs = Date.now();
     this.#stream?.confirm(batch.position);
@@ -219,10 +260,13 @@ export class NodePipeline {
     const { config, node, pool, store } = this.#options;
     const signal = this.#abort.signal;
     this.#setState({ kind: 'connecting' }, 'start');
+    // Nothing is written meanwhile: it would mix leaves of before with a position of after.
+    this.#durable = null;
     if (this.#mustAbandonSlot) {
       store.forgetNode(this.name);
-      this.#durable = null;
-      await pool.use((session) => dropSlot(session, config.slotName));
+      await pool.use((session) =>
+        dropSlot(session, config.slotName, { signal, waitMs: SLOT_RELEASE_TIMEOUT_MS }),
+      );
       this.#mustAbandonSlot = false;
     }
     const start = await prepareStart({
@@ -234,11 +278,14 @@ export class NodePipeline {
       log: this.#log,
       tables: Array.from(this.#appliers.keys(), ({ spec }) => spec),
     });
-    if (start.gap !== null) {
+    // After a batch that could not be stored, memory is ahead of what is sent again.
+    const gap = start.gap ?? (this.position === start.position ? null : 'changes were not stored');
+    if (gap !== null) {
       this.#startOver(start.position);
-      this.#options.onGap(this.name, start.gap);
+      this.#options.onGap(this.name, gap);
     }
     this.#durable = start.position;
+    this.#fatal = null;
     // Captured: after a gap the pipeline has a new one.
     const applier = this.#applier;
     const stream = await openReplicationStream({
@@ -251,7 +298,11 @@ export class NodePipeline {
       signal,
       handler: {
         onData: (buffer, from, to) => applier.data(buffer, from, to),
-        onKeepalive: (walEnd) => applier.keepalive(walEnd),
+        onKeepalive: (walEnd, isReplyWanted) => {
+          applier.keepalive(walEnd);
+          // A server that shuts down waits until everything it has sent is confirmed.
+          if (isReplyWanted) this.flush();
+        },
       },
     });
     this.#stream = stream;
@@ -272,7 +323,8 @@ export class NodePipeline {
 
   /** After a gap: nothing that was known of the node's leaves holds any more. */
   #startOver(position: Lsn): void {
-    this.#filters = SnapshotFilters.restore([]);
+    this.#epoch++;
+    this.#filters = SnapshotFilters.restore([], 0);
     this.#applier = this.#createApplier(position);
     for (const table of this.#appliers.keys()) {
       table.leaves(this.name).markAllDirty();
@@ -416,6 +468,14 @@ export class NodePipeline {
       reason,
     );
   }
+}
+
+function highestFilter(tables: Iterable<TrackedTable>, node: string): number {
+  let highest = 0;
+  for (const table of tables) {
+    for (const id of table.leaves(node).filters) highest = Math.max(highest, id);
+  }
+  return highest;
 }
 
 async function aborted(signal: AbortSignal): Promise<null> {

@@ -1,5 +1,6 @@
 import { sleep } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
+import { failpoint } from '../base/failpoint.js';
 import { maxLsn, NO_LSN, parseLsn } from '../base/lsn.js';
 import type { LeafValue } from '../merkle/leaves.js';
 import type { SessionPool } from '../postgres/session-pool.js';
@@ -69,14 +70,19 @@ async function rehashChunk(
   signal: AbortSignal,
 ): Promise<Map<number, LeafValue>> {
   const { table, pipeline } = options;
-  const applier = table.applier(pipeline.name);
   const deadline = Date.now() + HIDDEN_COMMIT_TIMEOUT_MS;
   for (;;) {
+    const applier = table.applier(pipeline.name);
+    const { epoch } = pipeline;
     // Recording starts before the snapshot is taken: no change can fall between the two.
     const recording = applier.startRecording(new Set(positions));
     const appliedBefore = pipeline.recentXids.sequence;
     try {
       const read = await readBlocks(options, positions, signal);
+      failpoint('rehash-read');
+      // A stream that has started over goes on from a later position, with another applier: what
+      // committed between the snapshot and that position is in neither.
+      if (pipeline.epoch !== epoch) continue;
       if (!pipeline.recentXids.isMissing(read.snapshot, appliedBefore)) {
         const leaves = table.leaves(pipeline.name);
         const filter = pipeline.filters.add(read.snapshot, read.fence);

@@ -16,8 +16,13 @@ export class SnapshotFilters {
   readonly #filters = new Map<number, Filter>();
   #nextId = 1;
 
-  static restore(stored: readonly StoredFilter[]): SnapshotFilters {
+  /**
+   * `highestUsed` is the highest id that any leaf carries: a leaf keeps the id of a filter that was
+   * forgotten, and a new filter of that id would hide changes from it.
+   */
+  static restore(stored: readonly StoredFilter[], highestUsed: number): SnapshotFilters {
     const filters = new SnapshotFilters();
+    filters.#nextId = highestUsed + 1;
     for (const { id, snapshot, fence } of stored) {
       filters.#filters.set(id, { snapshot: parseSnapshot(snapshot), fence });
       filters.#nextId = Math.max(filters.#nextId, id + 1);

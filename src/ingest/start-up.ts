@@ -1,4 +1,5 @@
 import { AcedError } from '../base/errors.js';
+import { failpoint } from '../base/failpoint.js';
 import type { Logger } from '../base/log.js';
 import { formatLsn, type Lsn } from '../base/lsn.js';
 import type { Config } from '../config/config.js';
@@ -71,13 +72,15 @@ async function prepare(session: Session, options: StartUpOptions): Promise<Start
       // The position goes first: after a crash in between there is no slot and no position.
       store.forgetNode(node);
       if (decision.kind === 'recreate' && decision.dropFirst) {
-        await dropSlot(session, config.slotName);
+        await dropSlot(session, config.slotName, { signal: options.signal });
       }
+      failpoint('publication-ready');
       const position = await createSlot(session, config.slotName, {
         signal: options.signal,
         lockTimeoutMs: RUNNING_TRANSACTIONS_TIMEOUT_MS,
         onWait: (description) => log.warn({ event: 'slot_waits' }, description),
       });
+      failpoint('slot-created');
       log.info({ event: 'slot_created', lsn: formatLsn(position) }, config.slotName);
       return startOver(options, server, position, decision.reason);
     }
@@ -106,15 +109,23 @@ async function publishMissing(session: Session, options: StartUpOptions): Promis
   const isPublished = (table: TableName): boolean =>
     published.some((one) => one.schema === table.schema && one.name === table.name);
   const missing = tables.filter((table) => !isPublished(table));
+  let gap: string | null = null;
   for (const { schema, name } of missing) {
-    await addTableToPublication(session, config.publicationName, schema, name, {
-      signal,
-      timeoutMs: RUNNING_TRANSACTIONS_TIMEOUT_MS,
-      onWait: (description) => log.warn({ event: 'publication_waits' }, description),
-    });
+    try {
+      await addTableToPublication(session, config.publicationName, schema, name, {
+        signal,
+        timeoutMs: RUNNING_TRANSACTIONS_TIMEOUT_MS,
+        onWait: (description) => log.warn({ event: 'publication_waits' }, description),
+      });
+      gap = `table ${schema}.${name} was no longer in publication ${config.publicationName}`;
+    } catch (error) {
+      const isGone =
+        error instanceof AcedError &&
+        (error.code === 'NO_SUCH_TABLE' || error.code === 'UNSUPPORTED');
+      if (!isGone) throw error;
+      // One table must not keep the others from being followed; commands on it say what is wrong.
+      log.warn({ event: 'table_not_followed', table: `${schema}.${name}` }, error.message);
+    }
   }
-  const [first] = missing;
-  return first === undefined
-    ? null
-    : `table ${first.schema}.${first.name} was no longer in publication ${config.publicationName}`;
+  return gap;
 }

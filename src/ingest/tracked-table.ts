@@ -1,3 +1,4 @@
+import { failpoint } from '../base/failpoint.js';
 import type { DigestSeed } from '../digest/spec.js';
 import { BlockSql } from '../merkle/block-sql.js';
 import { HashTree } from '../merkle/hash-tree.js';
@@ -112,6 +113,7 @@ export class TrackedTable {
   /** New boundaries, on all nodes at once; blocks that are not the same as before become dirty. */
   changeLayout(change: { layout: BlockLayout; map: PositionMap }): void {
     this.#store.saveLayout(this.id, change.layout);
+    failpoint('layout-changed');
     this.#layout = change.layout;
     this.#locator = createLocator(this.spec.key, change.layout);
     for (const leaves of this.#leaves.values()) leaves.relayout(change.layout.size, change.map);

@@ -58,16 +58,21 @@ export class BlockSql {
     );
   }
 
-  /** Columns: number, digest, key texts. No order. */
+  /** Columns: number, digest, key texts, version (changes with every write of the row). No order. */
   rowDigests(ranges: readonly NumberedRange[]): BlockQuery {
     const keys = this.#keyTexts.map((text, i) => `${text} AS k${i}`).join(', ');
     const outs = this.#keyTexts.map((_, i) => `q.k${i}`).join(', ');
-    return this.#perRange(ranges, `SELECT ${this.#digest} AS d, ${keys}`, `q.d::text, ${outs}`);
+    return this.#perRange(
+      ranges,
+      `SELECT ${this.#digest} AS d, ${keys}, t.xmin AS x`,
+      `q.d::text, ${outs}, q.x::text`,
+    );
   }
 
   /**
    * The rows with the given keys. Columns: index of the key, digest, then `columns` as the output
-   * functions print them, then commit time and origin name ('' = local) of the row's last writer.
+   * functions print them, then commit time and origin name ('' = local) of the row's last writer,
+   * then the row's version as rowDigests gives it.
    */
   rowsByKey(
     keys: readonly KeyText[],
@@ -83,7 +88,7 @@ export class BlockSql {
       ? ' LEFT JOIN LATERAL pg_catalog.pg_xact_commit_timestamp_origin(t.xmin) w(committed_at, origin) ON true'
       : '';
     return {
-      text: `SELECT r.n, ${this.#digest}::text, ${list}, ${writer}
+      text: `SELECT r.n, ${this.#digest}::text, ${list}, ${writer}, t.xmin::text
         FROM unnest($1::int[], ${this.#textArrays(2)}) r(n, ${this.#names('k')})
         JOIN ${this.#table} ON ${this.#keyEquality()}${this.#and(this.#filter)}${writerJoin}`,
       params: [keys.map((_, i) => String(i)), ...this.#columnsOf(keys)],

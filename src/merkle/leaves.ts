@@ -106,6 +106,11 @@ export class LeafSet {
     return positions;
   }
 
+  /** The leaf is to be among the next that takeChanged returns. */
+  markChanged(position: number): void {
+    this.#changed.add(position);
+  }
+
   /** Leaves changed since the last call. */
   takeChanged(): number[] {
     const changed = [...this.#changed];

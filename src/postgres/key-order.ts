@@ -27,14 +27,12 @@ const ORDER_KINDS: ReadonlyMap<number, KeyOrderKind> = new Map([
   [2950, 'uuid'],
 ]);
 
-/** Encodings whose byte order is the order of code points, as in UTF-8. */
-const CODE_POINT_ENCODINGS: ReadonlySet<string> = new Set(['UTF8', 'LATIN1']);
-
 const BYTE_COLLATION = 'pg_catalog."C"';
 
 /**
  * How ranges over a key column are ordered. Where the nodes may sort text differently, all of them
  * are told to sort by bytes: blocks with the same boundaries must hold the same rows everywhere.
+ * All databases are UTF-8, whose byte order is that of the code points.
  */
 export function keyOrderOf(
   onNodes: readonly NodeColumn[],
@@ -45,27 +43,13 @@ export function keyOrderOf(
   const kind = ORDER_KINDS.get(first.baseTypeOid) ?? 'server';
   const collation = first.collation;
   if (collation === null) return { orderKind: kind, collate: null };
-  const encodings = new Set(onNodes.map(({ table }) => table.databaseEncoding));
-  const isCodePointOrder = [...encodings].every((name) => CODE_POINT_ENCODINGS.has(name));
   if (agreeOnOrder(onNodes.map(({ column }) => column.collation))) {
-    if (kind !== 'bytes') return { orderKind: kind, collate: null };
-    const isByteOrder = collation.isByteOrder && isCodePointOrder;
-    if (isByteOrder) return { orderKind: 'bytes', collate: null };
-    // Under C and the like, the order of bytes in another encoding is not a matter of the locale.
-    if (!collation.isByteOrder || encodings.size === 1) {
-      return { orderKind: 'server', collate: null };
-    }
+    return {
+      orderKind: kind === 'bytes' && !collation.isByteOrder ? 'server' : kind,
+      collate: null,
+    };
   }
-  if (!isCodePointOrder && encodings.size > 1) {
-    throw new AcedError(
-      'UNSUPPORTED',
-      `key column ${first.name} sorts differently on the nodes, and their databases have ` +
-        `different encodings (${[...encodings].join(', ')})`,
-      { hint: 'Use UTF8 databases on all nodes.' },
-    );
-  }
-  const orderKind = kind === 'bytes' && isCodePointOrder ? 'bytes' : 'server';
-  return { orderKind, collate: BYTE_COLLATION };
+  return { orderKind: kind === 'bytes' ? 'bytes' : 'server', collate: BYTE_COLLATION };
 }
 
 /**

@@ -140,6 +140,34 @@ export async function publicationTables(session: Session, name: string): Promise
   return rows.map(([schema, table]) => ({ schema: schema ?? '', name: table ?? '' }));
 }
 
+export interface PublishedTable {
+  /** Changes when the table was taken out and added again, or the publication was altered. */
+  readonly identity: string;
+  /** Rows or columns are left out of the stream. */
+  readonly isRestricted: boolean;
+}
+
+/** How a publication publishes a table that was added to it by name; null: not at all. */
+export async function publishedTable(
+  session: Session,
+  publication: string,
+  { schema, name }: TableName,
+): Promise<PublishedTable | null> {
+  const rows = await session.query(
+    `SELECT pg_catalog.concat_ws('/', p.oid, p.xmin, r.oid, r.xmin),
+            r.prqual IS NOT NULL OR r.prattrs IS NOT NULL
+       FROM pg_catalog.pg_publication p
+       JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid
+       JOIN pg_catalog.pg_class c ON c.oid = r.prrelid
+       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+      WHERE p.pubname = $1::name AND n.nspname = $2::name AND c.relname = $3::name`,
+    [publication, schema, name],
+  );
+  const [identity, isRestricted] = rows[0] ?? [];
+  if (typeof identity !== 'string') return null;
+  return { identity, isRestricted: isRestricted === 't' };
+}
+
 /**
  * PostgreSQL refuses UPDATE and DELETE of a published table without a usable replica identity; for
  * partitioned tables it looks at the partition that holds the row.

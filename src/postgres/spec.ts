@@ -14,6 +14,7 @@ import type { ExcludedColumn, KeyColumnSpec, TableSpec } from './table-spec.js';
 export function buildTableSpec(infos: ReadonlyMap<string, TableInfo>): TableSpec {
   const [first] = infos.values();
   if (first === undefined) throw new AcedError('INTERNAL', 'no node to compare');
+  requireUtf8(infos);
   const warnings: string[] = [];
   const keyNames = commonKey(infos, warnings);
   const columns: DigestColumn[] = [];
@@ -49,6 +50,18 @@ export function buildTableSpec(infos: ReadonlyMap<string, TableInfo>): TableSpec
     excluded,
     ...(warnings.length > 0 ? { warnings } : {}),
   };
+}
+
+/** The server hashes text in its database's encoding, replication sends it in UTF-8. */
+function requireUtf8(infos: ReadonlyMap<string, TableInfo>): void {
+  for (const [node, { databaseEncoding }] of infos) {
+    if (databaseEncoding === 'UTF8') continue;
+    throw new AcedError(
+      'UNSUPPORTED',
+      `the database of node ${node} has encoding ${databaseEncoding}; only UTF8 can be compared`,
+      { hint: 'Move the data to a database with encoding UTF8.' },
+    );
+  }
 }
 
 function commonKey(infos: ReadonlyMap<string, TableInfo>, warnings: string[]): readonly string[] {

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { before, describe, it } from 'node:test';
+import { COMMANDS } from '../../src/cli/commands.js';
 import { OPTIONS } from '../../src/config/options.js';
 
 /** Tests run from the root of the checkout. */
@@ -129,6 +130,38 @@ describe('documentation', () => {
       if (defaultValue === undefined) continue;
       assert.equal(bytesOf(shown.replaceAll('`', '')), String(defaultValue), key);
     }
+  });
+
+  it('lists exactly the commands, and what is refused', () => {
+    const table = tableAfter(page('compatibility.md'), 'commands');
+    assert.deepEqual(firstCells(table), COMMANDS.map(({ words }) => words.join(' ')).sort());
+    for (const { words, flags, action } of COMMANDS) {
+      const row = table.split('\n').find((line) => line.startsWith(`| \`${words.join(' ')}\` `));
+      const [, , here = '', refusedFlags = ''] = (row ?? '').split('|');
+      assert.equal(here.includes('refused'), action.kind === 'refused', words.join(' '));
+      const expected = flags.filter(({ refused }) => refused !== undefined);
+      assert.deepEqual(
+        matches(refusedFlags, /`--([a-z-]+)`/g),
+        expected.map(({ name }) => name).sort(),
+        words.join(' '),
+      );
+    }
+  });
+
+  it('shows no acectl command that does not exist', () => {
+    const unknown: string[] = [];
+    for (const [path, text] of pages) {
+      for (const line of matches(text, /(?:^|[`\s])acectl ([a-z][^`\n]*)/gm)) {
+        const words = line.split(' ');
+        const command = COMMANDS.find((known) => known.words.every((word, i) => word === words[i]));
+        const isProse = !/[`$]\s*acectl/.test(
+          text.slice(0, text.indexOf(`acectl ${line}`) + 7).slice(-10),
+        );
+        if (command === undefined && !isProse && words[0] !== 'help')
+          unknown.push(`${path}: ${line}`);
+      }
+    }
+    assert.deepEqual(unknown, []);
   });
 
   it('lists exactly the session settings', async () => {

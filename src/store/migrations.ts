@@ -12,7 +12,8 @@ const MIGRATIONS: readonly string[] = [
     position TEXT NOT NULL
   ) STRICT, WITHOUT ROWID;
   CREATE TABLE tracked_table (
-    id INTEGER PRIMARY KEY,
+    -- Never used twice: late work on a table that is gone must not reach its successor.
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     schema TEXT NOT NULL,
     name TEXT NOT NULL,
     spec TEXT NOT NULL,

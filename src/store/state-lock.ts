@@ -1,6 +1,6 @@
 import path from 'node:path';
 import Sqlite from 'better-sqlite3';
-import { AcedError } from '../base/errors.js';
+import { AcedError, errorMessage } from '../base/errors.js';
 
 /**
  * Keeps a daemon and an in-process engine off the same state directory. The lock is SQLite's
@@ -14,20 +14,24 @@ export class StateLock {
   }
 
   static acquire(stateDir: string): StateLock {
-    const database = new Sqlite(path.join(stateDir, 'lock.sqlite'), { timeout: 0 });
+    let database: Sqlite.Database | null = null;
     try {
+      database = new Sqlite(path.join(stateDir, 'lock.sqlite'), { timeout: 0 });
       database.exec('BEGIN EXCLUSIVE');
+      return new StateLock(database);
     } catch (error) {
-      database.close();
+      database?.close();
       if (error instanceof Sqlite.SqliteError && error.code === 'SQLITE_BUSY') {
         throw new AcedError('STATE_LOCKED', `another process is using ${stateDir}`, {
           hint: 'wait for the other acectl to finish, or talk to the running aced through its socket',
           cause: error,
         });
       }
-      throw error;
+      throw new AcedError('STORE', `cannot lock ${stateDir}: ${errorMessage(error)}`, {
+        hint: 'set ACED_STATE_DIR to a directory that this user may write; a damaged lock.sqlite may be removed',
+        cause: error,
+      });
     }
-    return new StateLock(database);
   }
 
   release(): void {

@@ -102,9 +102,10 @@ export class Store {
       });
     }
     const lock = StateLock.acquire(stateDir);
+    let database: Sqlite.Database | null = null;
     try {
       const file = path.join(stateDir, 'aced.sqlite');
-      const database = new Sqlite(file);
+      database = new Sqlite(file);
       chmodSync(file, 0o600);
       database.pragma('journal_mode = WAL');
       database.pragma('synchronous = FULL');
@@ -112,16 +113,9 @@ export class Store {
       migrate(database);
       return new Store(database, lock, cluster);
     } catch (error) {
+      database?.close();
       lock.release();
-      if (error instanceof AcedError) throw error;
-      throw new AcedError(
-        'STORE',
-        `cannot open the state file in ${stateDir}: ${errorMessage(error)}`,
-        {
-          hint: 'check the disk and the permissions; a damaged file may be removed, the trees are then built again',
-          cause: error,
-        },
-      );
+      throw storeError(`cannot open the state file in ${stateDir}`, error);
     }
   }
 
@@ -166,11 +160,11 @@ export class Store {
 
   /** Forgets the position and every leaf's snapshot of the node: there's a gap in its stream. */
   forgetNode(name: string): void {
-    this.#database.transaction(() => {
+    this.#transaction(() => {
       this.#run('DELETE FROM node WHERE name = ?', (s) => s.run(name));
       this.#run('DELETE FROM snapshot_filter WHERE node = ?', (s) => s.run(name));
       this.#run('UPDATE leaf SET is_dirty = 1, filter = 0 WHERE node = ?', (s) => s.run(name));
-    })();
+    });
   }
 
   tables(): StoredTable[] {
@@ -192,7 +186,7 @@ export class Store {
     fingerprints: Readonly<Record<string, string>>,
     blockRows: number,
   ): StoredTable {
-    return this.#database.transaction(() => {
+    return this.#transaction(() => {
       this.removeTable(spec.schema, spec.name);
       const { lastInsertRowid } = this.#run(
         `INSERT INTO tracked_table
@@ -210,7 +204,7 @@ export class Store {
       const id = Number(lastInsertRowid);
       this.saveLayout(id, BlockLayout.single());
       return { id, spec, fingerprints, state: 'building' as const, reason: null, blockRows };
-    })();
+    });
   }
 
   setTableState(id: number, state: TableState, reason: string | null): void {
@@ -244,7 +238,7 @@ export class Store {
 
   /** Replaces the boundaries. Leaves of blocks that are gone go with them. */
   saveLayout(tableId: number, layout: BlockLayout): void {
-    this.#database.transaction(() => {
+    this.#transaction(() => {
       this.#run('DELETE FROM block WHERE table_id = ?', (s) => s.run(tableId));
       this.#run('UPDATE tracked_table SET layout_version = ? WHERE id = ?', (s) =>
         s.run(layout.version, tableId),
@@ -259,7 +253,7 @@ export class Store {
            AND block_id NOT IN (SELECT id FROM block WHERE table_id = @table)`,
         (s) => s.run({ table: tableId }),
       );
-    })();
+    });
   }
 
   /** Leaves that were ever saved; a block without one is unknown, hence dirty. */
@@ -298,11 +292,13 @@ export class Store {
 
   /** One durable transaction. After it returns, `batch.position` may be confirmed to the slot. */
   saveBatch(batch: NodeBatch): void {
-    this.#database.transaction(() => {
+    this.#transaction(() => {
       const { changes } = this.#run('UPDATE node SET position = ? WHERE name = ?', (s) =>
         s.run(formatLsn(batch.position), batch.node),
       );
-      if (changes !== 1) throw new AcedError('STORE', `node ${batch.node} is not in the store`);
+      if (changes !== 1) {
+        throw new AcedError('INTERNAL', `node ${batch.node} is not in the store`);
+      }
       const upsert = this.#statement(
         `INSERT INTO leaf VALUES (?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (table_id, node, block_id) DO UPDATE SET
@@ -326,17 +322,17 @@ export class Store {
       for (const filter of batch.filters) {
         insertFilter.run(batch.node, filter.id, filter.snapshot, formatLsn(filter.fence));
       }
-    })();
+    });
   }
 
   /** Forgets every table, node and snapshot; the seed stays, so digests stay comparable. */
   clear(): void {
-    this.#database.transaction(() => {
+    this.#transaction(() => {
       for (const table of ['tracked_table', 'node', 'snapshot_filter']) {
         this.#database.exec(`DELETE FROM ${table}`);
       }
       this.setInitialised(false);
-    })();
+    });
   }
 
   #meta(key: string, create: () => string): string {
@@ -346,6 +342,15 @@ export class Store {
     const value = create();
     this.#run('INSERT INTO meta VALUES (?, ?)', (s) => s.run(key, value));
     return value;
+  }
+
+  /** One transaction; durable when it returns. Nested calls are part of the outer one. */
+  #transaction<T>(work: () => T): T {
+    try {
+      return this.#database.transaction(work)();
+    } catch (error) {
+      throw storeError('cannot write the state file', error);
+    }
   }
 
   #statement(sql: string): Sqlite.Statement {
@@ -358,6 +363,18 @@ export class Store {
   }
 
   #run<T>(sql: string, work: (statement: Sqlite.Statement) => T): T {
-    return work(this.#statement(sql));
+    try {
+      return work(this.#statement(sql));
+    } catch (error) {
+      throw storeError('cannot use the state file', error);
+    }
   }
+}
+
+function storeError(what: string, cause: unknown): AcedError {
+  if (cause instanceof AcedError) return cause;
+  return new AcedError('STORE', `${what}: ${errorMessage(cause)}`, {
+    hint: 'check disk space and permissions; damaged state (aced.sqlite and the files beside it) may be removed, the trees are then built again',
+    cause,
+  });
 }

@@ -1,0 +1,38 @@
+import type { Lsn } from '../../src/base/lsn.js';
+import type { TableSpec } from '../../src/postgres/table-spec.js';
+import type { NodeBatch, StoredLeaf } from '../../src/store/store.js';
+
+export const CLUSTER = 'test';
+
+export function specOf(name: string): TableSpec {
+  return {
+    schema: 'public',
+    name,
+    key: [
+      { name: 'id', typeName: 'integer', textForm: 'plain', orderKind: 'integer', collate: null },
+    ],
+    columns: [{ name: 'id', textForm: 'plain' }],
+    excluded: [{ name: 'total', reason: 'generated column' }],
+    warnings: ['something'],
+  };
+}
+
+/** Leaves of batch `number`: every value tells the batch that it is from. */
+export function leavesOf(number: number, blocks: readonly number[]): StoredLeaf[] {
+  return blocks.map((blockId) => ({
+    blockId,
+    rows: number * 1000 + blockId,
+    sum: BigInt.asUintN(64, (BigInt(number) << 40n) - BigInt(blockId)),
+    isDirty: (number + blockId) % 2 === 0,
+    filter: number,
+  }));
+}
+
+export function batchOf(number: number, tableId: number, blocks: readonly number[]): NodeBatch {
+  return {
+    node: 'n1',
+    position: BigInt(number) as Lsn,
+    leaves: leavesOf(number, blocks).map((leaf) => ({ tableId, leaf })),
+    filters: [{ id: number, snapshot: `${number}:${number + 2}:${number}`, fence: 5n as Lsn }],
+  };
+}

@@ -111,7 +111,9 @@ export class TargetRepair {
     while (next.keys.length > 0) {
       throwIfAborted(signal);
       const { keys, taken, source } = next;
-      const decided = await this.#decide(keys, await source);
+      const decided = this.#trustsFile
+        ? presume(keys, await source)
+        : await this.#decide(keys, await source);
       // The source looks up the next keys while the target writes these.
       let following: SourceRows | undefined;
       const results = await this.#act(decided, () => {
@@ -182,21 +184,22 @@ export class TargetRepair {
     decided: readonly Decided[],
     onSourceFree: () => void,
   ): Promise<Map<Expectation, RowFailure>> {
-    const counts = this.#counts;
     const writes: StagedKey[] = [];
     const deletes: (NumberedKey & { expected: string })[] = [];
-    for (const { number, expectation, decision, target } of decided) {
+    const others: Decided[] = [];
+    for (const row of decided) {
+      const { number, expectation, decision, target } = row;
       const { key } = expectation;
-      if (decision === 'equal') counts.alreadyEqual += 1;
-      else if (decision === 'changed') counts.skipped += 1;
+      if (decision === 'equal' || decision === 'changed') others.push(row);
       else if (decision === 'delete') {
         deletes.push({ number, key, expected: target?.digest ?? '' });
       } else writes.push({ number, key, expected: target?.digest ?? null });
     }
+    await this.#countUnwritten(others);
     if (deletes.length + writes.length === 0) return new Map();
     if (this.#options.target === null) {
-      counts.deleted += deletes.length;
-      counts.upserted += writes.length;
+      this.#counts.deleted += deletes.length;
+      this.#counts.upserted += writes.length;
       await this.#reportDecided(decided);
       return new Map();
     }
@@ -208,7 +211,6 @@ export class TargetRepair {
     batch: RepairBatch,
     onSourceFree: () => void,
   ): Promise<Map<Expectation, RowFailure>> {
-    const { deletes, writes } = batch;
     const { source, target, sql, report, node } = this.#options;
     if (target === null) return new Map();
     const returnsRows = report !== null;
@@ -216,14 +218,19 @@ export class TargetRepair {
     const counts = this.#counts;
     counts.deleted += outcome.deleted.size;
     counts.upserted += outcome.upserted.size;
-    // Planned but neither applied nor failed: it changed between the look and the write.
-    counts.skipped +=
-      deletes.length +
-      writes.length -
-      outcome.deleted.size -
-      outcome.upserted.size -
-      outcome.failed.size;
-    this.#adapt(outcome.copiedBytes, writes.length);
+    const planned = decided.filter(
+      ({ decision }) => decision !== 'equal' && decision !== 'changed',
+    );
+    // What was neither written nor refused is not what the diff, or our own look, saw.
+    await this.#countUnwritten(
+      planned.filter(
+        ({ number }) =>
+          !outcome.deleted.has(number) &&
+          !outcome.upserted.has(number) &&
+          !outcome.failed.has(number),
+      ),
+    );
+    this.#adapt(outcome.copiedBytes, batch.writes.length);
     if (report !== null) {
       const gone = decided.filter(({ number }) => outcome.deleted.has(number));
       await report.add(
@@ -240,6 +247,31 @@ export class TargetRepair {
       if (failure !== undefined) failed.set(expectation, failure);
     }
     return failed;
+  }
+
+  /** Rows that were left alone are already equal, or not what the diff saw. */
+  async #countUnwritten(rows: readonly Decided[]): Promise<void> {
+    if (rows.length === 0) return;
+    const source = new Map(
+      rows.flatMap((row, number) =>
+        row.source === undefined ? [] : [[number, row.source] as const],
+      ),
+    );
+    const expectations = rows.map(({ expectation }) => expectation);
+    const looked = this.#trustsFile ? await this.#decide(expectations, source) : rows;
+    for (const { decision } of looked) {
+      if (decision === 'equal') this.#counts.alreadyEqual += 1;
+      else this.#counts.skipped += 1;
+    }
+  }
+
+  /**
+   * The file's digests are ours: the writes themselves find out whether the target still has what
+   * the diff saw, and only rows that were not written need a look.
+   */
+  get #trustsFile(): boolean {
+    const { target, values, report } = this.#options;
+    return target !== null && values === null && report === null;
   }
 
   #adapt(bytes: number, rows: number): void {
@@ -266,4 +298,23 @@ export class TargetRepair {
       upserted.map((row) => row.source?.values ?? []),
     );
   }
+}
+
+/** The decisions if the target still has what the diff saw. */
+function presume(
+  expectations: readonly Expectation[],
+  rows: ReadonlyMap<number, Found>,
+): Decided[] {
+  return expectations.map((expectation, number) => {
+    const source = rows.get(number);
+    const digest = expectation.target;
+    const current = { source: source?.digest ?? null, target: digest, targetProof: digest };
+    return {
+      number,
+      expectation,
+      decision: decide(expectation, current),
+      source,
+      target: digest === null ? undefined : { digest, values: [] },
+    };
+  });
 }

@@ -112,6 +112,8 @@ export interface NodeRepairCounts {
   /** The row was no longer what the diff saw, or its source is gone: left alone. */
   readonly skipped: number;
   readonly failed: number;
+  /** Nothing to do: the rows are the same by now. */
+  readonly alreadyEqual?: number;
 }
 
 export interface RepairResult {

@@ -60,11 +60,13 @@ export async function build(
 /**
  * The tracked table, with a tree of the catalog as it is now. DDL that sends no row messages is
  * seen here at the latest: a changed catalog means a new tree. Holds the table's mutex already.
+ * A new tree is not begun before `isReady` has resolved.
  */
 export async function ensureCurrentTree(
   cluster: Cluster,
   table: TrackedTable,
   context: CommandContext,
+  isReady: Promise<unknown> = Promise.resolve(),
 ): Promise<{ table: TrackedTable; catalog: ClusterTable }> {
   const { publicationName } = cluster.config;
   const catalog = await readClusterTable(
@@ -86,6 +88,7 @@ export async function ensureCurrentTree(
     level: 'info',
     message: `The tree of ${table.label} is built again: ${reason}`,
   });
+  await isReady;
   const rebuilt = await buildTree(cluster, table.spec, {
     blockRows: table.blockRows,
     work: workOptions(cluster, undefined, context),

@@ -33,10 +33,11 @@ export async function diffTree(
     const fences = await takeFences(cluster, nodes, params, context);
     // The catalog is read after the fences were taken: DDL that sends no rows is older or newer
     // than the verdict, never unseen.
+    const isCaughtUp = passFences(cluster, fences, params, context);
     const [current, commitTimeNodes] = await Promise.all([
-      ensureCurrentTree(cluster, cluster.requireTable(params.table), context),
+      ensureCurrentTree(cluster, cluster.requireTable(params.table), context, isCaughtUp),
       readCommitTimeNodes(pools, context.signal),
-      passFences(cluster, fences, params, context),
+      isCaughtUp,
     ]);
     const { table, catalog } = current;
     const work = {

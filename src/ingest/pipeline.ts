@@ -241,15 +241,15 @@ export class NodePipeline {
   async #run(): Promise<void> {
     const isStopping = (): boolean => this.#abort.signal.aborted;
     for (let attempt = 0; !isStopping(); attempt++) {
-      const startedAtMs = Date.now();
+      const { position } = this;
       try {
         await this.#connectAndStream();
       } catch (error) {
         if (isStopping()) break;
         const cause = asAcedError(error);
         if (cause.code === 'STORE' || cause.code === 'INTERNAL') this.#fatal = cause;
-        // A connection that held for a while was a good one: start the backoff over.
-        if (Date.now() - startedAtMs > BACKOFF.maxMs) attempt = 0;
+        // A connection that got on was a good one: start the backoff over.
+        if (this.position !== position) attempt = 0;
         this.#setState({ kind: 'waiting', error: cause, attempt }, cause.message);
         await sleep(backoffMs(attempt, BACKOFF), this.#abort.signal).catch(() => undefined);
       }

@@ -39,7 +39,7 @@ requests.on('close', () => {
 
 async function answer({ id, command, params }: Request): Promise<void> {
   try {
-    const result = await engine.run(command, params as never, {
+    const result = await engine.run(command, params, {
       signal: new AbortController().signal,
       emit: () => undefined,
       reportDir: config.stateDir,

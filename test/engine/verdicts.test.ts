@@ -1,0 +1,260 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { AcedError } from '../../src/base/errors.js';
+import { silentLogger } from '../../src/base/log.js';
+import type { Config } from '../../src/config/config.js';
+import { build } from '../../src/engine/build-command.js';
+import { Cluster } from '../../src/engine/cluster.js';
+import { diffTable, diffTree } from '../../src/engine/diff-commands.js';
+import { initialise } from '../../src/engine/lifecycle-commands.js';
+import type { DiffResult } from '../../src/server/protocol.js';
+import { removeDirectory, scratchDirectory, testContext } from '../support/context.js';
+import { CUSTOMERS_DDL, customerRows } from '../support/customers.js';
+import { CUSTOMERS_LOAD, startLoad, type Load } from '../support/load.js';
+import { startMesh, type Mesh } from '../support/mesh.js';
+import { differingKeys } from '../support/verdict.js';
+
+const ROWS = 4000;
+const KINDS = ['mtree table-diff', 'table-diff'] as const;
+type Kind = (typeof KINDS)[number];
+
+describe('verdicts on a mesh of three nodes', () => {
+  let mesh: Mesh;
+  let config: Config;
+  let cluster: Cluster;
+  let stateDir: string;
+
+  before(async () => {
+    mesh = await startMesh({
+      nodes: 3,
+      tables: `${CUSTOMERS_DDL}; CREATE TABLE hot (id int PRIMARY KEY, flag boolean NOT NULL)`,
+    });
+    await mesh.query('n1', `INSERT INTO customers ${customerRows(1, ROWS)}`);
+    await mesh.query('n1', 'INSERT INTO hot SELECT i, false FROM generate_series(1, 50) i');
+    await mesh.waitForReplication();
+    stateDir = await scratchDirectory();
+    config = mesh.config(stateDir, { diff: { settleTimeoutMs: 1_500 } });
+    cluster = new Cluster(config, silentLogger());
+    await initialise(cluster, testContext(stateDir));
+    for (const table of ['customers', 'hot'])
+      await build(cluster, { table }, testContext(stateDir));
+  });
+
+  after(async () => {
+    await cluster.close();
+    await mesh.stop();
+    await removeDirectory(stateDir);
+  });
+
+  async function diff(kind: Kind, table: string, nodes?: readonly string[]): Promise<DiffResult> {
+    const params = { table, ...(nodes === undefined ? {} : { nodes }) };
+    const context = testContext(stateDir);
+    return kind === 'table-diff'
+      ? diffTable(cluster, params, context)
+      : diffTree(cluster, params, context);
+  }
+
+  function startCustomersLoad(): Load {
+    return startLoad({ mesh, statements: CUSTOMERS_LOAD, existingRows: ROWS, ratePerSecond: 500 });
+  }
+
+  /** Ends a load and takes away what it inserted, for the next one inserts the same keys. */
+  async function stopCustomersLoad(load: Load): Promise<void> {
+    await load.stop();
+    await mesh.waitForReplication();
+    await mesh.query('n1', `DELETE FROM customers WHERE id > ${ROWS}`);
+    await mesh.waitForReplication();
+  }
+
+  async function assertAllMatch(): Promise<void> {
+    await mesh.waitForReplication();
+    for (const kind of KINDS) assert.equal((await diff(kind, 'customers')).verdict, 'match', kind);
+  }
+
+  it('never takes replication in flight for drift', async () => {
+    const load = startCustomersLoad();
+    const verdicts: string[] = [];
+    for (let round = 0; round < 6; round++) {
+      for (const kind of KINDS) verdicts.push((await diff(kind, 'customers')).verdict);
+    }
+    await stopCustomersLoad(load);
+    const wrong = verdicts.filter((verdict) => verdict !== 'match' && verdict !== 'in_flight');
+    assert.deepEqual(wrong, []);
+    assert.ok(verdicts.includes('match'), verdicts.join());
+    await assertAllMatch();
+  });
+
+  it('never takes rows for drift that go to and fro between the same values', async () => {
+    let isWriting = true;
+    const writer = mesh.node('n1').session(mesh.database, async (query) => {
+      for (let turn = 0; isWriting; turn++) {
+        await query('UPDATE hot SET flag = NOT flag');
+        if (turn % 3 === 0) {
+          await query('DELETE FROM hot WHERE id % 2 = 0');
+          await query('INSERT INTO hot SELECT i, true FROM generate_series(2, 50, 2) i');
+        }
+      }
+    });
+    const verdicts: string[] = [];
+    for (let round = 0; round < 3; round++) {
+      for (const kind of KINDS) verdicts.push((await diff(kind, 'hot')).verdict);
+    }
+    isWriting = false;
+    await writer;
+    assert.deepEqual(
+      verdicts.filter((verdict) => verdict !== 'match' && verdict !== 'in_flight'),
+      [],
+    );
+    await mesh.waitForReplication();
+    for (const kind of KINDS) assert.equal((await diff(kind, 'hot')).verdict, 'match');
+  });
+
+  it('finds exactly the rows that drifted while the load goes on', async () => {
+    const load = startCustomersLoad();
+    // Keys that no load touches: they leave the rest 3 modulo 4.
+    const updated = [3, 1003, 1007, 3999];
+    const deleted = [7, 2003];
+    const inserted = [4 * 50_000 + 3, 4 * 60_000 + 3];
+    await mesh.driftSql(
+      'n2',
+      `UPDATE customers SET email = NULL WHERE id IN (${updated.join()});
+       DELETE FROM customers WHERE id IN (${deleted.join()});
+       INSERT INTO customers ${customerRows(inserted[0] ?? 0, inserted[0] ?? 0)};
+       INSERT INTO customers ${customerRows(inserted[1] ?? 0, inserted[1] ?? 0)}`,
+    );
+    const here = [...updated, ...deleted].sort((a, b) => a - b);
+    const there = [...updated, ...inserted].sort((a, b) => a - b);
+    for (const kind of KINDS) {
+      const result = await diff(kind, 'customers');
+      assert.equal(result.verdict, 'drift', kind);
+      assert.deepEqual(await differingKeys(stateDir, result, 'id'), {
+        'n1/n2': { n1: here, n2: there },
+        'n2/n3': { n2: there, n3: here },
+      });
+      assert.deepEqual(result.differences, { 'n1/n2': 8, 'n2/n3': 8 });
+    }
+    await load.stop();
+    await mesh.driftSql(
+      'n2',
+      `DELETE FROM customers WHERE id IN (${[...updated, ...inserted].join()});
+       ${here.map((id) => `INSERT INTO customers ${customerRows(id, id)}`).join(';')}`,
+    );
+    await stopCustomersLoad(load);
+    await assertAllMatch();
+  });
+
+  it('finds a row that was changed on two nodes', async () => {
+    await mesh.driftSql('n1', 'UPDATE customers SET credit = -1 WHERE id = 11');
+    await mesh.driftSql('n3', 'UPDATE customers SET credit = -3 WHERE id = 11');
+    for (const kind of KINDS) {
+      const result = await diff(kind, 'customers');
+      assert.equal(result.verdict, 'drift');
+      assert.deepEqual(result.differences, { 'n1/n2': 1, 'n1/n3': 1, 'n2/n3': 1 });
+    }
+    await mesh.driftSql('n1', `UPDATE customers SET credit = 11 WHERE id = 11`);
+    await mesh.driftSql('n3', `UPDATE customers SET credit = 11 WHERE id = 11`);
+    await assertAllMatch();
+  });
+
+  it('defect 2: a NULL is not an empty string, and a missing row is missing', async () => {
+    await mesh.driftSql('n2', `UPDATE customers SET notes = '' WHERE id = 15`);
+    await mesh.driftSql('n3', `UPDATE customers SET notes = NULL WHERE id = 15`);
+    for (const kind of KINDS) {
+      const result = await diff(kind, 'customers', ['n2', 'n3']);
+      assert.equal(result.verdict, 'drift');
+      assert.deepEqual(result.differences, { 'n2/n3': 1 });
+    }
+    for (const node of ['n2', 'n3']) {
+      await mesh.driftSql(node, `UPDATE customers SET notes = 'note ' || md5('15') WHERE id = 15`);
+    }
+    await assertAllMatch();
+  });
+
+  it('a paused subscription: starved, neither drift nor match', async () => {
+    await mesh.pauseReplication('n1', 'n2');
+    await mesh.query('n1', 'UPDATE customers SET credit = credit + 1 WHERE id < 20');
+    for (const kind of KINDS) {
+      const result = await diff(kind, 'customers');
+      assert.equal(result.verdict, 'starved', kind);
+      assert.match(result.warnings.join(), /n1 -> n2/);
+    }
+    await mesh.resumeReplication('n1', 'n2');
+    await assertAllMatch();
+  });
+
+  it('a change that comes from a node that is not compared is in flight too', async () => {
+    await mesh.pauseReplication('n3', 'n1');
+    await mesh.query('n3', 'UPDATE customers SET credit = credit + 1 WHERE id < 20');
+    for (const kind of KINDS) {
+      const result = await diff(kind, 'customers', ['n1', 'n2']);
+      assert.equal(result.verdict, 'starved', kind);
+      assert.match(result.warnings.join(), /n3 -> n1/);
+    }
+    await mesh.resumeReplication('n3', 'n1');
+    await assertAllMatch();
+  });
+
+  it('defect 3: a statement that fails on one node fails the whole command', async () => {
+    await mesh.queryAll('CREATE ROLE reader LOGIN; GRANT SELECT ON customers TO reader');
+    const readerDir = await scratchDirectory();
+    const reader = new Cluster(
+      {
+        ...config,
+        stateDir: readerDir,
+        nodes: config.nodes.map((node) => ({ ...node, user: 'reader' })),
+      },
+      silentLogger(),
+    );
+    const asReader = (tableFilter?: string): Promise<DiffResult> =>
+      diffTable(
+        reader,
+        { table: 'customers', ...(tableFilter === undefined ? {} : { tableFilter }) },
+        testContext(readerDir),
+      );
+    const isRefused = async (work: Promise<DiffResult>): Promise<void> => {
+      await assert.rejects(
+        work,
+        (error) => error instanceof AcedError && error.code !== 'CANCELLED',
+      );
+    };
+    try {
+      assert.equal((await asReader()).verdict, 'match', 'SELECT is all that table-diff needs');
+      // A row of one node alone makes the filter fail, in the middle of its pass.
+      await mesh.driftSql('n3', 'UPDATE customers SET credit = -77 WHERE id = 2003');
+      await isRefused(asReader('1 / (credit + 77) IS NOT NULL'));
+      await mesh.driftSql('n3', 'UPDATE customers SET credit = 2003 % 850 WHERE id = 2003');
+      assert.equal((await asReader('1 / (credit + 77) IS NOT NULL')).verdict, 'match');
+
+      await mesh.query('n2', 'REVOKE SELECT ON customers FROM reader');
+      await isRefused(asReader());
+      await mesh.query('n2', 'GRANT SELECT ON customers TO reader');
+
+      await mesh.query('n2', 'ALTER TABLE customers ENABLE ROW LEVEL SECURITY');
+      await isRefused(asReader());
+      await mesh.query('n2', 'ALTER TABLE customers DISABLE ROW LEVEL SECURITY');
+    } finally {
+      await reader.close();
+      await removeDirectory(readerDir);
+    }
+  });
+
+  it('a node that is down: an error, never a result', async () => {
+    await mesh.driftSql('n2', 'UPDATE customers SET credit = -5 WHERE id = 3003');
+    await mesh.node('n3').kill();
+    const short = { cdcTimeoutMs: 500 };
+    await assert.rejects(
+      diffTree(cluster, { table: 'customers', ...short }, testContext(stateDir)),
+      {
+        code: /^(NODE_UNREACHABLE|STREAM_LOST|STARVED)$/,
+      },
+    );
+    await assert.rejects(diff('table-diff', 'customers'), { code: 'NODE_UNREACHABLE' });
+    // The others can be compared; but what the third one sent to only one of them may be on its way.
+    const result = await diff('table-diff', 'customers', ['n1', 'n2']);
+    assert.equal(result.verdict, 'starved');
+    assert.match(result.warnings.join(), /n3/);
+    await mesh.node('n3').start();
+    await mesh.driftSql('n2', 'UPDATE customers SET credit = 3003 % 850 WHERE id = 3003');
+    await assertAllMatch();
+  });
+});

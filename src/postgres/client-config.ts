@@ -1,4 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs';
+import type { Socket } from 'node:net';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import type { ConnectionOptions } from 'node:tls';
@@ -15,6 +16,8 @@ export interface ConnectOptions {
   readonly applicationName: string;
   /** A walsender that also runs SQL in the node's database. */
   readonly replication?: 'database';
+  /** Makes the socket of a connection without TLS. */
+  readonly createSocket?: () => Socket;
   /** Ends the attempt with CANCELLED. */
   readonly signal?: AbortSignal;
 }
@@ -158,7 +161,7 @@ function timedOut(node: NodeConfig): AcedError {
 
 function configFor(
   node: NodeConfig,
-  { applicationName, replication }: ConnectOptions,
+  { applicationName, replication, createSocket }: ConnectOptions,
   encryption: Encryption,
 ): WalsenderConfig {
   return {
@@ -174,6 +177,8 @@ function configFor(
     keepAliveInitialDelayMillis: TCP_KEEPALIVE_DELAY_MS,
     types: RAW_TEXT,
     ...(replication === undefined ? {} : { replication }),
+    // Under TLS node takes the socket's bytes below the socket.
+    ...(createSocket === undefined || encryption === 'tls' ? {} : { stream: createSocket }),
   };
 }
 

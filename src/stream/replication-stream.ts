@@ -6,6 +6,7 @@ import { formatLsn, type Lsn } from '../base/lsn.js';
 import { quoteIdentifier } from '../base/sql.js';
 import type { NodeConfig } from '../config/config.js';
 import { connectClient } from '../postgres/client-config.js';
+import { PacedSocket } from './paced-socket.js';
 import { toStreamError, type StreamContext } from './stream-error.js';
 import { WalStream } from './wal-stream.js';
 
@@ -86,6 +87,7 @@ export async function openReplicationStream(options: StreamOptions): Promise<Rep
   const client = await connectClient(node, {
     applicationName: options.applicationName,
     replication: 'database',
+    createSocket: () => new PacedSocket(),
     signal,
   });
   const { connection } = client;

@@ -15,6 +15,7 @@ import {
   XLOG_DATA_HEADER_BYTES,
 } from './frames.js';
 import { judgeInbound, statusIntervalMs } from './liveness.js';
+import { PacedSocket } from './paced-socket.js';
 import type {
   ReplicationStream,
   StreamEnd,
@@ -31,6 +32,9 @@ const DEFAULT_MIN_INBOUND_TIMEOUT_MS = 10_000;
 const LOOKS_PER_TIMEOUT = 8;
 /** How long the server may take to end the copy, and the socket to close after that. */
 const CLOSE_TIMEOUT_MS = 2_000;
+
+/** After so much work on end the event loop gets a turn: timers must run under a backlog too. */
+const MAX_BUSY_MS = 20;
 
 type State = 'starting' | 'streaming' | 'draining' | 'ended';
 
@@ -62,6 +66,7 @@ export class WalStream implements ReplicationStream {
   #receivedLow: number;
   #bytes = 0;
   #pauseReason: string | null = null;
+  #busyMs = 0;
   #silentMs = 0;
   #unansweredMs: number | null = null;
   #lastLookMs = 0;
@@ -151,6 +156,8 @@ export class WalStream implements ReplicationStream {
   #takeOverSocket(): void {
     const socket = this.#socket;
     socket.removeAllListeners('data');
+    // Under TLS there is only `data`.
+    if (socket instanceof PacedSocket) socket.receive((bytes) => this.#onChunk(bytes));
     socket.on('data', (chunk: Buffer) => this.#onChunk(chunk));
     socket.on('error', (error: Error) => this.#fail(error));
     socket.on('close', () => this.#fail(this.#lost('the connection was closed')));
@@ -199,11 +206,23 @@ export class WalStream implements ReplicationStream {
     this.#silentMs = 0;
     this.#unansweredMs = null;
     this.#bytes += chunk.length;
+    const startedMs = performance.now();
     try {
       this.#reader.push(chunk);
     } catch (error) {
       this.#fail(error instanceof AcedError ? error : handlerFailed(error));
     }
+    this.#busyMs += performance.now() - startedMs;
+    if (this.#busyMs >= MAX_BUSY_MS) this.#yield();
+  }
+
+  /** libuv reads a socket up to 32 times before anything else gets its turn. */
+  #yield(): void {
+    this.#busyMs = 0;
+    this.#socket.pause();
+    setImmediate(() => {
+      if (this.#pauseReason === null) this.#socket.resume();
+    });
   }
 
   #onFrame(type: number, buffer: Buffer, start: number, end: number): void {

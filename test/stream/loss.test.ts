@@ -102,7 +102,7 @@ describe('a stream whose peer or whose reader is slow or gone', () => {
     await waitFor(() => rows >= 60_002, { what: 'the backlog', timeoutMs: 30_000 });
     clearInterval(ticks);
     assert.ok(performance.now() - startedMs > 3 * WAL_SENDER_TIMEOUT_MS);
-    assert.ok(longestMs < WAL_SENDER_TIMEOUT_MS, `timers waited for ${longestMs} ms`);
+    assert.ok(longestMs < WAL_SENDER_TIMEOUT_MS / 2, `timers waited for ${longestMs} ms`);
     assert.notEqual(await walSenderPid('backlog'), '');
     await stream.close();
     assert.deepEqual(await stream.closed, { error: null });

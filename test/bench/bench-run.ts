@@ -14,6 +14,8 @@ export interface BenchOptions {
   readonly changes: number;
   /** Times that a measure and its floor are taken in turn; the medians count. */
   readonly repeat: number;
+  /** Rows per block; default as the product's. */
+  readonly blockRows?: number;
   readonly loadSeconds: number;
 }
 
@@ -82,7 +84,17 @@ export class BenchRun {
     console.log(`three nodes with ${rows} rows each were ready after ${seconds} s`);
     const floors = new Floors(mesh);
     this.onEnd(() => floors.close());
-    const config = defaultConfig(mesh, await this.scratch(), { refreshQuietMs: NO_REFRESH_MS });
+    const { blockRows } = this.options;
+    const config = {
+      ...defaultConfig(mesh, await this.scratch(), {
+        refreshQuietMs: NO_REFRESH_MS,
+        ...(blockRows === undefined ? {} : { blockRows }),
+      }),
+      // The daemon of another measure has the cluster's own names.
+      slotName: 'bench_engine',
+      publicationName: 'bench_engine',
+      nodeSchema: 'bench_engine',
+    };
     const engine = await EngineProcess.open(config, 'daemon');
     this.onEnd(() => engine.close());
     await engine.run('mtree-init', {});

@@ -4,6 +4,9 @@ import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { stopAllServers } from '../support/postgres.js';
 import { BenchRun } from './bench-run.js';
+import { measureCommandLine } from './command-line.js';
+import { measureDrain } from './drain.js';
+import { measureMemory } from './memory.js';
 import { measureFewDifferences, measureManyDifferences, measureRepair } from './row-differences.js';
 import { measureManyUpdates, measureScatteredUpdates } from './tree-diff.js';
 import { measureBuild, measureTableDiff } from './whole-table.js';
@@ -11,11 +14,14 @@ import { measureBuild, measureTableDiff } from './whole-table.js';
 const MEASURES: Readonly<Record<string, (run: BenchRun) => Promise<void>>> = {
   build: measureBuild,
   'table-diff': measureTableDiff,
+  'command-line': measureCommandLine,
   'mtree-1000': measureScatteredUpdates,
   'mtree-250000': measureManyUpdates,
   'differences-100': measureFewDifferences,
   'differences-many': measureManyDifferences,
   repair: measureRepair,
+  drain: measureDrain,
+  memory: measureMemory,
 };
 
 const { values } = parseArgs({
@@ -23,6 +29,7 @@ const { values } = parseArgs({
     rows: { type: 'string', default: '2000000' },
     changes: { type: 'string', default: '500000' },
     repeat: { type: 'string', default: '3' },
+    'block-rows': { type: 'string' },
     'load-seconds': { type: 'string', default: '120' },
     only: { type: 'string' },
     json: { type: 'string' },
@@ -34,6 +41,7 @@ const run = new BenchRun({
   rows: Number(values.rows),
   changes: Number(values.changes),
   repeat: Number(values.repeat),
+  ...(values['block-rows'] === undefined ? {} : { blockRows: Number(values['block-rows']) }),
   loadSeconds: Number(values['load-seconds']),
 });
 process.once('SIGINT', () => {

@@ -2,9 +2,13 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { errorMessage } from '../../src/base/errors.js';
 import { createLogger } from '../../src/base/log.js';
+import { parseLsn } from '../../src/base/lsn.js';
+import { Cluster } from '../../src/engine/cluster.js';
 import { Engine } from '../../src/engine/engine.js';
-import type { CommandContext, CommandParams, CommandRunner } from '../../src/server/protocol.js';
-import type { ChildAnswer, ChildRequest, RunAnswer } from './engine-messages.js';
+import type { CommandContext, CommandRunner } from '../../src/server/protocol.js';
+import type { ChildAnswer, ChildRequest, DrainAnswer, RunAnswer } from './engine-messages.js';
+
+const DRAIN_TIMEOUT_MS = 600_000;
 
 let engine: Engine | null = null;
 
@@ -33,6 +37,8 @@ async function handle(message: ChildRequest): Promise<unknown> {
       return null;
     case 'run':
       return run(message);
+    case 'drain':
+      return drain(message);
     case 'usage':
       return usage();
     case 'close':
@@ -55,14 +61,28 @@ async function run(message: Extract<ChildRequest, { kind: 'run' }>): Promise<Run
   writeFileSync('/proc/self/clear_refs', '5');
   const cpuBefore = process.cpuUsage();
   const startedAt = performance.now();
-  const result = await runner.run(
-    message.name,
-    message.params as CommandParams[typeof message.name],
-    context,
-  );
+  const result = await runner.run(message.name, message.params, context);
   const ms = performance.now() - startedAt;
   const cpu = process.cpuUsage(cpuBefore);
   return { result, ms, cpuMs: (cpu.user + cpu.system) / 1000, peakMb: statusMb('VmHWM') };
+}
+
+async function drain(message: Extract<ChildRequest, { kind: 'drain' }>): Promise<DrainAnswer> {
+  const cluster = new Cluster(message.config, createLogger(message.config.logLevel));
+  try {
+    const cpuBefore = process.cpuUsage();
+    const startedAt = performance.now();
+    cluster.startStreaming();
+    for (const pipeline of cluster.pipelines.values()) {
+      await pipeline.waitForPosition(parseLsn(message.fence), DRAIN_TIMEOUT_MS);
+      pipeline.flush();
+    }
+    const ms = performance.now() - startedAt;
+    const cpu = process.cpuUsage(cpuBefore);
+    return { ms, cpuUs: cpu.user + cpu.system };
+  } finally {
+    await cluster.close();
+  }
 }
 
 function usage(): { cpuUs: number; rssMb: number } {

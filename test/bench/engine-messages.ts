@@ -13,6 +13,8 @@ export type ChildWork =
       readonly reportDir: string;
       readonly inputPath?: string;
     }
+  /** Streams from where the stored position is until `fence`, and makes that durable. */
+  | { readonly kind: 'drain'; readonly config: Config; readonly fence: string }
   | { readonly kind: 'usage' }
   | { readonly kind: 'close' };
 
@@ -27,4 +29,9 @@ export interface RunAnswer<Name extends CommandName = CommandName> {
   readonly cpuMs: number;
   /** Highest resident size during the command. */
   readonly peakMb: number;
+}
+
+export interface DrainAnswer {
+  readonly ms: number;
+  readonly cpuUs: number;
 }

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Config } from '../../src/config/config.js';
 import type { CommandName, CommandParams } from '../../src/server/protocol.js';
-import type { ChildAnswer, ChildWork, RunAnswer } from './engine-messages.js';
+import type { ChildAnswer, ChildWork, DrainAnswer, RunAnswer } from './engine-messages.js';
 
 const CHILD = fileURLToPath(new URL('./engine-child.js', import.meta.url));
 
@@ -38,9 +38,15 @@ export class EngineProcess {
     });
   }
 
-  static async open(config: Config, mode: 'daemon' | 'command'): Promise<EngineProcess> {
+  /** A process without an open engine. */
+  static async start(): Promise<EngineProcess> {
     const engine = new EngineProcess();
     engine.#reportDir = await mkdtemp(join(tmpdir(), 'aced-bench-'));
+    return engine;
+  }
+
+  static async open(config: Config, mode: 'daemon' | 'command'): Promise<EngineProcess> {
+    const engine = await EngineProcess.start();
     await engine.#ask({ kind: 'open', config, mode });
     return engine;
   }
@@ -63,6 +69,11 @@ export class EngineProcess {
       ...(inputPath === undefined ? {} : { inputPath }),
     });
     return answer as RunAnswer<Name>;
+  }
+
+  /** Time and CPU for applying all that waits in the slots up to `fence`. */
+  async drain(config: Config, fence: string): Promise<DrainAnswer> {
+    return (await this.#ask({ kind: 'drain', config, fence })) as DrainAnswer;
   }
 
   /** CPU time used so far, and resident size now. */

@@ -1,0 +1,71 @@
+import { execFile, spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { waitFor } from '../support/wait.js';
+import type { BenchRun } from './bench-run.js';
+import { median } from './figures.js';
+
+const ACECTL = fileURLToPath(new URL('../../src/main/acectl.js', import.meta.url));
+const ACED = fileURLToPath(new URL('../../src/main/aced.js', import.meta.url));
+const PAIRS = 15;
+
+/** What a person waits for at the prompt: a whole process, through a daemon that runs. */
+export async function measureCommandLine(run: BenchRun): Promise<void> {
+  const { mesh } = await run.cluster();
+  const directory = await run.scratch();
+  const env = {
+    ...process.env,
+    PGSERVICEFILE: await mesh.writeServiceFile(directory),
+    ACED_STATE_DIR: join(directory, 'state'),
+    ACED_SOCKET: join(directory, 'aced.sock'),
+  };
+  const daemon = spawn(process.execPath, [ACED, '--cluster', mesh.cluster], {
+    env,
+    cwd: directory,
+    stdio: 'ignore',
+  });
+  const hasEnded = new Promise((resolve) => daemon.once('exit', resolve));
+  const acectl = (...args: string[]): Promise<number> =>
+    wallMs([ACECTL, ...args], { env, cwd: directory });
+  try {
+    await waitFor(async () => (await acectl('status', mesh.cluster).catch(() => 0)) > 0, {
+      what: 'the daemon to answer',
+      timeoutMs: 30_000,
+    });
+    await acectl('mtree', 'init', mesh.cluster);
+    await acectl('mtree', 'build', mesh.cluster, 'public.customers');
+    const node: number[] = [];
+    const diff: number[] = [];
+    for (let i = 0; i < PAIRS; i++) {
+      node.push(await wallMs(['-e', '0'], { env, cwd: directory }));
+      diff.push(await acectl('mtree', 'table-diff', mesh.cluster, 'public.customers'));
+    }
+    run.report({
+      measure: 'command-line',
+      what: 'acectl mtree table-diff, nothing changed, through the daemon',
+      value: median(diff),
+      unit: 'ms',
+      floor: { what: 'node -e 0', value: median(node) },
+      target: { of: 'ratio', at: 'most', limit: 3 },
+    });
+    await acectl('mtree', 'teardown', mesh.cluster);
+  } finally {
+    daemon.kill('SIGTERM');
+    await hasEnded;
+  }
+}
+
+/** From spawn to exit. Rejects unless the program ends with 0. */
+async function wallMs(
+  args: readonly string[],
+  options: { env: NodeJS.ProcessEnv; cwd: string },
+): Promise<number> {
+  const startedAt = performance.now();
+  await new Promise<void>((resolve, reject) => {
+    execFile(process.execPath, args, options, (error, _stdout, stderr) => {
+      if (error === null) resolve();
+      else reject(new Error(`${args.slice(1).join(' ')}: ${stderr}`, { cause: error }));
+    });
+  });
+  return performance.now() - startedAt;
+}

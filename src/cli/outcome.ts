@@ -104,8 +104,9 @@ function describeRepair(result: RepairResult): Outcome {
   const would = result.dryRun ? 'would be ' : '';
   let isWhole = true;
   for (const [node, counts] of Object.entries(result.nodes)) {
-    const { upserted, deleted, skipped, failed } = counts;
+    const { upserted, deleted, skipped, failed, alreadyEqual = 0 } = counts;
     lines.push(info(`${node}: ${upserted} rows ${would}upserted, ${deleted} ${would}deleted`));
+    if (alreadyEqual > 0) lines.push(info(`${node}: ${alreadyEqual} rows were equal already`));
     if (skipped > 0) {
       lines.push(warn(`${node}: ${skipped} rows ${would}skipped: no longer as the diff saw them`));
     }

@@ -91,8 +91,11 @@ function scan(
   for (const token of tokens) {
     if (token.kind === 'positional') positionals.push(token.value);
     if (token.kind !== 'option') continue;
-    const { name, rawName: typed, value, inlineValue } = token;
-    given.push({ typed, name, value, isInline: inlineValue ?? false });
+    const { name, rawName: typed, inlineValue: isInline = false } = token;
+    // ACE takes -m=0.5 for -m 0.5; parseArgs would take the value to be =0.5.
+    const isShort = !typed.startsWith('--');
+    const value = isInline && isShort ? token.value?.replace(/^=/, '') : token.value;
+    given.push({ typed, name, value, isInline });
   }
   return { given, positionals };
 }

@@ -64,7 +64,9 @@ export class DaemonClient {
 
   async ping(): Promise<PingAnswer> {
     const response = await this.#send(this.#request('GET', '/v1/ping', {}), null);
-    return JSON.parse(await textOf(response)) as PingAnswer;
+    const text = await textOf(response);
+    response.destroy();
+    return JSON.parse(text) as PingAnswer;
   }
 
   /** Runs the command in the daemon and fetches the files that it made into `reportDir`. */
@@ -120,9 +122,9 @@ export class DaemonClient {
       method,
       path,
       headers: { connection: 'close', ...headers },
-      agent: false,
       ...(signal === undefined ? {} : { signal }),
-      ...(connected === undefined ? {} : { createConnection: () => connected }),
+      // An agent would ignore the connection that there is and make its own.
+      ...(connected === undefined ? { agent: false } : { createConnection: () => connected }),
     });
   }
 
@@ -163,6 +165,9 @@ export class DaemonClient {
       }
     } catch (error) {
       throw this.#lost(error, options.signal);
+    } finally {
+      // A connection left open would keep the process from ending.
+      response.destroy();
     }
     if (end === undefined) throw this.#lost(new Error('the answer has no end'), options.signal);
     return end;
@@ -179,13 +184,14 @@ export class DaemonClient {
       await pipeline(response, createWriteStream(part));
       await rename(part, target);
     } catch (error) {
-      response.destroy();
       await rm(part, { force: true }).catch(() => undefined);
       if (signal?.aborted === true || isConnectionLoss(error)) throw this.#lost(error, signal);
       throw new AcedError('REPORT_WRITE', `cannot write ${target}: ${errorMessage(error)}`, {
         hint: 'make room, or run the command in a directory that you may write to',
         cause: error,
       });
+    } finally {
+      response.destroy();
     }
   }
 

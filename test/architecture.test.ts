@@ -1,0 +1,154 @@
+import assert from 'node:assert/strict';
+import { readFileSync, readdirSync } from 'node:fs';
+import { dirname, join, relative, resolve, sep } from 'node:path';
+import { describe, it } from 'node:test';
+
+/** Compiled tests run from <outDir>/test; the sources are beside it or above it. */
+const ROOT = findRoot(import.meta.dirname);
+const SRC = join(ROOT, 'src');
+const MAX_LINES = 600;
+
+/** Each folder imports only from itself and from those before it: the life of a change. */
+const ORDER = [
+  'base',
+  'config',
+  'postgres',
+  'stream',
+  'pgoutput',
+  'digest',
+  'merkle',
+  'store',
+  'ingest',
+  'report',
+  'diff',
+  'repair',
+  'engine',
+  'server',
+  'cli',
+  'main',
+] as const;
+
+/** Type-only contracts that are owned by a later folder; `importing folder -> file`. */
+const TYPE_EXCEPTIONS: readonly (readonly [folder: string, file: string])[] = [
+  ['postgres', 'digest/spec.ts'],
+  ['report', 'server/protocol.ts'],
+  ['diff', 'server/protocol.ts'],
+  ['repair', 'server/protocol.ts'],
+  ['engine', 'server/protocol.ts'],
+];
+
+/**
+ * A table's spec is read from the catalog together with how SQL must write each column's text.
+ * digest/sql.ts is pure and imports base only, so nothing turns back through it.
+ */
+const VALUE_EXCEPTION = { from: 'postgres/spec.ts', to: 'digest/sql.ts' };
+
+/** The command line knows the daemon by its protocol only. */
+const CLI_MAY_IMPORT = /^(cli\/|base\/(errors|abort)\.ts$|server\/(protocol|client)\.ts$)/;
+
+interface Import {
+  readonly from: string;
+  readonly to: string;
+  readonly isTypeOnly: boolean;
+}
+
+function findRoot(from: string): string {
+  for (let directory = from; dirname(directory) !== directory; directory = dirname(directory)) {
+    if (readdirSync(directory).includes('package.json')) return directory;
+  }
+  throw new Error('no package.json above the tests');
+}
+
+function sources(): string[] {
+  return readdirSync(SRC, { recursive: true, encoding: 'utf8' })
+    .filter((path) => path.endsWith('.ts'))
+    .map((path) => path.split(sep).join('/'))
+    .sort();
+}
+
+function importsOf(path: string): Import[] {
+  const text = readFileSync(join(SRC, path), 'utf8');
+  const statement =
+    /(?:^|\n)\s*(?:import|export)\s+(type\s+)?(?:[^;'"]*?\sfrom\s+)?'([^']+)'|\bimport\(\s*'([^']+)'\s*\)/g;
+  return [...text.matchAll(statement)].flatMap((match) => {
+    const target = match[2] ?? match[3] ?? '';
+    if (!target.startsWith('.')) return [];
+    const absolute = resolve(SRC, dirname(path), target.replace(/\.js$/, '.ts'));
+    const to = relative(SRC, absolute).split(sep).join('/');
+    return [{ from: path, to, isTypeOnly: match[1] !== undefined }];
+  });
+}
+
+function folderOf(path: string): string {
+  return path.split('/')[0] ?? '';
+}
+
+function isException({ from, to, isTypeOnly }: Import): boolean {
+  if (from === VALUE_EXCEPTION.from && to === VALUE_EXCEPTION.to) return true;
+  return (
+    isTypeOnly && TYPE_EXCEPTIONS.some(([folder, file]) => folder === folderOf(from) && file === to)
+  );
+}
+
+describe('architecture', () => {
+  const all = sources().flatMap(importsOf);
+
+  it('sees the imports', () => {
+    assert.ok(all.length > 100, `only ${all.length} imports were found`);
+    const expected = { from: 'main/acectl.ts', to: 'engine/engine.ts', isTypeOnly: false };
+    assert.ok(all.some((found) => JSON.stringify(found) === JSON.stringify(expected)));
+    assert.ok(all.some(({ isTypeOnly }) => isTypeOnly));
+  });
+
+  it('has no folder outside the order', () => {
+    const folders = [...new Set(sources().map(folderOf))];
+    assert.deepEqual(
+      folders.filter((folder) => !ORDER.some((name) => name === folder)),
+      [],
+    );
+  });
+
+  it('each folder imports only from those before it', () => {
+    const rank = (path: string): number => ORDER.findIndex((name) => name === folderOf(path));
+    const wrong = all.filter((found) => rank(found.to) > rank(found.from) && !isException(found));
+    assert.deepEqual(
+      wrong.map(({ from, to }) => `${from} -> ${to}`),
+      [],
+    );
+  });
+
+  it('what the one exception leads to imports base only', () => {
+    const targets = all.filter(({ from }) => from === VALUE_EXCEPTION.to).map(({ to }) => to);
+    assert.ok(
+      all.some(({ from, to }) => from === VALUE_EXCEPTION.from && to === VALUE_EXCEPTION.to),
+    );
+    assert.deepEqual(
+      targets.filter((to) => !['base', 'digest'].includes(folderOf(to))),
+      [],
+    );
+  });
+
+  it('the command line imports the protocol, not what is behind it', () => {
+    const wrong = all.filter(
+      ({ from, to }) => folderOf(from) === 'cli' && !CLI_MAY_IMPORT.test(to),
+    );
+    assert.deepEqual(
+      wrong.map(({ from, to }) => `${from} -> ${to}`),
+      [],
+    );
+  });
+
+  it('files can be held in mind', () => {
+    const long = sources()
+      .map((path) => ({ path, lines: readFileSync(join(SRC, path), 'utf8').split('\n').length }))
+      .filter(({ lines }) => lines > MAX_LINES);
+    assert.deepEqual(long, []);
+  });
+
+  it('has no default exports and no barrels', () => {
+    const wrong = sources().filter((path) =>
+      /^\s*export\s+(default\b|\*)/m.test(readFileSync(join(SRC, path), 'utf8')),
+    );
+    assert.deepEqual(wrong, []);
+  });
+});

@@ -1,0 +1,233 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { AcedError } from '../../src/base/errors.js';
+import { COMMANDS } from '../../src/cli/commands.js';
+import type { AnyRequest } from '../../src/cli/commands.js';
+import { helpText } from '../../src/cli/help.js';
+import { parseCommandLine } from '../../src/cli/parse.js';
+
+interface Understood {
+  readonly cluster: string | undefined;
+  readonly request: AnyRequest;
+}
+
+/** Splits at blanks; no argument of these tests has one. */
+function words(line: string): string[] {
+  return line.split(' ').filter((word) => word !== '');
+}
+
+function understand(line: string): Understood {
+  const parsed = parseCommandLine(words(line));
+  assert.ok(parsed.kind === 'command' && parsed.command.action.kind === 'request');
+  const { flags, argument, cluster, command } = parsed;
+  assert.ok(command.action.kind === 'request');
+  return { cluster, request: command.action.make({ flags, argument }) };
+}
+
+function refusal(line: string): AcedError {
+  try {
+    understand(line);
+  } catch (error) {
+    assert.ok(error instanceof AcedError, String(error));
+    return error;
+  }
+  throw new assert.AssertionError({ message: `accepted: ${line}` });
+}
+
+describe('requests', () => {
+  const table = 'public.t';
+  const cases: readonly [line: string, cluster: string | undefined, expected: object][] = [
+    ['mtree init', undefined, { name: 'mtree-init', params: {} }],
+    ['mtree init hub', 'hub', { name: 'mtree-init', params: {} }],
+    ['mtree teardown hub -n all', 'hub', { name: 'mtree-teardown', params: {} }],
+    ['status -n n2,n1,n2', undefined, { name: 'status', params: { nodes: ['n2', 'n1'] } }],
+    ['mtree build public.t', undefined, { name: 'mtree-build', params: { table } }],
+    ['mtree build hub public.t', 'hub', { name: 'mtree-build', params: { table } }],
+    [
+      '-b 5 mtree --analyse build -m=0.25 hub --recreate-objects public.t -B',
+      'hub',
+      {
+        name: 'mtree-build',
+        params: { table, blockRows: 5, maxCpuRatio: 0.25, analyse: true, recreateObjects: true },
+      },
+    ],
+    [
+      'mtree update -l -U --cdc-timeout 7 public.t',
+      undefined,
+      {
+        name: 'mtree-update',
+        params: { table, rebalance: true, skipCdc: true, cdcTimeoutMs: 7000 },
+      },
+    ],
+    [
+      'mtree table-diff --cdc-timeout=0 -o html public.t',
+      undefined,
+      { name: 'mtree-table-diff', params: { table, output: 'html' } },
+    ],
+    ['mtree teardown-table c public.t', 'c', { name: 'mtree-teardown-table', params: { table } }],
+    [
+      'table-diff -b1000 -c 4 -u 1 -F id<100 --ensure-pgcrypto -M 0 public.t',
+      undefined,
+      {
+        name: 'table-diff',
+        params: {
+          table,
+          blockSize: 1000,
+          compareUnitSize: 1,
+          concurrencyFactor: 4,
+          tableFilter: 'id<100',
+        },
+      },
+    ],
+    [
+      'table-diff --table-filter=-1<id public.t',
+      undefined,
+      { name: 'table-diff', params: { table, tableFilter: '-1<id' } },
+    ],
+    [
+      'table-diff --quiet=false --json -qv public.t',
+      undefined,
+      { name: 'table-diff', params: { table } },
+    ],
+    ['table-diff -- -odd', undefined, { name: 'table-diff', params: { table: '-odd' } }],
+    [
+      'table-repair -f d.json --source-of-truth n1 -ygit public.t',
+      undefined,
+      {
+        name: 'table-repair',
+        params: {
+          table,
+          sourceOfTruth: 'n1',
+          dryRun: true,
+          generateReport: true,
+          insertOnly: true,
+          fireTriggers: true,
+        },
+        inputFile: 'd.json',
+      },
+    ],
+    [
+      'table-repair -f d.json -r n1 -P --bidirectional=false public.t',
+      undefined,
+      {
+        name: 'table-repair',
+        params: { table, sourceOfTruth: 'n1', upsertOnly: true },
+        inputFile: 'd.json',
+      },
+    ],
+  ];
+  for (const [line, cluster, expected] of cases) {
+    it(line, () => {
+      const understood = understand(line);
+      assert.deepEqual(understood.request, expected);
+      assert.equal(understood.cluster, cluster);
+    });
+  }
+});
+
+describe('refusals name what was typed and what to do', () => {
+  const cases: readonly [line: string, code: string, message: RegExp, hint: RegExp][] = [
+    ['', 'BAD_USAGE', /no command/, /--help/],
+    ['destroy', 'BAD_USAGE', /unknown command destroy/, /--help/],
+    ['mtree', 'BAD_USAGE', /unknown command mtree/, /init, build, update/],
+    ['mtree grow', 'BAD_USAGE', /unknown command mtree grow/, /init, build/],
+    ['status --frobnicate', 'BAD_USAGE', /unknown flag --frobnicate/, /--help/],
+    ['status -K', 'BAD_USAGE', /unknown flag -K/, /--help/],
+    ['mtree init --block-size 5', 'BAD_USAGE', /--block-size is no flag of mtree init/, /--help/],
+    ['mtree build', 'BAD_USAGE', /mtree build needs <schema.table>/, /\[cluster\] <schema.table>/],
+    ['mtree build a b c', 'BAD_USAGE', /too many arguments: c/, /write acectl/],
+    ['mtree init a b', 'BAD_USAGE', /too many arguments: b/, /write acectl/],
+    ['mtree build t -b', 'BAD_USAGE', /-b needs a value/, /integer from 1/],
+    ['mtree build --dbname --quiet t', 'BAD_USAGE', /--dbname needs a value/, /--dbname=--quiet/],
+    ['mtree build t -b 0', 'BAD_USAGE', /--block-size\/-b: "0"/, /an integer from 1/],
+    ['mtree build t -b 1.5', 'BAD_USAGE', /"1.5"/, /an integer/],
+    ['mtree build t -b 0x10', 'BAD_USAGE', /"0x10"/, /an integer/],
+    ['mtree build t -m 1.1', 'BAD_USAGE', /--max-cpu-ratio\/-m: "1.1"/, /from 0 to 1/],
+    ['table-diff t -c 5', 'BAD_USAGE', /--concurrency-factor\/-c: "5"/, /from 0 to 4/],
+    ['table-diff t -c=-1', 'BAD_USAGE', /"-1"/, /from 0 to 4/],
+    ['table-diff t -o xml', 'BAD_USAGE', /--output\/-o: "xml"/, /json or html/],
+    ['table-diff t -M 8', 'BAD_USAGE', /--max-connections\/-M: "8"/, /--concurrency-factor/],
+    ['table-diff t --nodes=n1,,n2', 'BAD_USAGE', /"n1,,n2"/, /commas/],
+    ['table-diff t --quiet=maybe', 'BAD_USAGE', /--quiet takes no value/, /--quiet alone/],
+    ['mtree update t --cdc-timeout 1.5', 'BAD_USAGE', /--cdc-timeout: "1.5"/, /whole seconds/],
+    ['table-repair t -r n1', 'BAD_USAGE', /needs --diff-file/, /file/],
+    ['table-repair t -f x', 'BAD_USAGE', /needs --source-of-truth/, /node/],
+    ['table-repair t -f x -r n -iP', 'BAD_USAGE', /exclude each other/, /one of them/],
+    ['table-diff t --against-origin n1', 'UNSUPPORTED', /--against-origin/, /source of truth/],
+    ['table-diff t --until 2026-01-01T00:00:00Z', 'UNSUPPORTED', /--until/, /leave it out/],
+    ['mtree table-diff t --until x', 'UNSUPPORTED', /--until/, /leave it out/],
+    ['table-diff t --schedule --every 30m', 'UNSUPPORTED', /--schedule\/-S/, /timer/],
+    ['table-diff t -e 30m', 'UNSUPPORTED', /--every\/-e/, /timer/],
+    ['table-repair t -f x -r n -Z', 'UNSUPPORTED', /--bidirectional\/-Z/, /--insert-only/],
+    ['table-repair t -f x -r n -X', 'UNSUPPORTED', /--fix-nulls\/-X/, /--source-of-truth/],
+    ['table-repair t -f x -p plan.yaml', 'UNSUPPORTED', /--repair-plan\/-p/, /--source-of-truth/],
+    ['table-repair t -f x --recovery-mode', 'UNSUPPORTED', /--recovery-mode/, /--source-of-truth/],
+    ['table-repair t -f x --preserve-origin', 'UNSUPPORTED', /--preserve-origin/, /leave it out/],
+    ['mtree build t -w', 'UNSUPPORTED', /--write-ranges\/-w/, /leave it out/],
+    ['mtree build t -k r.json', 'UNSUPPORTED', /--ranges-file\/-k/, /leave it out/],
+    ['schema-diff hub public -L -T a,b', 'UNSUPPORTED', /no schema-diff/, /table-diff/],
+    ['repset-diff hub default', 'UNSUPPORTED', /no repset-diff/, /table-diff/],
+    ['spock-diff hub -o html', 'UNSUPPORTED', /no spock-diff/, /spock/],
+    ['table-rerun hub -f x.json', 'UNSUPPORTED', /no table-rerun/, /diff again/],
+    ['config init -p x -z', 'UNSUPPORTED', /no config init/, /aced\.yaml/],
+    ['cluster init', 'UNSUPPORTED', /no cluster init/, /pg_service\.conf/],
+    ['start', 'UNSUPPORTED', /no start/, /aced/],
+    ['server', 'UNSUPPORTED', /no server/, /aced/],
+  ];
+  for (const [line, code, message, hint] of cases) {
+    it(`acectl ${line}`, () => {
+      const error = refusal(line);
+      assert.equal(error.code, code);
+      assert.match(error.message, message);
+      assert.match(error.hint ?? '', hint);
+    });
+  }
+});
+
+describe('help', () => {
+  it('is had by flag or word, anywhere', () => {
+    for (const line of [
+      '--help',
+      '-h',
+      'help',
+      'help mtree build',
+      'mtree build -h',
+      '-h status',
+    ]) {
+      assert.equal(parseCommandLine(words(line)).kind, 'help', line);
+    }
+    assert.equal(parseCommandLine(['--version']).kind, 'version');
+  });
+
+  it('shows every command and flag that we have, and none that we refuse', () => {
+    const overview = helpText(undefined);
+    for (const command of COMMANDS) {
+      const name = command.words.join(' ');
+      assert.equal(overview.includes(`  ${name} [`), command.action.kind !== 'refused', name);
+      if (command.action.kind === 'refused') continue;
+      const help = helpText(command);
+      for (const flag of command.flags) {
+        assert.equal(help.includes(`  --${flag.name}`), flag.refused === undefined, flag.name);
+      }
+    }
+  });
+
+  it('no command has two flags of one name or letter', () => {
+    for (const { words: name, flags } of COMMANDS) {
+      const names = flags.flatMap(({ name: flag, short }) =>
+        short === undefined ? [flag] : [flag, short],
+      );
+      assert.equal(new Set(names).size, names.length, name.join(' '));
+    }
+  });
+
+  it('a letter takes a value either in every command or in none', () => {
+    const takes = new Map<string, boolean>();
+    for (const { short, read } of COMMANDS.flatMap(({ flags }) => flags)) {
+      if (short === undefined) continue;
+      const known = takes.get(short) ?? read !== undefined;
+      assert.equal(read !== undefined, known, short);
+      takes.set(short, known);
+    }
+  });
+});

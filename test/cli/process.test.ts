@@ -1,0 +1,238 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
+import { silentLogger } from '../../src/base/log.js';
+import { startServer } from '../../src/server/server.js';
+import type { RunningServer } from '../../src/server/server.js';
+import { EchoRunner } from '../server/echo-runner.js';
+import { waitFor } from '../support/wait.js';
+
+const MAIN = join(import.meta.dirname, '../../src/main');
+/** Far beyond what any of these takes; a process that does not end is a failure. */
+const PROCESS_TIMEOUT_MS = 20_000;
+
+let root: string;
+let runner: EchoRunner;
+let server: RunningServer;
+
+before(() => {
+  root = mkdtempSync(join(tmpdir(), 'aced-process-'));
+  writeFileSync(
+    join(root, 'pg_service.conf'),
+    '[hub]\nuser=u\npassword=hunter2\n[hub.n1]\nhost=127.0.0.1\nport=1\n',
+  );
+});
+after(() => rmSync(root, { recursive: true }));
+beforeEach(async () => {
+  runner = new EchoRunner();
+  server = await startServer({
+    socketPath: join(root, 'aced.sock'),
+    runner,
+    spoolDir: join(root, 'spool'),
+    log: silentLogger(),
+    version: '1.2.3',
+  });
+});
+afterEach(() => server.close());
+
+interface Ended {
+  readonly exitCode: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+function start(
+  program: 'acectl' | 'aced',
+  args: readonly string[],
+  env: NodeJS.ProcessEnv = {},
+): { child: ChildProcess; ended: Promise<Ended> } {
+  const child = spawn(process.execPath, [join(MAIN, `${program}.js`), ...args], {
+    cwd: root,
+    env: {
+      PATH: process.env['PATH'],
+      HOME: root,
+      ACED_STATE_DIR: join(root, 'state'),
+      ACED_SOCKET: join(root, 'aced.sock'),
+      ACED_CLUSTER: 'hub',
+      ...env,
+    },
+    stdio: ['ignore', 'pipe', 'pipe'],
+    timeout: PROCESS_TIMEOUT_MS,
+    killSignal: 'SIGKILL',
+  });
+  let stdout = '';
+  let stderr = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
+  const ended = new Promise<Ended>((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', (exitCode, signal) => resolve({ exitCode, signal, stdout, stderr }));
+  });
+  return { child, ended };
+}
+
+const acectl = (...args: string[]): Promise<Ended> => start('acectl', args).ended;
+
+describe('acectl', () => {
+  it('ends by itself once it has the answer, with its exit code', async () => {
+    for (const [table, exitCode] of [
+      ['match', 0],
+      ['drift', 1],
+      ['starved', 2],
+      ['fail', 2],
+    ] as const) {
+      const ended = await acectl('mtree', 'table-diff', `public.${table}`);
+      assert.deepEqual([ended.exitCode, ended.signal], [exitCode, null], ended.stderr);
+    }
+  });
+
+  it('ends by itself after an upload too', async () => {
+    writeFileSync(join(root, 'diff.json'), 'x'.repeat(3_000_000));
+    const ended = await acectl('table-repair', '-f', 'diff.json', '-r', 'n1', 'public.t');
+    assert.deepEqual([ended.exitCode, ended.signal], [0, null], ended.stderr);
+    assert.equal(runner.calls[0]?.inputBytes, 3_000_000);
+  });
+
+  it('prints a large JSON object whole, through a pipe', async () => {
+    const names = Array.from({ length: 3000 }, (_, i) => `report-${i}-${'x'.repeat(100)}`);
+    const liar = await startServer({
+      socketPath: join(root, 'big.sock'),
+      runner: {
+        run: () =>
+          Promise.resolve({ nodes: Object.fromEntries(names.map((n) => [n, 'x'])) } as never),
+      },
+      spoolDir: join(root, 'spool-big'),
+      log: silentLogger(),
+      version: '1',
+    });
+    const ended = await acectl('mtree', 'init', '--json', '--socket', 'big.sock');
+    await liar.close();
+    const { nodes } = JSON.parse(ended.stdout) as { nodes: Record<string, string> };
+    assert.equal(Object.keys(nodes).length, 3000);
+  });
+
+  it('keeps stdout clean of errors, and exits 2 on bad usage', async () => {
+    const ended = await acectl('mtree', 'build', '--no-such-flag', 'public.t');
+    assert.deepEqual([ended.exitCode, ended.stdout], [2, '']);
+    assert.match(ended.stderr, /^ERROR unknown flag --no-such-flag\nHINT see acectl --help\n$/);
+  });
+
+  it('cancels in the daemon on SIGINT, and exits 2', async () => {
+    const { child, ended } = start('acectl', ['table-diff', 'public.hang']);
+    await waitFor(() => runner.calls.length === 1, { what: 'the command to run' });
+    child.kill('SIGINT');
+    const { exitCode, stderr } = await ended;
+    assert.equal(exitCode, 2);
+    assert.match(stderr, /ERROR cancelled/);
+    await waitFor(() => runner.cancelled === 1, { what: 'the command to be cancelled' });
+  });
+
+  it('is cancelled in the daemon when it is killed', async () => {
+    const { child, ended } = start('acectl', ['table-diff', 'public.hang']);
+    await waitFor(() => runner.calls.length === 1, { what: 'the command to run' });
+    child.kill('SIGKILL');
+    await ended;
+    await waitFor(() => runner.cancelled === 1, { what: 'the command to be cancelled' });
+  });
+
+  it('says so when the daemon dies under it', async () => {
+    const { ended } = start('acectl', ['table-diff', 'public.stubborn']);
+    await waitFor(() => runner.calls.length === 1, { what: 'the command to run' });
+    // The command does not stop, so its connection is cut as a crash would.
+    await server.close();
+    const { exitCode, stderr } = await ended;
+    assert.equal(exitCode, 2);
+    assert.match(stderr, /ERROR lost the connection to aced/);
+  });
+
+  it('survives a reader that goes away', async () => {
+    const { child, ended } = start('acectl', ['--help']);
+    child.stdout?.destroy();
+    const { exitCode, stderr } = await ended;
+    assert.deepEqual([exitCode, stderr], [0, '']);
+  });
+
+  it('shows the configuration without secrets', async () => {
+    const ended = await acectl('config', 'show');
+    assert.equal(ended.exitCode, 0, ended.stderr);
+    assert.match(ended.stdout, /"password": "\(set\)"/);
+    assert.doesNotMatch(ended.stdout + ended.stderr, /hunter2/);
+  });
+
+  it('names the clusters that there are', async () => {
+    const ended = await acectl('--socket', 'nobody.sock', 'status', 'nope');
+    assert.equal(ended.exitCode, 2);
+    assert.match(ended.stderr, /^ERROR no cluster "nope" in .*\nHINT defined there: hub\n$/);
+  });
+
+  it('needs nothing heavy to talk to a daemon', async () => {
+    const hook = join(root, 'list-modules.mjs');
+    // Reports what was loaded by the end, ES modules included.
+    writeFileSync(
+      hook,
+      `import { register } from 'node:module';
+       register('data:text/javascript,' + encodeURIComponent(
+         "import { appendFileSync } from 'node:fs'; export async function load(url, c, next) { appendFileSync(" +
+         JSON.stringify(process.env.MODULES) + ", url + '\\\\n'); return next(url, c); }"));`,
+    );
+    const list = join(root, 'modules.txt');
+    const env = { NODE_OPTIONS: `--import ${hook}`, MODULES: list };
+    const { exitCode, stderr } = await start('acectl', ['mtree', 'table-diff', 'public.match'], env)
+      .ended;
+    assert.equal(exitCode, 0, stderr);
+    const modules = readFileSync(list, 'utf8');
+    assert.match(modules, /acectl\.js/);
+    const heavy = /node_modules|config\/load|engine\/engine|base\/log/;
+    assert.doesNotMatch(modules, heavy);
+  });
+});
+
+describe('aced', () => {
+  it('tells its release and its options', async () => {
+    assert.match((await start('aced', ['--version']).ended).stdout, /^aced \d+\.\d+\.\d+\n$/);
+    const { stdout, exitCode } = await start('aced', ['--help']).ended;
+    assert.equal(exitCode, 0);
+    assert.match(stdout, /tree\.block_rows \(ACED_TREE_BLOCK_ROWS\)/);
+  });
+
+  it('fails with one JSON line, a plain line and a hint, and exits 2', async () => {
+    for (const args of [['--cluster', 'nope'], ['--no-such-flag']]) {
+      const ended = await start('aced', args).ended;
+      assert.equal(ended.exitCode, 2);
+      const lines = ended.stdout.trimEnd().split('\n');
+      assert.equal(lines.length, 1);
+      const line = JSON.parse(lines[0] ?? '') as { event: string; level: string };
+      assert.deepEqual([line.event, line.level], ['start_failed', 'error']);
+      assert.match(ended.stderr, /^aced: .*\nhint: .*\n$/);
+    }
+  });
+
+  it('does not take the socket of another, and ends', async () => {
+    mkdirSync(join(root, 'state'), { recursive: true });
+    const ended = await start('aced', []).ended;
+    assert.equal(ended.exitCode, 2, ended.stderr);
+    assert.match(ended.stderr, /somebody already listens on/);
+  });
+
+  it('serves until SIGTERM, then ends with 0 and takes its socket away', async () => {
+    const socket = join(root, 'own.sock');
+    const { child, ended } = start('aced', ['--socket', socket, '--state-dir', 'own-state']);
+    let log = '';
+    child.stdout?.on('data', (text: string) => (log += text));
+    await waitFor(() => log.includes('"event":"ready"'), { what: 'aced to be ready' });
+    assert.equal(statSync(socket).mode & 0o777, 0o660);
+    const locked = await acectl('--socket', 'none.sock', '--state-dir', 'own-state', 'status');
+    assert.match(locked.stderr, /ERROR another process is using/);
+    child.kill('SIGTERM');
+    const { exitCode, stdout, stderr } = await ended;
+    assert.deepEqual([exitCode, stderr], [0, '']);
+    assert.match(stdout, /"event":"stopped"/);
+    assert.equal(statSync(socket, { throwIfNoEntry: false }), undefined);
+    assert.doesNotMatch(stdout, /hunter2/);
+  });
+});

@@ -32,7 +32,10 @@ export class HashTree {
       const parents = Math.max(1, Math.ceil(below.length / chunk));
       const level = Buffer.allocUnsafe(parents * HASH_BYTES);
       for (let i = 0; i < parents; i++) {
-        xxhash.XXHash128.hash(below.subarray(i * chunk, (i + 1) * chunk)).copy(level, i * HASH_BYTES);
+        xxhash.XXHash128.hash(below.subarray(i * chunk, (i + 1) * chunk)).copy(
+          level,
+          i * HASH_BYTES,
+        );
       }
       levels.push(level);
       below = level;

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
-import { createReadStream, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { mkdirSync, readdirSync, rmSync } from 'node:fs';
 import type { ReadStream } from 'node:fs';
-import { open, rm, stat, unlink } from 'node:fs/promises';
+import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { AcedError, errorMessage } from '../base/errors.js';
@@ -107,9 +107,15 @@ export class Spool {
   async open(id: string, name: string): Promise<SpooledFile | undefined> {
     const offer = this.#offers.get(id);
     if (offer?.names.has(name) !== true) return undefined;
-    const path = join(this.#pathOf(id), name);
-    const { size } = await stat(path);
-    return { sizeBytes: size, stream: createReadStream(path) };
+    // Opened before anything is answered: the file may go while it is being sent.
+    const file = await open(join(this.#pathOf(id), name)).catch((error: unknown) => {
+      if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+      throw error;
+    });
+    if (file === undefined) return undefined;
+    const stream = file.createReadStream();
+    const { size } = await file.stat();
+    return { sizeBytes: size, stream };
   }
 
   /** The file has arrived. */
@@ -117,7 +123,7 @@ export class Spool {
     const offer = this.#offers.get(id);
     if (offer?.names.delete(name) !== true) return;
     if (offer.names.size === 0) this.discard(id);
-    else await unlink(join(this.#pathOf(id), name));
+    else await rm(join(this.#pathOf(id), name), { force: true });
   }
 
   discard(id: string): void {

@@ -13,6 +13,21 @@ export interface LeafChange {
   readonly sumHigh: number;
 }
 
+/** Two changes of one transaction to what has become one block. */
+export function joinLeafChanges(one: LeafChange, other: LeafChange): LeafChange {
+  const low = (one.sumLow + other.sumLow) | 0;
+  const carry = low >>> 0 < other.sumLow >>> 0 ? 1 : 0;
+  return {
+    xid: one.xid,
+    position: one.position,
+    isReset: one.isReset || other.isReset,
+    isUnknown: one.isUnknown || other.isUnknown,
+    rows: one.rows + other.rows,
+    sumLow: low,
+    sumHigh: (one.sumHigh + other.sumHigh + carry) | 0,
+  };
+}
+
 /** Applies a change to a leaf whose value does not hold it yet. */
 export function applyLeafChange(leaves: LeafSet, change: LeafChange, nowMs: number): void {
   const { position } = change;

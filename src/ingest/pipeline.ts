@@ -351,14 +351,16 @@ export class NodePipeline {
   async #settleXids(): Promise<void> {
     if (this.#isSettling) return;
     this.#isSettling = true;
+    const reading = this.recentXids.startReading();
     try {
       const rows = await this.#options.pool.use((session) =>
         session.query('SELECT pg_catalog.pg_current_snapshot()'),
       );
-      this.recentXids.isMissing(parseSnapshot(rows[0]?.[0] ?? ''), 0);
+      reading.isMissing(parseSnapshot(rows[0]?.[0] ?? ''));
     } catch (error) {
       this.#log.warn({ event: 'settle_failed' }, errorMessage(error));
     } finally {
+      reading.end();
       this.#isSettling = false;
     }
   }

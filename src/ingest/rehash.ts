@@ -76,14 +76,14 @@ async function rehashChunk(
     const { epoch } = pipeline;
     // Recording starts before the snapshot is taken: no change can fall between the two.
     const recording = applier.startRecording(new Set(positions));
-    const appliedBefore = pipeline.recentXids.sequence;
+    const reading = pipeline.recentXids.startReading();
     try {
       const read = await readBlocks(options, positions, signal);
       failpoint('rehash-read');
       // A stream that has started over goes on from a later position, with another applier: what
       // committed between the snapshot and that position is in neither.
       if (pipeline.epoch !== epoch) continue;
-      if (!pipeline.recentXids.isMissing(read.snapshot, appliedBefore)) {
+      if (!reading.isMissing(read.snapshot)) {
         const leaves = table.leaves(pipeline.name);
         const filter = pipeline.filters.add(read.snapshot, read.fence);
         for (const [position, value] of read.values) leaves.set(position, value, false, filter);
@@ -94,6 +94,7 @@ async function rehashChunk(
         return read.values;
       }
     } finally {
+      reading.end();
       applier.stopRecording(recording);
     }
     if (Date.now() > deadline) {

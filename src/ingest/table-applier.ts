@@ -13,7 +13,7 @@ import {
 } from '../pgoutput/message.js';
 import type { KeyText, TableSpec } from '../postgres/table-spec.js';
 import { trimNumericText } from '../digest/numeric-text.js';
-import { applyLeafChange, type LeafChange } from './leaf-change.js';
+import { applyLeafChange, joinLeafChanges, type LeafChange } from './leaf-change.js';
 import type { SnapshotFilters } from './snapshot-filters.js';
 import { TransactionChanges } from './transaction-changes.js';
 
@@ -290,20 +290,24 @@ export class TableApplier {
   }
 }
 
-/** A change to a block that was split is a change of unknown size to each of its parts. */
+/**
+ * The changes of one transaction under a new layout, one for each block: a second one for a block
+ * that was emptied would empty it again. What happened to a block that was split is a change of
+ * unknown size to each of its parts.
+ */
 function relayoutChanges(changes: readonly LeafChange[], map: PositionMap): LeafChange[] {
-  return changes.flatMap((change) => {
+  const moved = new Map<number, LeafChange>();
+  for (const change of changes) {
     const [first, last] = map(change.position);
-    if (first === last) return [{ ...change, position: first }];
-    return Array.from({ length: last - first + 1 }, (_, i) => ({
-      ...change,
-      position: first + i,
-      isUnknown: !change.isReset || change.rows !== 0 || change.isUnknown,
-      rows: 0,
-      sumLow: 0,
-      sumHigh: 0,
-    }));
-  });
+    const isUnknown = !change.isReset || change.rows !== 0 || change.isUnknown;
+    const part = first === last ? change : { ...change, isUnknown, rows: 0, sumLow: 0, sumHigh: 0 };
+    for (let position = first; position <= last; position++) {
+      const other = moved.get(position);
+      const here = { ...part, position };
+      moved.set(position, other === undefined ? here : joinLeafChanges(other, here));
+    }
+  }
+  return [...moved.values()];
 }
 
 function isLocatable(tuple: Tuple, keyColumns: Int32Array): boolean {

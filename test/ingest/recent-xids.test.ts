@@ -5,31 +5,69 @@ import { SnapshotFilters } from '../../src/ingest/snapshot-filters.js';
 import type { Lsn } from '../../src/base/lsn.js';
 import { parseSnapshot } from '../../src/postgres/snapshot.js';
 
+/** A reading that starts now and whose snapshot is this one. */
+function isMissing(recent: RecentXids, snapshot: string): boolean {
+  const reading = recent.startReading();
+  const answer = reading.isMissing(parseSnapshot(snapshot));
+  reading.end();
+  return answer;
+}
+
 describe('RecentXids', () => {
   it('misses what was applied before and is not in the snapshot', () => {
     const recent = new RecentXids();
     recent.add(100);
     recent.add(101);
-    assert.equal(recent.sequence, 2);
-    assert.equal(recent.isMissing(parseSnapshot('100:102:100'), recent.sequence), true);
+    assert.equal(isMissing(recent, '100:102:100'), true);
     assert.equal(recent.size, 1, '101 is visible for good');
-    assert.equal(recent.isMissing(parseSnapshot('101:102:'), recent.sequence), false);
+    assert.equal(isMissing(recent, '101:102:'), false);
     assert.equal(recent.size, 0);
   });
 
   it('does not miss what was applied after the reading began', () => {
     const recent = new RecentXids();
     recent.add(100);
-    const before = recent.sequence;
+    const reading = recent.startReading();
     recent.add(101);
-    assert.equal(recent.isMissing(parseSnapshot('101:102:101'), before), false);
-    assert.equal(recent.isMissing(parseSnapshot('101:102:101'), recent.sequence), true);
+    assert.equal(reading.isMissing(parseSnapshot('101:102:101')), false);
+    reading.end();
+    assert.equal(isMissing(recent, '101:102:101'), true);
   });
 
   it('takes a snapshot that ends before the transaction for one that lacks it', () => {
     const recent = new RecentXids();
     recent.add(105);
-    assert.equal(recent.isMissing(parseSnapshot('100:103:'), recent.sequence), true);
+    assert.equal(isMissing(recent, '100:103:'), true);
+  });
+
+  it('judges a reading by what was applied before it, however late its snapshot arrives', () => {
+    const recent = new RecentXids();
+    recent.add(100);
+    const slow = recent.startReading();
+    const quick = recent.startReading();
+    recent.add(101);
+    // The later snapshot arrives first.
+    assert.equal(quick.isMissing(parseSnapshot('101:102:101')), false);
+    quick.end();
+    assert.equal(slow.isMissing(parseSnapshot('100:102:100,101')), true);
+    slow.end();
+    assert.equal(recent.size, 1, '100 was shown, 101 was not');
+    const next = recent.startReading();
+    assert.equal(next.isMissing(parseSnapshot('101:102:101')), true);
+    assert.equal(next.isMissing(parseSnapshot('102:102:')), false);
+    assert.equal(recent.size, 1, 'remembered while somebody reads');
+    next.end();
+    assert.equal(recent.size, 0);
+  });
+
+  it('forgets nothing that a reading under way may lack when another one ends', () => {
+    const recent = new RecentXids();
+    recent.add(100);
+    const reading = recent.startReading();
+    assert.equal(isMissing(recent, '101:101:'), false);
+    assert.equal(reading.isMissing(parseSnapshot('100:101:100')), true);
+    reading.end();
+    assert.equal(recent.size, 0);
   });
 
   it('follows ids over the end of 32 bits', () => {
@@ -37,14 +75,12 @@ describe('RecentXids', () => {
     recent.add(0xfffffffe);
     recent.add(3);
     const epoch = 5n << 32n;
-    const running = parseSnapshot(`${epoch + 3n}:${epoch + 4n}:${epoch + 3n}`);
-    assert.equal(recent.isMissing(running, recent.sequence), true);
+    assert.equal(isMissing(recent, `${epoch + 3n}:${epoch + 4n}:${epoch + 3n}`), true);
     assert.equal(recent.size, 1, 'the id from before the wrap is visible');
-    assert.equal(recent.isMissing(parseSnapshot(`${epoch + 4n}:${epoch + 4n}:`), 2), false);
+    assert.equal(isMissing(recent, `${epoch + 4n}:${epoch + 4n}:`), false);
     assert.equal(recent.size, 0);
     recent.add(2);
-    const before = parseSnapshot(`${epoch - 10n}:${epoch - 5n}:`);
-    assert.equal(recent.isMissing(before, recent.sequence), true, 'an id after the wrap');
+    assert.equal(isMissing(recent, `${epoch - 10n}:${epoch - 5n}:`), true, 'after the wrap');
   });
 });
 

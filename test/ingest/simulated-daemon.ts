@@ -1,0 +1,463 @@
+import assert from 'node:assert/strict';
+import { NO_LSN, type Lsn } from '../../src/base/lsn.js';
+import { ChangeApplier } from '../../src/ingest/change-applier.js';
+import { collectBatch } from '../../src/ingest/node-batch.js';
+import type { NodePipeline } from '../../src/ingest/pipeline.js';
+import { rehash } from '../../src/ingest/rehash.js';
+import { SnapshotFilters } from '../../src/ingest/snapshot-filters.js';
+import type { TableApplier } from '../../src/ingest/table-applier.js';
+import { TrackedTable } from '../../src/ingest/tracked-table.js';
+import { BlockLayout } from '../../src/merkle/layout.js';
+import type { LeafValue } from '../../src/merkle/leaves.js';
+import { PgoutputDecoder } from '../../src/pgoutput/decoder.js';
+import type { SessionPool } from '../../src/postgres/session-pool.js';
+import type { KeyText } from '../../src/postgres/table-spec.js';
+import { Store } from '../../src/store/store.js';
+import { encode, type PlainMessage } from '../pgoutput/encoder.js';
+import {
+  keyText,
+  relationOf,
+  replay,
+  rowDigest,
+  type Row,
+  type SimulatedServer,
+  type SimulatedTable,
+  type State,
+} from './simulated-server.js';
+
+const NODE = 'n1';
+const MASK = (1n << 64n) - 1n;
+
+/** Blocks that are being read: the statement is sent, then run, then its answer arrives. */
+interface Reading {
+  readonly table: Tracked;
+  readonly positions: readonly number[];
+  readonly abort: AbortController;
+  answer: string[][] | null;
+  readXids: ReadonlySet<bigint>;
+  reply: ((rows: string[][]) => void) | null;
+  done: Promise<void>;
+}
+
+interface Tracked {
+  readonly simulated: SimulatedTable;
+  readonly tracked: TrackedTable;
+  readonly applier: TableApplier;
+  /** Block id -> what the snapshot that its leaf was read in shows. */
+  readonly shown: Map<number, ReadonlySet<bigint>>;
+}
+
+/** How often something happened that a test wants to have covered. */
+export interface Coverage {
+  clean: number;
+  dirty: number;
+  retried: number;
+  shownBeforeStreamed: number;
+  heldAtDisconnect: number;
+}
+
+/** One node's stream, leaves and store, wired as NodePipeline wires them, under a test's control. */
+export class SimulatedDaemon {
+  readonly coverage: Coverage;
+  readonly #server: SimulatedServer;
+  readonly #stateDir: string;
+  #store: Store;
+  #filters: SnapshotFilters;
+  #changes: ChangeApplier;
+  #tables: Tracked[] = [];
+  #readings: Reading[] = [];
+  #questions: (() => void)[] = [];
+  #isLocating = false;
+  #failure: Error | null = null;
+  /** Changes with every connection. */
+  #session = {};
+  #sentRelations = new Set<number>();
+  /** What comes next in the stream: transaction and message. */
+  #next = 0;
+  #part = 0;
+  #durableShown = new Map<string, ReadonlySet<bigint>>();
+
+  constructor(server: SimulatedServer, stateDir: string, coverage: Coverage) {
+    this.#server = server;
+    this.#stateDir = stateDir;
+    this.coverage = coverage;
+    this.#store = Store.open(stateDir, 'test');
+    this.#store.saveNode(NODE, { systemId: '1', timeline: 1, position: server.insertLsn });
+    for (const table of server.tables) {
+      const { id } = this.#store.addTable(table.spec, {}, 1000);
+      const lowers = [-6, -1, 4, 9]
+        .map(String)
+        .sort(table.compare)
+        .map((key) => [key]);
+      this.#store.saveLayout(id, BlockLayout.single().split(0, lowers).layout);
+    }
+    this.#filters = SnapshotFilters.restore([], 0);
+    this.#changes = this.#load();
+  }
+
+  close(): void {
+    for (const reading of this.#readings) reading.abort.abort();
+    this.#store.close();
+  }
+
+  /** Receives `count` messages of the stream. */
+  stream(count: number): void {
+    for (let i = 0; i < count; i++) {
+      const transaction = this.#server.log[this.#next];
+      if (transaction === undefined) return;
+      const { messages, commitLsn, endLsn, xid } = transaction;
+      const commitTimeUs = 0n;
+      if (this.#part === 0) {
+        const begin = { kind: 'begin', finalLsn: commitLsn, commitTimeUs } as const;
+        this.#receive({ ...begin, xid: Number(xid & 0xffffffffn) });
+      }
+      const message = messages[this.#part];
+      if (message === undefined) {
+        this.#receive({ kind: 'commit', commitLsn, endLsn, commitTimeUs });
+        this.#next++;
+        this.#part = 0;
+      } else {
+        this.#sendRelation(message);
+        this.#receive(message);
+        this.#part++;
+      }
+    }
+  }
+
+  keepalive(): void {
+    if (this.#next < this.#server.log.length) return;
+    this.#changes.keepalive(this.#server.insertLsn);
+  }
+
+  flush(): void {
+    const { position } = this.#changes;
+    this.#filters.pass(position);
+    const tables = this.#tables.map(({ tracked }) => tracked);
+    this.#store.saveBatch(collectBatch(NODE, position, tables, this.#filters));
+    this.#durableShown = new Map(
+      this.#tables.flatMap(({ tracked, shown }) =>
+        Array.from(shown, ([block, xids]) => [`${tracked.id}/${block}`, xids] as const),
+      ),
+    );
+  }
+
+  disconnect(): void {
+    if (this.#changes.pendingTransactions > 0) this.coverage.heldAtDisconnect++;
+    this.#changes.disconnected();
+    this.flush();
+    this.#connect();
+  }
+
+  /**
+   * Forgets what is not in the store. What is durable has become visible when the new process
+   * reads: it does not know which commits the old one waited for.
+   */
+  crash(): void {
+    this.#server.showUpTo(this.#store.node(NODE)?.position ?? NO_LSN);
+    for (const reading of this.#readings) reading.abort.abort();
+    this.#readings = [];
+    this.#questions = [];
+    this.#isLocating = false;
+    this.#store.close();
+    this.#store = Store.open(this.#stateDir, 'test');
+    this.#changes = this.#load();
+  }
+
+  split(index: number, key: number): void {
+    const { simulated, tracked } = this.#table(index);
+    if (this.#readings.some(({ table }) => table.tracked === tracked)) return;
+    const position = this.#position(simulated, tracked.layout, key);
+    if (tracked.layout.lowers[position]?.[0] === String(key)) return;
+    tracked.changeLayout(tracked.layout.split(position, [keyText(key)]));
+  }
+
+  merge(index: number, first: number, length: number): void {
+    const { tracked } = this.#table(index);
+    if (this.#readings.some(({ table }) => table.tracked === tracked)) return;
+    const from = first % tracked.layout.size;
+    const to = Math.min(tracked.layout.size - 1, from + length);
+    if (to > from) tracked.changeLayout(tracked.layout.merge([[from, to]]));
+  }
+
+  /** Starts to read blocks: those that are dirty, or each whose bit is set. */
+  startReading(index: number, mask: number): void {
+    const table = this.#table(index);
+    if (this.#readings.some((reading) => reading.table === table)) return;
+    const positions = table.tracked.layout.ids.flatMap((_, at) =>
+      mask === 0
+        ? table.tracked.leaves(NODE).isDirty(at)
+          ? [at]
+          : []
+        : (mask >> (at % 8)) % 2 === 1
+          ? [at]
+          : [],
+    );
+    if (positions.length === 0) return;
+    const reading: Reading = {
+      ...{ table, positions, abort: new AbortController() },
+      ...{ answer: null, readXids: new Set(), reply: null, done: Promise.resolve() },
+    };
+    this.#readings.push(reading);
+    reading.done = this.#read(reading).catch((error: unknown) => {
+      if (!reading.abort.signal.aborted) this.#fail(error);
+    });
+  }
+
+  /** The server runs the statement of a reading. */
+  runReading(pick: number): void {
+    const reading = this.#pick(this.#readings, pick);
+    if (reading?.reply == null || reading.answer !== null) return;
+    const { simulated, tracked } = reading.table;
+    this.#server.waitForTruncate(simulated);
+    reading.readXids = this.#server.visibleXids;
+    const rows = this.#server.visibleRows(simulated);
+    const values = this.#values(simulated, tracked.layout, rows);
+    const facts = [this.#server.snapshotText(), lsnText(this.#server.insertLsn)];
+    reading.answer = reading.positions.map((at) => {
+      const value = values[at] ?? assert.fail();
+      return [String(at), String(value.rows), String(BigInt.asIntN(64, value.sum)), ...facts];
+    });
+  }
+
+  answerReading(pick: number): void {
+    const reading = this.#pick(this.#readings, pick);
+    if (reading?.reply == null || reading.answer === null) return;
+    const { reply, answer } = reading;
+    reading.reply = null;
+    reading.answer = null;
+    reply(answer);
+  }
+
+  /** The server's answer to a question for positions arrives. */
+  answerQuestion(pick: number): void {
+    const at = pick % Math.max(1, this.#questions.length);
+    this.#questions.splice(at, 1)[0]?.();
+  }
+
+  /** Each clean leaf has just what is applied or was in the snapshot that it was read in. */
+  check(): void {
+    if (this.#failure !== null) throw this.#failure;
+    const { position } = this.#changes;
+    for (const { simulated, tracked, shown } of this.#tables) {
+      const leaves = tracked.leaves(NODE);
+      const states = new Map<ReadonlySet<bigint> | undefined, LeafValue[]>();
+      tracked.layout.ids.forEach((block, at) => {
+        if (leaves.isDirty(at)) {
+          this.coverage.dirty++;
+          return;
+        }
+        this.coverage.clean++;
+        const xids = shown.get(block);
+        let values = states.get(xids);
+        if (values === undefined) {
+          const state: State = replay(
+            this.#server.log.filter(
+              ({ xid, endLsn }) => endLsn <= position || xids?.has(xid) === true,
+            ),
+          );
+          values = this.#values(simulated, tracked.layout, state.get(simulated));
+          states.set(xids, values);
+        }
+        const where = `block ${at} of ${tracked.label}`;
+        assert.deepEqual(leaves.value(at), values[at], where);
+      });
+    }
+  }
+
+  /** Lets everything arrive, reads what is dirty, and compares with the server's rows. */
+  async finish(settle: () => Promise<void>): Promise<void> {
+    this.#server.showAll();
+    for (let round = 0; round < 3; round++) {
+      this.stream(Infinity);
+      await this.readAll(settle);
+      this.keepalive();
+      this.check();
+    }
+    assert.equal(this.#changes.pendingTransactions, 0);
+    assert.equal(this.#changes.position, this.#server.insertLsn);
+    for (const { simulated, tracked } of this.#tables) {
+      const leaves = tracked.leaves(NODE);
+      assert.equal(leaves.dirtyCount, 0, tracked.label);
+      const rows = this.#server.visibleRows(simulated);
+      this.#values(simulated, tracked.layout, rows).forEach((value, at) => {
+        assert.deepEqual(leaves.value(at), value, `at last, block ${at} of ${tracked.label}`);
+      });
+    }
+  }
+
+  /** Answers all that is asked, and reads the blocks that are dirty now. */
+  async readAll(settle: () => Promise<void>): Promise<void> {
+    this.#tables.forEach((_, index) => this.startReading(index, 0));
+    await settle();
+    while (this.#questions.length > 0 || this.#readings.length > 0) {
+      this.answerQuestion(0);
+      this.runReading(0);
+      this.answerReading(0);
+      await settle();
+    }
+  }
+
+  #load(): ChangeApplier {
+    const stored = this.#store.tables();
+    const tables = stored.map((one) => new TrackedTable(this.#store, one, [NODE]));
+    const highest = Math.max(0, ...tables.flatMap((table) => [...table.leaves(NODE).filters]));
+    this.#filters = SnapshotFilters.restore(this.#store.filters(NODE), highest);
+    this.#tables = tables.map((tracked) => {
+      const simulated = this.#server.tables.find(({ spec }) => spec.name === tracked.spec.name);
+      assert.ok(simulated !== undefined);
+      const applier = tracked.createApplier(NODE, this.#filters, (reason) => {
+        this.#failure = new Error(reason);
+      });
+      const shown = new Map<number, ReadonlySet<bigint>>();
+      for (const block of tracked.layout.ids) {
+        const xids = this.#durableShown.get(`${tracked.id}/${block}`);
+        if (xids !== undefined) shown.set(block, xids);
+      }
+      return { simulated, tracked, applier, shown };
+    });
+    this.#changes = new ChangeApplier({
+      decoder: new PgoutputDecoder(),
+      position: this.#store.node(NODE)?.position ?? NO_LSN,
+      filters: this.#filters,
+      now: () => 0,
+      lookup: (_, name) =>
+        this.#tables.find(({ tracked }) => tracked.spec.name === name)?.applier ?? null,
+      onPending: () => {
+        this.#locate(this.#changes).catch((error: unknown) => {
+          this.#fail(error);
+        });
+      },
+      onPosition: () => undefined,
+    });
+    this.#connect();
+    return this.#changes;
+  }
+
+  #connect(): void {
+    const start = this.#store.node(NODE)?.position ?? NO_LSN;
+    const next = this.#server.log.findIndex(({ commitLsn }) => commitLsn >= start);
+    this.#next = next < 0 ? this.#server.log.length : next;
+    this.#part = 0;
+    this.#sentRelations = new Set();
+    this.#session = {};
+  }
+
+  #receive(message: PlainMessage): void {
+    // Other bytes around it: offsets must be kept to.
+    const bytes = encode(message);
+    const buffer = Buffer.concat([Buffer.from('before'), bytes, Buffer.from('after')]);
+    this.#changes.data(buffer, 6, 6 + bytes.length);
+  }
+
+  #sendRelation(message: PlainMessage): void {
+    const oid =
+      message.kind === 'truncate'
+        ? message.relationOids[0]
+        : 'relationOid' in message
+          ? message.relationOid
+          : undefined;
+    const table = this.#server.tables.find((one) => one.oid === oid);
+    if (table === undefined || this.#sentRelations.has(table.oid)) return;
+    this.#sentRelations.add(table.oid);
+    this.#receive({ kind: 'relation', relation: relationOf(table) });
+  }
+
+  async #read(reading: Reading): Promise<void> {
+    const { tracked, shown } = reading.table;
+    let statements = 0;
+    const query = (): Promise<string[][]> => {
+      if (statements++ > 0) this.coverage.retried++;
+      return new Promise((resolve) => {
+        reading.reply = resolve;
+      });
+    };
+    const changes = this.#changes;
+    const filters = this.#filters;
+    const { recentXids } = changes;
+    const pipeline = { name: NODE, epoch: 0, filters, recentXids, touch() {} };
+    const values = await rehash({
+      table: tracked,
+      pipeline: pipeline as unknown as NodePipeline,
+      pool: {
+        use: (work: (session: unknown) => Promise<unknown>) => work({ query }),
+      } as unknown as SessionPool,
+      positions: reading.positions,
+      concurrency: 1,
+      signal: reading.abort.signal,
+      onProgress: () => undefined,
+    });
+    if (reading.abort.signal.aborted) return;
+    for (const at of values.keys()) shown.set(tracked.layout.ids[at] ?? -1, reading.readXids);
+    const { position } = changes;
+    const isAhead = this.#server.log.some(
+      ({ xid, endLsn }) => endLsn > position && reading.readXids.has(xid),
+    );
+    if (isAhead) this.coverage.shownBeforeStreamed++;
+    this.#readings.splice(this.#readings.indexOf(reading), 1);
+  }
+
+  /** As NodePipeline does it. */
+  async #locate(changes: ChangeApplier): Promise<void> {
+    if (this.#isLocating) return;
+    this.#isLocating = true;
+    while (changes === this.#changes && changes.pendingTransactions > 0) {
+      const count = changes.pendingTransactions;
+      const session = this.#session;
+      for (const applier of changes.pendingAppliers) {
+        const table = this.#tables.find((one) => one.applier === applier) ?? assert.fail();
+        await applier.locateHeld(
+          (keys) => this.#ask(table, keys),
+          () => table.tracked.layout.version,
+        );
+      }
+      if (this.#session !== session) continue;
+      changes.release(count);
+    }
+    if (changes === this.#changes) this.#isLocating = false;
+  }
+
+  #ask({ simulated, tracked }: Tracked, keys: readonly KeyText[]): Promise<number[]> {
+    const positions = keys.map(([key]) =>
+      this.#position(simulated, tracked.layout, Number(key ?? '')),
+    );
+    return new Promise((resolve) => {
+      this.#questions.push(() => resolve(positions));
+    });
+  }
+
+  #position(table: SimulatedTable, layout: BlockLayout, key: number): number {
+    return layout.lowers.filter(
+      (lower) => lower !== null && table.compare(lower[0] ?? '', String(key)) <= 0,
+    ).length;
+  }
+
+  #values(
+    table: SimulatedTable,
+    layout: BlockLayout,
+    rows: ReadonlyMap<number, Row> | undefined,
+  ): LeafValue[] {
+    const values = layout.ids.map(() => ({ rows: 0, sum: 0n }));
+    for (const row of rows?.values() ?? []) {
+      const value = values[this.#position(table, layout, row.id)] ?? assert.fail();
+      value.rows++;
+      value.sum = (value.sum + rowDigest(this.#store.seed, row)) & MASK;
+    }
+    return values;
+  }
+
+  #fail(error: unknown): void {
+    this.#failure = error instanceof Error ? error : new Error(String(error));
+  }
+
+  #table(index: number): Tracked {
+    return this.#pick(this.#tables, index) ?? assert.fail();
+  }
+
+  #pick<T>(list: readonly T[], pick: number): T | undefined {
+    return list[pick % Math.max(1, list.length)];
+  }
+}
+
+function lsnText(lsn: Lsn): string {
+  return `${(lsn >> 32n).toString(16)}/${(lsn & 0xffffffffn).toString(16)}`;
+}

@@ -76,11 +76,12 @@ export class Cluster {
         onSchemaChange: (table, reason) => {
           for (const listener of this.#onSchemaChange) listener(table, reason);
         },
-        onGap: (name, reason) =>
-          this.log.warn(
-            { event: 'stream_gap', node: name },
-            `all blocks are read again: ${reason}`,
-          ),
+        onGap: (name, reason) => {
+          // Without tables there is nothing to lose: it is the first start.
+          const level = this.#tables.size === 0 ? 'info' : 'warn';
+          const facts = { event: 'stream_gap', node: name, tables: this.#tables.size };
+          this.log[level](facts, `all blocks of the node are read again: ${reason}`);
+        },
       });
       this.pipelines.set(node.name, pipeline);
       pipeline.start();

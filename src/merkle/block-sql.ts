@@ -119,7 +119,7 @@ export class BlockSql {
     const texts = this.#spec.key
       .map((column, i) => keyTextExpression({ ...column, name: `k${i}` }, 'hop'))
       .join(', ');
-    if (this.#spec.key.some((column) => column.collate !== null)) {
+    if (!this.#hasIndexOrder) {
       // No index has this order: one sort rather than one per hop.
       return {
         text: `SELECT ${texts} FROM (
@@ -194,7 +194,12 @@ export class BlockSql {
         this.#tuple(
           this.#spec.key.map((column, i) => ordered(`r.${prefix}${i}::${column.typeName}`, column)),
         );
-      const condition = `${this.#tuple(this.#keys)} >= ${end('l')} AND ${this.#tuple(this.#keys)} < ${end('u')}`;
+      const key = this.#tuple(this.#keys);
+      // With an OR only a bitmap of the index can serve the range. An index scan would fetch the
+      // heap row by row: measured 1.14 times the CPU of a bare pass, against 1.09.
+      const condition = this.#hasIndexOrder
+        ? `(${key} > ${end('l')} AND ${key} < ${end('u')} OR ${key} = ${end('l')})`
+        : `${key} >= ${end('l')} AND ${key} < ${end('u')}`;
       parts.push(
         `SELECT r.n, ${outputs}
          FROM unnest(${numbers}::int[], ${arrays.join(', ')})
@@ -218,6 +223,10 @@ export class BlockSql {
     return `(SELECT n, ${values}
         FROM unnest($1::int[], ${this.#textArrays(2)}) r(n, ${this.#names('k')})
       UNION ALL SELECT NULL::int, ${this.#keys.join(', ')} FROM ${this.#table} WHERE false)`;
+  }
+
+  get #hasIndexOrder(): boolean {
+    return this.#spec.key.every((column) => column.collate === null);
   }
 
   #rangeCondition(range: BlockRange, bind: (text: string) => string): string {

@@ -1,11 +1,12 @@
 import type { TrackedTable } from '../ingest/tracked-table.js';
+import type { BlockLayout } from '../merkle/layout.js';
+import { ensureNodeSchema } from '../postgres/node-schema.js';
 import {
-  replaceTree,
   writeTree,
   type NodeLeaf,
+  type NodeTableChange,
   type NodeTreeBatch,
 } from '../postgres/node-tree.js';
-import type { Session } from '../postgres/session.js';
 import type { Cluster } from './cluster.js';
 import { Periodic } from './periodic.js';
 
@@ -15,17 +16,23 @@ const FAILURE_REST_MS = 10_000;
 /** What a node's copy of a table's leaves was when it was written last. */
 interface Written {
   readonly table: TrackedTable;
-  readonly layoutVersion: number;
+  readonly layout: BlockLayout;
   readonly rows: Float64Array;
   readonly sumLow: Int32Array;
   readonly sumHigh: Int32Array;
   readonly dirty: Uint8Array;
 }
 
+/** What a node holds, and over which of its pipeline's connections we learned so. */
+interface NodeCopy {
+  readonly connection: number;
+  readonly tables: ReadonlyMap<string, Written>;
+}
+
 /** Copies changed leaves, roots and positions into the `aced` schema of each node, now and then. */
 export class NodeTreeWriter {
   readonly #cluster: Cluster;
-  readonly #written = new Map<string, Map<string, Written>>();
+  readonly #copies = new Map<string, NodeCopy>();
   #loop: Periodic | null = null;
 
   constructor(cluster: Cluster) {
@@ -61,19 +68,20 @@ export class NodeTreeWriter {
     const { pipelines, config } = this.#cluster;
     const pipeline = pipelines.get(node);
     if (pipeline?.state.kind !== 'streaming') return;
-    const before = this.#written.get(node) ?? new Map<string, Written>();
+    const { connection } = pipeline;
+    const before = await this.#knownCopy(node, connection, signal);
     const after = new Map<string, Written>();
-    const changed: { tableName: string; leaves: NodeLeaf[] }[] = [];
-    const replaced: { tableName: string; leaves: NodeLeaf[] }[] = [];
+    const tables: NodeTableChange[] = [];
     const roots: NodeTreeBatch['roots'][number][] = [];
-    // Everything is copied before the first await: leaves and position are of one moment.
+    // Everything is copied before the next await: leaves and position are of one moment.
     for (const table of this.#cluster.tables.filter(({ state }) => state === 'live')) {
-      const old = before.get(table.label);
-      const isSameLayout = old?.table === table && old.layoutVersion === table.layout.version;
-      const leaves = changedLeaves(table, node, isSameLayout ? old : null);
-      after.set(table.label, isSameLayout && leaves.length === 0 ? old : copy(table, node));
-      if (leaves.length === 0) continue;
-      (isSameLayout ? changed : replaced).push({ tableName: table.label, leaves });
+      const known = before.get(table.label);
+      const old = known?.table === table ? known : null;
+      const change = changeOf(table, node, old);
+      const isSame = change.leaves.length === 0 && old?.layout === table.layout;
+      after.set(table.label, isSame ? old : copy(table, node));
+      if (isSame) continue;
+      tables.push(change);
       roots.push({
         tableName: table.label,
         root: table.root(node),
@@ -82,50 +90,78 @@ export class NodeTreeWriter {
         dirtyBlocks: table.leaves(node).dirtyCount,
       });
     }
-    if (roots.length === 0) return;
-    const batch = { node, position: pipeline.position, roots };
-    const write = async (session: Session): Promise<void> => {
-      if (replaced.length > 0) {
-        await replaceTree(session, config.nodeSchema, { ...batch, leaves: replaced });
-      }
-      if (changed.length > 0) {
-        await writeTree(session, config.nodeSchema, { ...batch, leaves: changed });
-      }
-    };
-    await this.#cluster.pool(node).use(write, signal);
-    this.#written.set(node, after);
+    if (tables.length === 0) return;
+    const batch = { node, position: pipeline.position, tables, roots };
+    await this.#cluster
+      .pool(node)
+      .use((session) => writeTree(session, config.nodeSchema, batch), signal);
+    this.#copies.set(node, { connection, tables: after });
+  }
+
+  /**
+   * Tables that the node still has as we wrote them. A server that crashes empties its unlogged
+   * tables: after each new connection they are looked at, and made anew when they are not there.
+   */
+  async #knownCopy(
+    node: string,
+    connection: number,
+    signal: AbortSignal | undefined,
+  ): Promise<ReadonlyMap<string, Written>> {
+    const copy = this.#copies.get(node);
+    if (copy?.connection === connection) return copy.tables;
+    const { nodeSchema } = this.#cluster.config;
+    const schema = await this.#cluster
+      .pool(node)
+      .use((session) => ensureNodeSchema(session, nodeSchema), signal);
+    const tables =
+      copy === undefined || schema !== 'already_current' ? new Map<string, Written>() : copy.tables;
+    this.#copies.set(node, { connection, tables });
+    return tables;
   }
 }
 
-function changedLeaves(table: TrackedTable, node: string, old: Written | null): NodeLeaf[] {
+function changeOf(table: TrackedTable, node: string, old: Written | null): NodeTableChange {
+  const { layout, label } = table;
   const now = table.leaves(node);
+  const oldPositions = old === null || old.layout === layout ? null : positionsById(old.layout);
   const leaves: NodeLeaf[] = [];
-  for (let position = 0; position < now.size; position++) {
+  layout.ids.forEach((id, position) => {
+    const before = oldPositions === null ? position : oldPositions.get(id);
     if (
       old !== null &&
-      old.rows[position] === now.rows[position] &&
-      old.sumLow[position] === now.sumLow[position] &&
-      old.sumHigh[position] === now.sumHigh[position] &&
-      old.dirty[position] === now.dirty[position]
+      before !== undefined &&
+      old.layout.ranks[before] === layout.ranks[position] &&
+      old.rows[before] === now.rows[position] &&
+      old.sumLow[before] === now.sumLow[position] &&
+      old.sumHigh[before] === now.sumHigh[position] &&
+      old.dirty[before] === now.dirty[position]
     ) {
-      continue;
+      return;
     }
     leaves.push({
       ...now.value(position),
-      blockId: BigInt(table.layout.ids[position] ?? 0),
-      position,
-      lowerKey: table.layout.lowers[position] ?? null,
+      blockId: BigInt(id),
+      rank: layout.ranks[position] ?? 0,
+      lowerKey: layout.lowers[position] ?? null,
       isDirty: now.isDirty(position),
     });
-  }
-  return leaves;
+  });
+  if (old === null) return { tableName: label, removedIds: 'all', leaves };
+  if (oldPositions === null) return { tableName: label, removedIds: [], leaves };
+  const stayed = new Set(layout.ids);
+  const removedIds = old.layout.ids.filter((id) => !stayed.has(id)).map(BigInt);
+  return { tableName: label, removedIds, leaves };
+}
+
+function positionsById({ ids }: BlockLayout): Map<number, number> {
+  return new Map(ids.map((id, position) => [id, position]));
 }
 
 function copy(table: TrackedTable, node: string): Written {
   const { rows, sumLow, sumHigh, dirty } = table.leaves(node);
   return {
     table,
-    layoutVersion: table.layout.version,
+    layout: table.layout,
     rows: rows.slice(),
     sumLow: sumLow.slice(),
     sumHigh: sumHigh.slice(),

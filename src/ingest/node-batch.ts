@@ -17,8 +17,10 @@ export function collectBatch(
       leaves.push({
         tableId: table.id,
         leaf: {
-          ...set.value(at),
           blockId: table.layout.ids[at] ?? 0,
+          rows: set.rows[at] ?? 0,
+          sumLow: set.sumLow[at] ?? 0,
+          sumHigh: set.sumHigh[at] ?? 0,
           isDirty: set.isDirty(at),
           filter: set.filters[at] ?? 0,
         },

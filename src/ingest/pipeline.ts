@@ -75,6 +75,7 @@ export class NodePipeline {
   #state: PipelineState = { kind: 'stopped' };
   #durable: Lsn | null;
   #flushTimer: NodeJS.Timeout | null = null;
+  #flushDelayMs = 0;
   #lastFlushMs = 0;
   #isLocating = false;
   #isSettling = false;
@@ -82,6 +83,7 @@ export class NodePipeline {
   #running: Promise<void> | null = null;
   #fatal: AcedError | null = null;
   #epoch = 0;
+  #connection = 0;
 
   constructor(options: PipelineOptions) {
     this.#options = options;
@@ -103,6 +105,11 @@ export class NodePipeline {
   /** Changes whenever the stream starts over: what was read under another one proves nothing. */
   get epoch(): number {
     return this.#epoch;
+  }
+
+  /** Numbers the connections, from 1: another one may be to a server that has crashed in between. */
+  get connection(): number {
+    return this.#connection;
   }
 
   /** Everything that committed on the node before this position is in the leaves. */
@@ -306,6 +313,7 @@ export class NodePipeline {
       },
     });
     this.#stream = stream;
+    this.#connection++;
     this.#setState({ kind: 'streaming' }, `from ${formatLsn(start.position)}`);
     try {
       const end = await Promise.race([stream.closed, aborted(signal)]);
@@ -342,10 +350,16 @@ export class NodePipeline {
     }
     if (position === this.#durable) return;
     if (this.recentXids.size > MAX_RECENT_XIDS) void this.#settleXids();
-    const hasChanges = Array.from(this.#appliers.keys()).some(
-      (table) => table.leaves(this.name).hasChanged,
-    );
-    this.#scheduleFlush(hasChanges ? this.#options.config.stream.flushIntervalMs : IDLE_FLUSH_MS);
+    const { flushIntervalMs } = this.#options.config.stream;
+    if (this.#flushTimer !== null && this.#flushDelayMs <= flushIntervalMs) return;
+    this.#scheduleFlush(this.#hasChanges() ? flushIntervalMs : IDLE_FLUSH_MS);
+  }
+
+  #hasChanges(): boolean {
+    for (const table of this.#appliers.keys()) {
+      if (table.leaves(this.name).hasChanged) return true;
+    }
+    return false;
   }
 
   async #settleXids(): Promise<void> {
@@ -366,7 +380,12 @@ export class NodePipeline {
   }
 
   #scheduleFlush(delayMs: number): void {
-    if (this.#flushTimer !== null) return;
+    if (this.#flushTimer !== null) {
+      // An idle position may wait longer than a change that comes after it.
+      if (delayMs >= this.#flushDelayMs) return;
+      clearTimeout(this.#flushTimer);
+    }
+    this.#flushDelayMs = delayMs;
     const wait = Math.max(0, this.#lastFlushMs + delayMs - Date.now());
     this.#flushTimer = setTimeout(() => {
       this.#flushTimer = null;

@@ -2,7 +2,7 @@ import { createRowHasher, type RowHasher } from '../digest/row-hasher.js';
 import type { DigestSeed } from '../digest/spec.js';
 import type { Locator } from '../merkle/locator.js';
 import type { LeafSet } from '../merkle/leaves.js';
-import type { PositionMap } from '../merkle/layout.js';
+import type { LayoutChange, PositionMap } from '../merkle/layout.js';
 import {
   COLUMN_NULL,
   COLUMN_TEXT,
@@ -190,10 +190,10 @@ export class TableApplier {
     this.#recordings.delete(recording);
   }
 
-  relayout(locator: Locator | null, blocks: number, map: PositionMap): void {
+  relayout(locator: Locator | null, { layout, map }: LayoutChange): void {
     if (this.#recordings.size > 0) throw new RangeError('layout changed while blocks are read');
     this.#locator = locator;
-    this.#changes.relayout(blocks, map);
+    this.#changes.relayout(layout.size, map);
     for (const held of this.#held) held.changes = relayoutChanges(held.changes, map);
   }
 

@@ -2,7 +2,7 @@ import { failpoint } from '../base/failpoint.js';
 import type { DigestSeed } from '../digest/spec.js';
 import { BlockSql } from '../merkle/block-sql.js';
 import { HashTree } from '../merkle/hash-tree.js';
-import type { BlockLayout, PositionMap } from '../merkle/layout.js';
+import type { BlockLayout, LayoutChange } from '../merkle/layout.js';
 import { createLocator, type Locator } from '../merkle/locator.js';
 import { LeafSet } from '../merkle/leaves.js';
 import type { TableSpec } from '../postgres/table-spec.js';
@@ -43,9 +43,8 @@ export class TrackedTable {
       const leaves = new LeafSet(this.#layout.size);
       for (const leaf of store.leaves(stored.id, node)) {
         const position = positions.get(leaf.blockId);
-        if (position !== undefined) leaves.set(position, leaf, leaf.isDirty, leaf.filter);
+        if (position !== undefined) leaves.restore(position, leaf);
       }
-      leaves.takeChanged();
       this.#leaves.set(node, leaves);
     }
   }
@@ -111,14 +110,12 @@ export class TrackedTable {
   }
 
   /** New boundaries, on all nodes at once; blocks that are not the same as before become dirty. */
-  changeLayout(change: { layout: BlockLayout; map: PositionMap }): void {
-    this.#store.saveLayout(this.id, change.layout);
+  changeLayout(change: LayoutChange): void {
+    this.#store.saveLayout(this.id, change);
     failpoint('layout-changed');
     this.#layout = change.layout;
-    this.#locator = createLocator(this.spec.key, change.layout);
-    for (const leaves of this.#leaves.values()) leaves.relayout(change.layout.size, change.map);
-    for (const applier of this.#appliers.values()) {
-      applier.relayout(this.#locator, change.layout.size, change.map);
-    }
+    this.#locator = this.#locator?.follow(change) ?? null;
+    for (const leaves of this.#leaves.values()) leaves.relayout(change);
+    for (const applier of this.#appliers.values()) applier.relayout(this.#locator, change);
   }
 }

@@ -9,6 +9,28 @@ export interface BlockRange {
 /** Old position -> first and last new position that cover the same keys. */
 export type PositionMap = (oldPosition: number) => readonly [first: number, last: number];
 
+export interface LayoutBlock {
+  readonly id: number;
+  readonly rank: number;
+  readonly lower: KeyText | null;
+}
+
+/** A new layout and what is new in it, so that its cost can follow the change. */
+export interface LayoutChange {
+  readonly layout: BlockLayout;
+  readonly map: PositionMap;
+  /** Ids that are gone. */
+  readonly removedIds: readonly number[];
+  /** Positions of blocks that were not there before. */
+  readonly addedPositions: readonly number[];
+  /** Blocks that stayed have other ranks than before. */
+  readonly isRenumbered: boolean;
+}
+
+/** Leaves room for 31 splits in the same place before ranks must be given anew. */
+const RANK_STEP = 2 ** 31;
+const MAX_RANK = Number.MAX_SAFE_INTEGER;
+
 /**
  * The boundaries of a table's blocks, one list for the whole cluster. Block at position i holds
  * the keys in `[lowers[i], lowers[i + 1])`; the first is open below, the last open above, so every
@@ -17,31 +39,34 @@ export type PositionMap = (oldPosition: number) => readonly [first: number, last
 export class BlockLayout {
   /** Stable names of the blocks, unique within the table, in position order. */
   readonly ids: readonly number[];
+  /**
+   * Ascending integers that order the blocks where they are kept outside: unlike a position, a rank
+   * stays the same when other blocks are split.
+   */
+  readonly ranks: readonly number[];
   /** lowers[0] is null. */
   readonly lowers: readonly (KeyText | null)[];
   readonly version: number;
 
-  private constructor(
-    ids: readonly number[],
-    lowers: readonly (KeyText | null)[],
-    version: number,
-  ) {
-    this.ids = ids;
-    this.lowers = lowers;
+  private constructor(blocks: Blocks, version: number) {
+    this.ids = blocks.ids;
+    this.ranks = blocks.ranks;
+    this.lowers = blocks.lowers;
     this.version = version;
   }
 
   static single(): BlockLayout {
-    return new BlockLayout([1], [null], 1);
+    return new BlockLayout({ ids: [1], ranks: [0], lowers: [null] }, 1);
   }
 
-  static restore(
-    blocks: readonly { readonly id: number; readonly lower: KeyText | null }[],
-    version: number,
-  ): BlockLayout {
+  /** @param blocks in the order of their ranks */
+  static restore(blocks: readonly LayoutBlock[], version: number): BlockLayout {
     return new BlockLayout(
-      blocks.map((block) => block.id),
-      blocks.map((block) => block.lower),
+      {
+        ids: blocks.map((block) => block.id),
+        ranks: blocks.map((block) => block.rank),
+        lowers: blocks.map((block) => block.lower),
+      },
       version,
     );
   }
@@ -58,31 +83,40 @@ export class BlockLayout {
   }
 
   /** Replaces one block by `boundaries.length + 1` blocks; boundaries ascend within the block. */
-  split(
-    position: number,
-    boundaries: readonly KeyText[],
-  ): { layout: BlockLayout; map: PositionMap } {
-    let nextId = this.#highestId() + 1;
-    const ids = [...this.ids.slice(0, position)];
-    const lowers = [...this.lowers.slice(0, position)];
-    ids.push(nextId++);
-    lowers.push(this.lowers[position] ?? null);
-    for (const boundary of boundaries) {
-      ids.push(nextId++);
-      lowers.push(boundary);
-    }
-    for (let i = position + 1; i < this.size; i++) {
-      ids.push(this.ids[i] ?? 0);
-      lowers.push(this.lowers[i] ?? null);
-    }
+  split(position: number, boundaries: readonly KeyText[]): LayoutChange {
     const added = boundaries.length;
+    const firstId = this.#highestId() + 1;
+    const pieces = Array.from({ length: added + 1 }, (_, i) => i);
+    const splice = <T>(list: readonly T[], replacement: readonly T[]): T[] => [
+      ...list.slice(0, position),
+      ...replacement,
+      ...list.slice(position + 1),
+    ];
+    const rank = this.ranks[position] ?? 0;
+    const nextRank = this.ranks[position + 1] ?? rank + RANK_STEP * pieces.length;
+    const step = Math.floor((nextRank - rank) / pieces.length);
+    const isRenumbered = step < 1 || nextRank > MAX_RANK;
+    const ranks = isRenumbered
+      ? freshRanks(this.size + added)
+      : splice(
+          this.ranks,
+          pieces.map((i) => rank + i * step),
+        );
+    const ids = splice(
+      this.ids,
+      pieces.map((i) => firstId + i),
+    );
+    const lowers = splice(this.lowers, [this.lowers[position] ?? null, ...boundaries]);
     return {
-      layout: new BlockLayout(ids, lowers, this.version + 1),
+      layout: new BlockLayout({ ids, ranks, lowers }, this.version + 1),
       map: (old) => {
         if (old < position) return [old, old];
         if (old === position) return [old, old + added];
         return [old + added, old + added];
       },
+      removedIds: this.ids.slice(position, position + 1),
+      addedPositions: pieces.map((i) => position + i),
+      isRenumbered,
     };
   }
 
@@ -91,31 +125,48 @@ export class BlockLayout {
    * a new id: a leaf that was stored under an old id must never be taken for the larger block's
    * after a crash.
    */
-  merge(runs: readonly (readonly [first: number, last: number])[]): {
-    layout: BlockLayout;
-    map: PositionMap;
-  } {
+  merge(runs: readonly (readonly [first: number, last: number])[]): LayoutChange {
     let nextId = this.#highestId() + 1;
-    const ids: number[] = [];
-    const lowers: (KeyText | null)[] = [];
+    const blocks: Blocks = { ids: [], ranks: [], lowers: [] };
+    const removedIds: number[] = [];
+    const addedPositions: number[] = [];
     const moved = new Int32Array(this.size);
     let run = 0;
     for (let position = 0; position < this.size; position++) {
       while (position > (runs[run]?.[1] ?? Infinity)) run++;
       const [first, last] = runs[run] ?? [Infinity, Infinity];
-      if (position <= first || position > last) {
-        ids.push(position === first ? nextId++ : (this.ids[position] ?? 0));
-        lowers.push(this.lowers[position] ?? null);
+      const isJoined = position >= first && position <= last;
+      const id = this.ids[position] ?? 0;
+      if (isJoined) removedIds.push(id);
+      if (!isJoined || position === first) {
+        if (isJoined) addedPositions.push(blocks.ids.length);
+        blocks.ids.push(isJoined ? nextId++ : id);
+        blocks.ranks.push(this.ranks[position] ?? 0);
+        blocks.lowers.push(this.lowers[position] ?? null);
       }
-      moved[position] = ids.length - 1;
+      moved[position] = blocks.ids.length - 1;
     }
     return {
-      layout: new BlockLayout(ids, lowers, this.version + 1),
+      layout: new BlockLayout(blocks, this.version + 1),
       map: (old) => [moved[old] ?? 0, moved[old] ?? 0],
+      removedIds,
+      addedPositions,
+      isRenumbered: false,
     };
   }
 
   #highestId(): number {
     return this.ids.reduce((highest, id) => Math.max(highest, id), 0);
   }
+}
+
+interface Blocks {
+  readonly ids: number[];
+  readonly ranks: number[];
+  readonly lowers: (KeyText | null)[];
+}
+
+function freshRanks(count: number): number[] {
+  const step = Math.min(RANK_STEP, Math.floor(MAX_RANK / (2 * count)));
+  return Array.from({ length: count }, (_, i) => i * step);
 }

@@ -1,10 +1,20 @@
-import type { PositionMap } from './layout.js';
+import type { LayoutChange } from './layout.js';
 
 /** Row count and sum of row digests modulo 2^64: additive and free of order. */
 export interface LeafValue {
   readonly rows: number;
   /** Unsigned, below 2^64. */
   readonly sum: bigint;
+}
+
+/** Everything of a leaf that outlives the process; the sum as its two signed 32-bit halves. */
+export interface LeafState {
+  readonly rows: number;
+  readonly sumLow: number;
+  readonly sumHigh: number;
+  readonly isDirty: boolean;
+  /** See LeafSet.filters. */
+  readonly filter: number;
 }
 
 /**
@@ -25,7 +35,7 @@ export class LeafSet {
   #changed = new Set<number>();
   #dirtyCount = 0;
 
-  /** All leaves start empty and dirty: nothing is known yet. */
+  /** All leaves start empty and dirty: nothing is known yet, so nothing needs to be stored either. */
   constructor(size: number) {
     this.rows = new Float64Array(size);
     this.sumLow = new Int32Array(size);
@@ -34,7 +44,6 @@ export class LeafSet {
     this.filters = new Int32Array(size);
     this.touchedAtMs = new Float64Array(size);
     this.#dirtyCount = size;
-    for (let i = 0; i < size; i++) this.#changed.add(i);
   }
 
   get size(): number {
@@ -77,6 +86,15 @@ export class LeafSet {
     this.filters[position] = filter;
     this.#setDirty(position, isDirty);
     this.#changed.add(position);
+  }
+
+  /** Takes over a leaf as it was stored. */
+  restore(position: number, state: LeafState): void {
+    this.rows[position] = state.rows;
+    this.sumLow[position] = state.sumLow;
+    this.sumHigh[position] = state.sumHigh;
+    this.filters[position] = state.filter;
+    this.#setDirty(position, state.isDirty);
   }
 
   add(position: number, rows: number, low: number, high: number): void {
@@ -122,16 +140,15 @@ export class LeafSet {
     return this.#changed.size > 0;
   }
 
-  /** Follows a split or merge. Leaves that map one to one keep their value, all others are dirty. */
-  relayout(size: number, map: PositionMap): void {
+  /** Follows a split or merge. Leaves of blocks that stayed keep their value, all others are dirty. */
+  relayout({ layout, map, addedPositions }: LayoutChange): void {
     const old = { rows: this.rows, low: this.sumLow, high: this.sumHigh, dirty: this.dirty };
     const oldFilters = this.filters;
     const oldTouched = this.touchedAtMs;
-    const sources = new Int32Array(size);
-    for (let position = 0; position < old.rows.length; position++) {
-      const [first, last] = map(position);
-      for (let i = first; i <= last; i++) sources[i] = (sources[i] ?? 0) + 1;
-    }
+    const oldChanged = this.#changed;
+    const { size } = layout;
+    const isAdded = new Uint8Array(size);
+    for (const position of addedPositions) isAdded[position] = 1;
     this.rows = new Float64Array(size);
     this.sumLow = new Int32Array(size);
     this.sumHigh = new Int32Array(size);
@@ -139,18 +156,21 @@ export class LeafSet {
     this.filters = new Int32Array(size);
     this.touchedAtMs = new Float64Array(size);
     this.#dirtyCount = size;
+    this.#changed = new Set();
     for (let position = 0; position < old.rows.length; position++) {
-      const [first, last] = map(position);
-      if (first !== last || sources[first] !== 1) continue;
-      this.rows[first] = old.rows[position] ?? 0;
-      this.sumLow[first] = old.low[position] ?? 0;
-      this.sumHigh[first] = old.high[position] ?? 0;
-      this.filters[first] = oldFilters[position] ?? 0;
-      this.touchedAtMs[first] = oldTouched[position] ?? 0;
-      this.#setDirty(first, old.dirty[position] === 1);
+      const [to] = map(position);
+      if (isAdded[to] === 1) continue;
+      this.rows[to] = old.rows[position] ?? 0;
+      this.sumLow[to] = old.low[position] ?? 0;
+      this.sumHigh[to] = old.high[position] ?? 0;
+      this.filters[to] = oldFilters[position] ?? 0;
+      this.touchedAtMs[to] = oldTouched[position] ?? 0;
+      this.#setDirty(to, old.dirty[position] === 1);
     }
-    this.#changed.clear();
-    for (let i = 0; i < size; i++) this.#changed.add(i);
+    for (const position of oldChanged) {
+      const [to] = map(position);
+      if (isAdded[to] !== 1) this.#changed.add(to);
+    }
   }
 
   #setDirty(position: number, isDirty: boolean): void {

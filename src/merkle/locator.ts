@@ -1,6 +1,6 @@
 import type { Tuple } from '../pgoutput/message.js';
 import type { KeyColumnSpec, KeyOrderKind, KeyText } from '../postgres/table-spec.js';
-import type { BlockLayout } from './layout.js';
+import type { BlockLayout, LayoutChange } from './layout.js';
 import { compareSortables, sortableKey, type Sortable } from './sortable-key.js';
 
 type LocalKind = Exclude<KeyOrderKind, 'server'>;
@@ -10,6 +10,8 @@ export interface Locator {
   /** `keyColumns[i]` is the tuple index of the i-th key column. */
   locateTuple(tuple: Tuple, keyColumns: Int32Array): number;
   locate(key: KeyText): number;
+  /** The locator of the new layout; only the boundaries that were added are looked at. */
+  follow(change: LayoutChange): Locator;
 }
 
 /** A locator for the layout, or null when only the server knows the key's order. */
@@ -19,12 +21,29 @@ export function createLocator(key: readonly KeyColumnSpec[], layout: BlockLayout
     if (column.orderKind === 'server') return null;
     kinds.push(column.orderKind);
   }
-  const bounds = layout.lowers.slice(1).map((lower) => {
-    if (lower === null) throw new RangeError('only the first block is open below');
-    return sortables(kinds, lower);
-  });
+  const bounds = layout.lowers.slice(1).map((lower) => boundOf(kinds, lower));
   if (kinds.length === 1 && kinds[0] === 'integer') return new IntegerLocator(bounds);
   return new GeneralLocator(kinds, bounds);
+}
+
+function boundOf(kinds: readonly LocalKind[], lower: KeyText | null): readonly Sortable[] {
+  if (lower === null) throw new RangeError('only the first block is open below');
+  return sortables(kinds, lower);
+}
+
+/** Bounds of all blocks but the first, under a new layout. */
+function followBounds(
+  kinds: readonly LocalKind[],
+  old: readonly (readonly Sortable[])[],
+  { layout, map }: LayoutChange,
+): (readonly Sortable[])[] {
+  const known = new Array<readonly Sortable[] | undefined>(layout.size - 1).fill(undefined);
+  old.forEach((bound, i) => {
+    // Of blocks that were joined, the first one's lower end is the joined one's.
+    const [position] = map(i + 1);
+    if (position > 0 && (i === 0 || map(i)[1] < position)) known[position - 1] = bound;
+  });
+  return known.map((bound, i) => bound ?? boundOf(kinds, layout.lowers[i + 1] ?? null));
 }
 
 function sortables(kinds: readonly LocalKind[], key: KeyText): Sortable[] {
@@ -42,6 +61,10 @@ class GeneralLocator implements Locator {
   constructor(kinds: readonly LocalKind[], bounds: readonly (readonly Sortable[])[]) {
     this.#kinds = kinds;
     this.#bounds = bounds;
+  }
+
+  follow(change: LayoutChange): Locator {
+    return new GeneralLocator(this.#kinds, followBounds(this.#kinds, this.#bounds, change));
   }
 
   locateTuple(tuple: Tuple, keyColumns: Int32Array): number {
@@ -79,6 +102,11 @@ class IntegerLocator implements Locator {
     this.#exactBounds = bounds.map((bound) => bound[0] ?? 0);
     this.#isExact = this.#exactBounds.every((bound) => typeof bound === 'number');
     this.#bounds = Float64Array.from(this.#exactBounds, Number);
+  }
+
+  follow(change: LayoutChange): Locator {
+    const bounds = this.#exactBounds.map((bound) => [bound]);
+    return new IntegerLocator(followBounds(['integer'], bounds, change));
   }
 
   locateTuple(tuple: Tuple, keyColumns: Int32Array): number {

@@ -21,7 +21,7 @@ const MIGRATIONS: readonly Migration[] = [
       `CREATE UNLOGGED TABLE @.tree (
          table_name text NOT NULL,
          block_id bigint NOT NULL,
-         position int NOT NULL,
+         rank bigint NOT NULL,
          lower_key text[],
          row_count bigint NOT NULL,
          digest_sum numeric(20) NOT NULL,
@@ -38,7 +38,8 @@ const MIGRATIONS: readonly Migration[] = [
          updated_at timestamptz NOT NULL
        )`,
       `COMMENT ON TABLE @.position IS 'How far the write-ahead log of this node is contained in the tree'`,
-      `COMMENT ON TABLE @.tree IS 'Leaves: blocks of primary keys in the order of position'`,
+      `COMMENT ON TABLE @.tree IS 'Leaves: blocks of primary keys in the order of rank'`,
+      `COMMENT ON COLUMN @.tree.rank IS 'Ascends with the key; has gaps'`,
       `COMMENT ON COLUMN @.tree.lower_key IS 'First key of the block; null: open below'`,
       `COMMENT ON COLUMN @.tree.digest_sum IS 'Sum of the row digests modulo 2^64'`,
       `COMMENT ON COLUMN @.tree.is_dirty IS 'The block has changed since it was last read'`,

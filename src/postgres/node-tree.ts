@@ -1,4 +1,4 @@
-import { formatLsn, parseLsn, type Lsn } from '../base/lsn.js';
+import { formatLsn, type Lsn } from '../base/lsn.js';
 import { quoteIdentifier } from '../base/sql.js';
 import { arrayLiteral } from './array-literal.js';
 import type { Session } from './session.js';
@@ -7,8 +7,8 @@ import { inTransaction } from './transaction.js';
 /** One leaf of a table's tree, as it stands on its node. */
 export interface NodeLeaf {
   readonly blockId: bigint;
-  /** Order of the blocks by key, from 0. */
-  readonly position: number;
+  /** Order of the blocks by key; has gaps. */
+  readonly rank: number;
   /** Null: open below. */
   readonly lowerKey: readonly string[] | null;
   readonly rows: number;
@@ -29,8 +29,16 @@ export interface NodeTreeBatch {
   readonly node: string;
   /** The trees below contain the node's log up to here. */
   readonly position: Lsn;
-  readonly leaves: readonly { readonly tableName: string; readonly leaves: readonly NodeLeaf[] }[];
+  readonly tables: readonly NodeTableChange[];
   readonly roots: readonly NodeRoot[];
+}
+
+/** What is new in a table's leaves since they were written last. */
+export interface NodeTableChange {
+  readonly tableName: string;
+  /** Leaves that are gone; `all`: those that are not given below. */
+  readonly removedIds: readonly bigint[] | 'all';
+  readonly leaves: readonly NodeLeaf[];
 }
 
 /** The tables are a copy that can be lost: no commit needs to wait for a disk. */
@@ -38,32 +46,15 @@ const SETTINGS = { synchronous_commit: 'off' };
 
 const LEAVES_PER_STATEMENT = 5_000;
 
-/** Updates changed leaves, roots and the position on their node, in one transaction. */
+/** Updates leaves, roots and the position on their node, in one transaction. */
 export async function writeTree(
   session: Session,
   schema: string,
   batch: NodeTreeBatch,
 ): Promise<void> {
   await inTransaction(session, SETTINGS, async () => {
-    for (const { tableName, leaves } of batch.leaves) {
-      await upsertLeaves(session, schema, tableName, leaves);
-    }
-    await upsertRoots(session, schema, batch.roots);
-    await upsertPosition(session, schema, batch);
-  });
-}
-
-/** Writes all leaves of tables whose blocks have changed (built, split, merged). */
-export async function replaceTree(
-  session: Session,
-  schema: string,
-  batch: NodeTreeBatch,
-): Promise<void> {
-  await inTransaction(session, SETTINGS, async () => {
-    for (const { tableName, leaves } of batch.leaves) {
-      await session.query(`DELETE FROM ${quoteIdentifier(schema)}.tree WHERE table_name = $1`, [
-        tableName,
-      ]);
+    for (const { tableName, removedIds, leaves } of batch.tables) {
+      await removeLeaves(session, schema, tableName, removedIds);
       await upsertLeaves(session, schema, tableName, leaves);
     }
     await upsertRoots(session, schema, batch.roots);
@@ -83,39 +74,18 @@ export async function removeTree(
   });
 }
 
-/** Leaves in the order of their blocks. */
-export async function readTree(
+async function removeLeaves(
   session: Session,
   schema: string,
   tableName: string,
-): Promise<NodeLeaf[]> {
-  const rows = await session.query(
-    `SELECT t.block_id, t.position, pg_catalog.to_json(t.lower_key), t.row_count, t.digest_sum, t.is_dirty
-       FROM ${quoteIdentifier(schema)}.tree t WHERE t.table_name = $1 ORDER BY t.position`,
-    [tableName],
+  ids: readonly bigint[] | 'all',
+): Promise<void> {
+  if (ids !== 'all' && ids.length === 0) return;
+  const condition = ids === 'all' ? '' : ' AND block_id = ANY ($2::bigint[])';
+  await session.query(
+    `DELETE FROM ${quoteIdentifier(schema)}.tree WHERE table_name = $1${condition}`,
+    ids === 'all' ? [tableName] : [tableName, ids.map(String)],
   );
-  return rows.map(([blockId, position, lowerKey, rowCount, sum, isDirty]) => ({
-    blockId: BigInt(blockId ?? '0'),
-    position: Number(position),
-    lowerKey: typeof lowerKey === 'string' ? (JSON.parse(lowerKey) as string[]) : null,
-    rows: Number(rowCount),
-    sum: BigInt(sum ?? '0'),
-    isDirty: isDirty === 't',
-  }));
-}
-
-/** The position up to which the node's tables are current; null: they hold nothing to rely on. */
-export async function readNodePosition(
-  session: Session,
-  schema: string,
-  node: string,
-): Promise<Lsn | null> {
-  const rows = await session.query(
-    `SELECT lsn::text FROM ${quoteIdentifier(schema)}.position WHERE node = $1`,
-    [node],
-  );
-  const lsn = rows[0]?.[0];
-  return typeof lsn === 'string' ? parseLsn(lsn) : null;
 }
 
 async function upsertLeaves(
@@ -128,19 +98,19 @@ async function upsertLeaves(
     const part = leaves.slice(start, start + LEAVES_PER_STATEMENT);
     await session.query(
       `INSERT INTO ${quoteIdentifier(schema)}.tree AS t
-              (table_name, block_id, position, lower_key, row_count, digest_sum, is_dirty, updated_at)
-       SELECT $1, l.block_id, l.position, l.lower_key::text[], l.row_count, l.digest_sum, l.is_dirty, pg_catalog.now()
+              (table_name, block_id, rank, lower_key, row_count, digest_sum, is_dirty, updated_at)
+       SELECT $1, l.block_id, l.rank, l.lower_key::text[], l.row_count, l.digest_sum, l.is_dirty, pg_catalog.now()
          FROM ROWS FROM (
-                pg_catalog.unnest($2::bigint[]), pg_catalog.unnest($3::int[]), pg_catalog.unnest($4::text[]),
+                pg_catalog.unnest($2::bigint[]), pg_catalog.unnest($3::bigint[]), pg_catalog.unnest($4::text[]),
                 pg_catalog.unnest($5::bigint[]), pg_catalog.unnest($6::numeric[]), pg_catalog.unnest($7::boolean[])
-              ) AS l (block_id, position, lower_key, row_count, digest_sum, is_dirty)
+              ) AS l (block_id, rank, lower_key, row_count, digest_sum, is_dirty)
            ON CONFLICT (table_name, block_id) DO UPDATE
-          SET position = EXCLUDED.position, lower_key = EXCLUDED.lower_key, row_count = EXCLUDED.row_count,
+          SET rank = EXCLUDED.rank, lower_key = EXCLUDED.lower_key, row_count = EXCLUDED.row_count,
               digest_sum = EXCLUDED.digest_sum, is_dirty = EXCLUDED.is_dirty, updated_at = EXCLUDED.updated_at`,
       [
         tableName,
         part.map((leaf) => String(leaf.blockId)),
-        part.map((leaf) => String(leaf.position)),
+        part.map((leaf) => String(leaf.rank)),
         part.map((leaf) => (leaf.lowerKey === null ? null : arrayLiteral(leaf.lowerKey))),
         part.map((leaf) => String(leaf.rows)),
         part.map((leaf) => String(leaf.sum)),

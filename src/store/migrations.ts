@@ -26,21 +26,22 @@ const MIGRATIONS: readonly string[] = [
   ) STRICT;
   CREATE TABLE block (
     table_id INTEGER NOT NULL REFERENCES tracked_table ON DELETE CASCADE,
-    position INTEGER NOT NULL,
     id INTEGER NOT NULL,
+    -- The order of the blocks; has gaps, so that a split writes its pieces only.
+    rank INTEGER NOT NULL,
     lower TEXT,
-    PRIMARY KEY (table_id, position)
+    PRIMARY KEY (table_id, id)
   ) STRICT, WITHOUT ROWID;
   CREATE TABLE leaf (
     table_id INTEGER NOT NULL REFERENCES tracked_table ON DELETE CASCADE,
-    node TEXT NOT NULL,
     block_id INTEGER NOT NULL,
+    node TEXT NOT NULL,
     row_count INTEGER NOT NULL,
     sum_low INTEGER NOT NULL,
     sum_high INTEGER NOT NULL,
     is_dirty INTEGER NOT NULL,
     filter INTEGER NOT NULL,
-    PRIMARY KEY (table_id, node, block_id)
+    PRIMARY KEY (table_id, block_id, node)
   ) STRICT, WITHOUT ROWID;
   CREATE TABLE snapshot_filter (
     node TEXT NOT NULL,

@@ -5,8 +5,8 @@ import Sqlite from 'better-sqlite3';
 import { AcedError, errorMessage } from '../base/errors.js';
 import { formatLsn, parseLsn, type Lsn } from '../base/lsn.js';
 import type { DigestSeed } from '../digest/spec.js';
-import { BlockLayout } from '../merkle/layout.js';
-import { highHalf, joinHalves, lowHalf, type LeafValue } from '../merkle/leaves.js';
+import { BlockLayout, type LayoutChange } from '../merkle/layout.js';
+import type { LeafState } from '../merkle/leaves.js';
 import type { KeyText, TableSpec } from '../postgres/table-spec.js';
 import { migrate } from './migrations.js';
 import { StateLock } from './state-lock.js';
@@ -29,10 +29,8 @@ export interface StoredNode {
   readonly position: Lsn;
 }
 
-export interface StoredLeaf extends LeafValue {
+export interface StoredLeaf extends LeafState {
   readonly blockId: number;
-  readonly isDirty: boolean;
-  readonly filter: number;
 }
 
 export interface StoredFilter {
@@ -191,7 +189,7 @@ export class Store {
       const { lastInsertRowid } = this.#run(
         `INSERT INTO tracked_table
            (schema, name, spec, fingerprints, state, reason, block_rows, layout_version)
-         VALUES (?, ?, ?, ?, 'building', NULL, ?, 0)`,
+         VALUES (?, ?, ?, ?, 'building', NULL, ?, 1)`,
         (s) =>
           s.run(
             spec.schema,
@@ -202,7 +200,7 @@ export class Store {
           ),
       );
       const id = Number(lastInsertRowid);
-      this.saveLayout(id, BlockLayout.single());
+      this.#insertBlock(id, BlockLayout.single(), 0);
       return { id, spec, fingerprints, state: 'building' as const, reason: null, blockRows };
     });
   }
@@ -224,36 +222,49 @@ export class Store {
       s.get(tableId),
     ) as { v: number };
     const rows = this.#run(
-      'SELECT id, lower FROM block WHERE table_id = ? ORDER BY position',
+      'SELECT id, rank, lower FROM block WHERE table_id = ? ORDER BY rank',
       (s) => s.all(tableId),
-    ) as { id: number; lower: string | null }[];
+    ) as { id: number; rank: number; lower: string | null }[];
     return BlockLayout.restore(
       rows.map((row) => ({
         id: row.id,
+        rank: row.rank,
         lower: row.lower === null ? null : (JSON.parse(row.lower) as KeyText),
       })),
       version.v,
     );
   }
 
-  /** Replaces the boundaries. Leaves of blocks that are gone go with them. */
-  saveLayout(tableId: number, layout: BlockLayout): void {
+  /** Stores what is new in the layout. Leaves of blocks that are gone go with them. */
+  saveLayout(tableId: number, change: LayoutChange): void {
+    const { layout, removedIds, addedPositions, isRenumbered } = change;
     this.#transaction(() => {
-      this.#run('DELETE FROM block WHERE table_id = ?', (s) => s.run(tableId));
       this.#run('UPDATE tracked_table SET layout_version = ? WHERE id = ?', (s) =>
         s.run(layout.version, tableId),
       );
-      const insert = this.#statement('INSERT INTO block VALUES (?, ?, ?, ?)');
-      layout.ids.forEach((id, position) => {
-        const lower = layout.lowers[position] ?? null;
-        insert.run(tableId, position, id, lower === null ? null : JSON.stringify(lower));
-      });
-      this.#run(
-        `DELETE FROM leaf WHERE table_id = @table
-           AND block_id NOT IN (SELECT id FROM block WHERE table_id = @table)`,
-        (s) => s.run({ table: tableId }),
-      );
+      const removeBlock = this.#statement('DELETE FROM block WHERE table_id = ? AND id = ?');
+      const removeLeaves = this.#statement('DELETE FROM leaf WHERE table_id = ? AND block_id = ?');
+      for (const id of removedIds) {
+        removeBlock.run(tableId, id);
+        removeLeaves.run(tableId, id);
+      }
+      for (const position of addedPositions) this.#insertBlock(tableId, layout, position);
+      if (!isRenumbered) return;
+      const setRank = this.#statement('UPDATE block SET rank = ? WHERE table_id = ? AND id = ?');
+      layout.ids.forEach((id, position) => setRank.run(layout.ranks[position], tableId, id));
     });
+  }
+
+  #insertBlock(tableId: number, layout: BlockLayout, position: number): void {
+    const lower = layout.lowers[position] ?? null;
+    this.#run('INSERT INTO block (table_id, id, rank, lower) VALUES (?, ?, ?, ?)', (s) =>
+      s.run(
+        tableId,
+        layout.ids[position],
+        layout.ranks[position],
+        lower === null ? null : JSON.stringify(lower),
+      ),
+    );
   }
 
   /** Leaves that were ever saved; a block without one is unknown, hence dirty. */
@@ -273,7 +284,8 @@ export class Store {
     return rows.map((row) => ({
       blockId: row.block_id,
       rows: row.row_count,
-      sum: joinHalves(row.sum_low, row.sum_high),
+      sumLow: row.sum_low,
+      sumHigh: row.sum_high,
       isDirty: row.is_dirty === 1,
       filter: row.filter,
     }));
@@ -300,19 +312,20 @@ export class Store {
         throw new AcedError('INTERNAL', `node ${batch.node} is not in the store`);
       }
       const upsert = this.#statement(
-        `INSERT INTO leaf VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-         ON CONFLICT (table_id, node, block_id) DO UPDATE SET
+        `INSERT INTO leaf (table_id, block_id, node, row_count, sum_low, sum_high, is_dirty, filter)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (table_id, block_id, node) DO UPDATE SET
            row_count = excluded.row_count, sum_low = excluded.sum_low,
            sum_high = excluded.sum_high, is_dirty = excluded.is_dirty, filter = excluded.filter`,
       );
       for (const { tableId, leaf } of batch.leaves) {
         upsert.run(
           tableId,
-          batch.node,
           leaf.blockId,
+          batch.node,
           leaf.rows,
-          lowHalf(leaf.sum),
-          highHalf(leaf.sum),
+          leaf.sumLow,
+          leaf.sumHigh,
           leaf.isDirty ? 1 : 0,
           leaf.filter,
         );

@@ -75,20 +75,25 @@ function enlarge(config: Config): void {
     const [table] = store.tables();
     if (table === undefined) throw new Error('nothing was built');
     const { blockRows } = table;
-    const blocks = Array.from({ length: Math.ceil(SIMULATED_ROWS / blockRows) }, (_, i) => ({
-      id: i + 1,
-      lower: i === 0 ? null : [String(i * blockRows + 1)],
-    }));
-    store.saveLayout(table.id, BlockLayout.restore(blocks, store.layout(table.id).version + 1));
+    // Over the one block that is open on both sides.
+    store.addTable(table.spec, table.fingerprints, blockRows);
+    const [empty] = store.tables();
+    if (empty === undefined) throw new Error('the table is gone');
+    const count = Math.ceil(SIMULATED_ROWS / blockRows);
+    const bounds = Array.from({ length: count - 1 }, (_, i) => [String((i + 1) * blockRows + 1)]);
+    const change = BlockLayout.single().split(0, bounds);
+    store.saveLayout(empty.id, change);
+    store.setTableState(empty.id, 'live', null);
     for (const { name } of config.nodes) {
       const position = store.node(name)?.position;
       if (position === undefined) throw new Error(`node ${name} is not in the store`);
-      const leaves = blocks.map(({ id }) => ({
-        tableId: table.id,
+      const leaves = change.layout.ids.map((id) => ({
+        tableId: empty.id,
         leaf: {
           blockId: id,
           rows: blockRows,
-          sum: BigInt.asUintN(64, BigInt(id) * 0x9e37_79b9_7f4a_7c15n),
+          sumLow: Math.imul(id, 0x7f4a_7c15),
+          sumHigh: Math.imul(id, 0x1e37_79b9),
           isDirty: false,
           filter: 0,
         },

@@ -89,7 +89,7 @@ export class SimulatedDaemon {
         .map(String)
         .sort(table.compare)
         .map((key) => [key]);
-      this.#store.saveLayout(id, BlockLayout.single().split(0, lowers).layout);
+      this.#store.saveLayout(id, BlockLayout.single().split(0, lowers));
     }
     this.#filters = SnapshotFilters.restore([], 0);
     this.#changes = this.#load();

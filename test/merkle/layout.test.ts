@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { BlockLayout, type PositionMap } from '../../src/merkle/layout.js';
+import { BlockLayout, type LayoutChange } from '../../src/merkle/layout.js';
 
 /** Keys 0..199 and, per block of the naive model, an array of them. */
 const KEYS = Array.from({ length: 200 }, (_, i) => i);
@@ -45,10 +45,7 @@ function runsOf(marks: readonly boolean[], size: number): [number, number][] {
   return runs;
 }
 
-function apply(
-  layout: BlockLayout,
-  step: Operation,
-): { layout: BlockLayout; map: PositionMap } | null {
+function apply(layout: BlockLayout, step: Operation): LayoutChange | null {
   if (step.kind === 'merge') return layout.merge(runsOf(step.marks, layout.size));
   const position = step.at % layout.size;
   const { lower, upper } = layout.range(position);
@@ -108,8 +105,28 @@ describe('BlockLayout', () => {
             assert.equal(layout.ids.includes(id), first === last && others === 1);
             if (first === last && others === 1) assert.equal(layout.ids[first], id);
           });
+          // The change says just what is new.
+          const isNew = (id: number): boolean => !before.ids.includes(id);
+          assert.deepEqual(
+            change.addedPositions,
+            layout.ids.flatMap((id, position) => (isNew(id) ? [position] : [])),
+          );
+          assert.deepEqual(
+            change.removedIds,
+            before.ids.filter((id) => !layout.ids.includes(id)),
+          );
+          layout.ranks.forEach((rank, position) => {
+            assert.ok(Number.isSafeInteger(rank));
+            assert.ok(position === 0 || rank > (layout.ranks[position - 1] ?? NaN));
+            if (isNew(layout.ids[position] ?? -1) || change.isRenumbered) return;
+            assert.equal(rank, before.ranks[before.ids.indexOf(layout.ids[position] ?? -1)]);
+          });
           const restored = BlockLayout.restore(
-            layout.ids.map((id, position) => ({ id, lower: layout.lowers[position] ?? null })),
+            layout.ids.map((id, position) => ({
+              id,
+              rank: layout.ranks[position] ?? NaN,
+              lower: layout.lowers[position] ?? null,
+            })),
             layout.version,
           );
           assert.deepEqual(restored, layout);

@@ -133,6 +133,51 @@ describe('Locator', () => {
     assert.equal(locator.locate(['9223372036854775807']), 0);
   });
 
+  it('follows splits and merges to the locator that the new layout would get', () => {
+    const cut = fc.record({ at: fc.nat(), keys: fc.uniqueArray(fc.nat(999), { maxLength: 3 }) });
+    const steps = fc.array(fc.oneof(cut, fc.record({ first: fc.nat(), last: fc.nat() })), {
+      maxLength: 12,
+    });
+    for (const kind of ['integer', 'bytes'] as const) {
+      const textOf = (key: number): string => (kind === 'bytes' ? `k${key}` : String(key));
+      const order = (a: number, b: number): number =>
+        kind === 'bytes' ? (textOf(a) < textOf(b) ? -1 : 1) : a - b;
+      fc.assert(
+        fc.property(steps, (list) => {
+          let layout = BlockLayout.single();
+          let locator = createLocator(keySpec([kind]), layout) ?? assert.fail();
+          for (const step of list) {
+            let change;
+            if ('keys' in step) {
+              const position = step.at % layout.size;
+              const inside = step.keys
+                .filter((key) => locator.locate([textOf(key)]) === position)
+                .filter((key) => layout.lowers[position]?.[0] !== textOf(key))
+                .sort(order);
+              if (inside.length === 0) continue;
+              change = layout.split(
+                position,
+                inside.map((key) => [textOf(key)]),
+              );
+            } else {
+              const first = step.first % layout.size;
+              const last = Math.min(layout.size - 1, first + (step.last % 3));
+              change = layout.merge(last > first ? [[first, last]] : []);
+            }
+            layout = change.layout;
+            locator = locator.follow(change);
+            const fresh = createLocator(keySpec([kind]), layout) ?? assert.fail();
+            for (let key = 0; key < 1000; key += 7) {
+              const text = [textOf(key)];
+              assert.equal(locator.locate(text), fresh.locate(text));
+            }
+          }
+        }),
+        { numRuns: 60 },
+      );
+    }
+  });
+
   it('leaves keys whose order only the server knows to the server', () => {
     assert.equal(createLocator(keySpec(['server']), BlockLayout.single()), null);
     assert.equal(createLocator(keySpec(['integer', 'server']), BlockLayout.single()), null);

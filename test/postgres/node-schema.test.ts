@@ -1,16 +1,9 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { AcedError } from '../../src/base/errors.js';
-import { parseLsn } from '../../src/base/lsn.js';
+import { parseLsn, type Lsn } from '../../src/base/lsn.js';
 import { dropNodeSchema, ensureNodeSchema } from '../../src/postgres/node-schema.js';
-import {
-  readNodePosition,
-  readTree,
-  removeTree,
-  replaceTree,
-  writeTree,
-  type NodeLeaf,
-} from '../../src/postgres/node-tree.js';
+import { removeTree, writeTree, type NodeLeaf } from '../../src/postgres/node-tree.js';
 import { Session } from '../../src/postgres/session.js';
 import { startServer, type TestServer } from '../support/postgres.js';
 
@@ -36,14 +29,36 @@ after(async () => {
   await server.stop();
 });
 
-const leaf = (blockId: bigint, position: number, key: string[] | null, sum = 0n): NodeLeaf => ({
+const leaf = (blockId: bigint, rank: number, key: string[] | null, sum = 0n): NodeLeaf => ({
   blockId,
-  position,
+  rank,
   lowerKey: key,
-  rows: position * 10,
+  rows: rank * 10,
   sum,
-  isDirty: position % 2 === 1,
+  isDirty: rank % 2 === 1,
 });
+
+/** The leaves as they are on the node, in the order of their keys. */
+async function readTree(): Promise<NodeLeaf[]> {
+  const rows = await session.query(
+    `SELECT block_id, rank, to_json(lower_key), row_count, digest_sum, is_dirty
+       FROM "Aced ""1""".tree WHERE table_name = $1 ORDER BY rank`,
+    [TABLE],
+  );
+  return rows.map(([blockId, rank, lowerKey, rowCount, sum, isDirty]) => ({
+    blockId: BigInt(blockId ?? ''),
+    rank: Number(rank),
+    lowerKey: typeof lowerKey === 'string' ? (JSON.parse(lowerKey) as string[]) : null,
+    rows: Number(rowCount),
+    sum: BigInt(sum ?? ''),
+    isDirty: isDirty === 't',
+  }));
+}
+
+async function readNodePosition(): Promise<Lsn | null> {
+  const rows = await session.query(`SELECT lsn FROM "Aced ""1""".position WHERE node = 'n1'`);
+  return typeof rows[0]?.[0] === 'string' ? parseLsn(rows[0][0]) : null;
+}
 
 describe('node schema', () => {
   it('is created once, by two at once too', async () => {
@@ -74,36 +89,35 @@ describe('node schema', () => {
     ];
     const roots = [{ tableName: TABLE, root: 'abc', rows: 30, blocks: 3, dirtyBlocks: 1 }];
     const position = parseLsn('A/10');
-    await replaceTree(session, SCHEMA, {
+    await writeTree(session, SCHEMA, {
       node: 'n1',
       position,
-      leaves: [{ tableName: TABLE, leaves }],
+      tables: [{ tableName: TABLE, removedIds: 'all', leaves }],
       roots,
     });
-    assert.deepEqual(await readTree(session, SCHEMA, TABLE), leaves);
-    assert.equal(await readNodePosition(session, SCHEMA, 'n1'), position);
+    assert.deepEqual(await readTree(), leaves);
+    assert.equal(await readNodePosition(), position);
 
     const changed = { ...leaf(8n, 1, ['a"b\\', '{x,y}', '']), sum: 77n };
     await writeTree(session, SCHEMA, {
       node: 'n1',
       position: parseLsn('A/20'),
-      leaves: [{ tableName: TABLE, leaves: [changed] }],
+      tables: [{ tableName: TABLE, removedIds: [9n], leaves: [changed] }],
       roots: [],
     });
-    const [first, , third] = leaves;
-    assert.deepEqual(await readTree(session, SCHEMA, TABLE), [first, changed, third]);
-    assert.equal(await readNodePosition(session, SCHEMA, 'n1'), parseLsn('A/20'));
+    assert.deepEqual(await readTree(), [leaves[0], changed]);
+    assert.equal(await readNodePosition(), parseLsn('A/20'));
 
     const merged = [leaf(10n, 0, null, 3n)];
-    await replaceTree(session, SCHEMA, {
+    await writeTree(session, SCHEMA, {
       node: 'n1',
       position,
-      leaves: [{ tableName: TABLE, leaves: merged }],
+      tables: [{ tableName: TABLE, removedIds: 'all', leaves: merged }],
       roots: [],
     });
-    assert.deepEqual(await readTree(session, SCHEMA, TABLE), merged);
+    assert.deepEqual(await readTree(), merged);
     await removeTree(session, SCHEMA, TABLE);
-    assert.deepEqual(await readTree(session, SCHEMA, TABLE), []);
+    assert.deepEqual(await readTree(), []);
     assert.deepEqual(await session.query(`SELECT count(*) FROM "Aced ""1""".root`), [['0']]);
   });
 
@@ -111,13 +125,13 @@ describe('node schema', () => {
     const leaves = Array.from({ length: 12_000 }, (_, i) =>
       leaf(BigInt(i), i, i === 0 ? null : [String(i)], BigInt(i)),
     );
-    await replaceTree(session, SCHEMA, {
+    await writeTree(session, SCHEMA, {
       node: 'n1',
       position: parseLsn('A/30'),
-      leaves: [{ tableName: TABLE, leaves }],
+      tables: [{ tableName: TABLE, removedIds: 'all', leaves }],
       roots: [],
     });
-    assert.deepEqual(await readTree(session, SCHEMA, TABLE), leaves);
+    assert.deepEqual(await readTree(), leaves);
   });
 
   it('is made anew after a crash of the server has emptied it', async () => {
@@ -126,7 +140,7 @@ describe('node schema', () => {
     await server.start();
     session = await connect();
     assert.equal(await ensureNodeSchema(session, SCHEMA), 'created');
-    assert.equal(await readNodePosition(session, SCHEMA, 'n1'), null);
+    assert.equal(await readNodePosition(), null);
     assert.equal(await ensureNodeSchema(session, SCHEMA), 'already_current');
   });
 

@@ -22,7 +22,8 @@ export function leavesOf(number: number, blocks: readonly number[]): StoredLeaf[
   return blocks.map((blockId) => ({
     blockId,
     rows: number * 1000 + blockId,
-    sum: BigInt.asUintN(64, (BigInt(number) << 40n) - BigInt(blockId)),
+    sumLow: -blockId,
+    sumHigh: (number << 8) - 1,
     isDirty: (number + blockId) % 2 === 0,
     filter: number,
   }));

@@ -10,6 +10,7 @@ import Sqlite from 'better-sqlite3';
 import { AcedError, type ErrorCode } from '../../src/base/errors.js';
 import type { Lsn } from '../../src/base/lsn.js';
 import { BlockLayout } from '../../src/merkle/layout.js';
+import { highHalf, lowHalf } from '../../src/merkle/leaves.js';
 import { Store, type StoredLeaf } from '../../src/store/store.js';
 import { removeDirectory, scratchDirectory } from '../support/context.js';
 import { batchOf, CLUSTER, leavesOf, specOf } from './fixtures.js';
@@ -74,8 +75,9 @@ describe('Store', () => {
     now.saveNode('n1', NODE);
     now.setInitialised(true);
     const table = now.addTable(specOf('t'), { n1: 'f1', n2: 'f2' }, 1000);
-    const layout = BlockLayout.single().split(0, [['1'], ['a"b\\']]).layout;
-    now.saveLayout(table.id, layout);
+    const change = BlockLayout.single().split(0, [['1'], ['a"b\\']]);
+    const { layout } = change;
+    now.saveLayout(table.id, change);
     now.setTableState(table.id, 'stale', 'columns changed');
     now.saveBatch(batchOf(7, table.id, layout.ids));
 
@@ -102,7 +104,8 @@ describe('Store', () => {
     const leaves = sums.map((sum, i) => ({
       blockId: i,
       rows: [-3, 0, 2 ** 40][i % 3] ?? 0,
-      sum,
+      sumLow: lowHalf(sum),
+      sumHigh: highHalf(sum),
       isDirty: i % 2 === 0,
       filter: i,
     }));
@@ -133,17 +136,37 @@ describe('Store', () => {
     now.saveNode('n1', NODE);
     const { id } = now.addTable(specOf('t'), {}, 10);
     const other = now.addTable(specOf('other'), {}, 10);
-    const layout = BlockLayout.single().split(0, [['1'], ['2'], ['3']]).layout;
-    now.saveLayout(id, layout);
+    const change = BlockLayout.single().split(0, [['1'], ['2'], ['3']]);
+    const { layout } = change;
+    now.saveLayout(id, change);
     now.saveBatch(batchOf(1, id, layout.ids));
     now.saveBatch(batchOf(2, other.id, [1]));
-    const split = layout.split(1, [['15']]).layout;
-    now.saveLayout(id, split);
+    const splitChange = layout.split(1, [['15']]);
+    const split = splitChange.layout;
+    now.saveLayout(id, splitChange);
     const kept = layout.ids.filter((blockId) => split.ids.includes(blockId));
     assert.equal(kept.length, 3);
     assert.deepEqual(byBlock(now.leaves(id, 'n1')), leavesOf(1, kept));
     assert.deepEqual(now.leaves(other.id, 'n1'), leavesOf(2, [1]));
     assert.deepEqual(open().layout(id), split);
+  });
+
+  it('stores any history of splits and merges as it stands in memory', () => {
+    let now = open();
+    const { id } = now.addTable(specOf('t'), {}, 10);
+    let { layout } = { layout: BlockLayout.single() };
+    const wasRenumbered = new Set<boolean>();
+    for (let round = 0; round < 120; round++) {
+      // Always between the same two neighbours, so that the ranks there run out.
+      const change =
+        round % 10 === 9 ? layout.merge([[0, 1]]) : layout.split(1 % layout.size, [[`k${round}`]]);
+      wasRenumbered.add(change.isRenumbered);
+      layout = change.layout;
+      now.saveLayout(id, change);
+      if (round % 20 === 0) now = open();
+      assert.deepEqual(now.layout(id), layout);
+    }
+    assert.equal(wasRenumbered.size, 2, 'ranks were given anew, and not each time');
   });
 
   it('forgets a node: no position, no snapshots, all its leaves dirty', () => {
@@ -167,7 +190,7 @@ describe('Store', () => {
     const now = open();
     now.saveNode('n1', NODE);
     const first = now.addTable(specOf('t'), {}, 10);
-    now.saveLayout(first.id, BlockLayout.single().split(0, [['1']]).layout);
+    now.saveLayout(first.id, BlockLayout.single().split(0, [['1']]));
     now.saveBatch(batchOf(1, first.id, [2, 3]));
     const second = now.addTable(specOf('t'), {}, 20);
     assert.notEqual(second.id, first.id);
@@ -217,11 +240,8 @@ describe('Store', () => {
   it('says what to do about files that are damaged', async () => {
     const now = open();
     const { id } = now.addTable(specOf('t'), {}, 10);
-    const layout = BlockLayout.single().split(
-      0,
-      Array.from({ length: 5000 }, (_, i) => [String(i)]),
-    ).layout;
-    now.saveLayout(id, layout);
+    const bounds = Array.from({ length: 5000 }, (_, i) => [String(i)]);
+    now.saveLayout(id, BlockLayout.single().split(0, bounds));
     close();
     const file = path.join(stateDir, 'aced.sqlite');
     const whole = await readFile(file);
@@ -267,8 +287,9 @@ describe('Store', () => {
     now.saveNode('n1', { ...NODE, position: 0n as Lsn });
     const { id } = now.addTable(specOf('t'), {}, 10);
     const bounds = Array.from({ length: 300 }, (_, i) => [String(i)]);
-    const { layout } = BlockLayout.single().split(0, bounds);
-    now.saveLayout(id, layout);
+    const change = BlockLayout.single().split(0, bounds);
+    const { layout } = change;
+    now.saveLayout(id, change);
     close();
     let last = 0;
     for (let round = 0; round < 8; round++) {

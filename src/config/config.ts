@@ -43,6 +43,8 @@ export interface Config {
     readonly refreshQuietMs: number;
     /** Share of one connection's time that background rehashing may use, 0 to 1. */
     readonly refreshBudget: number;
+    /** Memory for the digests of single rows, over all nodes and tables; 0 keeps none. */
+    readonly rowDigestBytes: number;
   };
   readonly diff: {
     readonly maxDiffRows: number;

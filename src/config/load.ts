@@ -65,6 +65,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
       maxCpuRatio: read(OPTIONS.maxCpuRatio),
       refreshQuietMs: read(OPTIONS.refreshQuietMs),
       refreshBudget: read(OPTIONS.refreshBudget),
+      rowDigestBytes: read(OPTIONS.rowDigestBytes),
     },
     diff: {
       maxDiffRows: read(OPTIONS.maxDiffRows),

@@ -77,7 +77,7 @@ export const OPTIONS = {
     env: 'ACED_TREE_BLOCK_ROWS',
     ace: [{ key: 'mtree.diff.block_size' }],
     kind: integer({ min: 1, max: 10_000_000 }),
-    defaultValue: 1000,
+    defaultValue: 128,
     doc: 'rows per block that a build aims at',
   }),
   maxCpuRatio: option({
@@ -101,6 +101,13 @@ export const OPTIONS = {
     kind: ratio({ min: 0, max: 1 }),
     defaultValue: 0.25,
     doc: "share of one connection's time for refreshing in the background; 0 switches it off",
+  }),
+  rowDigestBytes: option({
+    key: 'tree.row_digest_bytes',
+    env: 'ACED_TREE_ROW_DIGEST_BYTES',
+    kind: byteSize(0),
+    defaultValue: 64 * MEBIBYTE,
+    doc: 'memory for the digests of rows that change often, so that their blocks are not read again; 0 keeps none',
   }),
   maxDiffRows: option({
     key: 'diff.max_diff_rows',

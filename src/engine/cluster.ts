@@ -4,11 +4,12 @@ import type { Logger } from '../base/log.js';
 import type { Config } from '../config/config.js';
 import { NodePipeline, tableKey } from '../ingest/pipeline.js';
 import { TrackedTable } from '../ingest/tracked-table.js';
+import { RowDigestCache } from '../merkle/row-digests.js';
 import type { SessionPool } from '../postgres/session-pool.js';
 import { SessionPool as Pool } from '../postgres/session-pool.js';
 import { parseNameParts } from '../postgres/table-name.js';
 import type { TableSpec } from '../postgres/table-spec.js';
-import { Store } from '../store/store.js';
+import { Store, type StoredTable } from '../store/store.js';
 import { Mutex } from './mutex.js';
 
 /** Connections beside the hashing ones: catalog, fences, housekeeping. */
@@ -21,6 +22,7 @@ export class Cluster {
   readonly store: Store;
   readonly pools = new Map<string, SessionPool>();
   readonly pipelines = new Map<string, NodePipeline>();
+  readonly rowDigestCache: RowDigestCache;
   readonly #tables = new Map<string, TrackedTable>();
   readonly #mutexes = new Map<string, Mutex>();
   readonly #onSchemaChange = new Set<(table: TrackedTable, reason: string) => void>();
@@ -29,9 +31,9 @@ export class Cluster {
     this.config = config;
     this.log = log;
     this.store = Store.open(config.stateDir, config.cluster);
-    const nodes = config.nodes.map((node) => node.name);
+    this.rowDigestCache = new RowDigestCache(config.tree.rowDigestBytes);
     for (const stored of this.store.tables()) {
-      const table = new TrackedTable(this.store, stored, nodes);
+      const table = this.#trackedTable(stored);
       this.#tables.set(tableKey(table.spec.schema, table.spec.name), table);
     }
     for (const node of config.nodes) {
@@ -176,11 +178,7 @@ export class Cluster {
   ): TrackedTable {
     this.untrackTable(spec.schema, spec.name);
     const stored = this.store.addTable(spec, fingerprints, blockRows);
-    const table = new TrackedTable(
-      this.store,
-      stored,
-      this.config.nodes.map((node) => node.name),
-    );
+    const table = this.#trackedTable(stored);
     this.#tables.set(tableKey(spec.schema, spec.name), table);
     for (const pipeline of this.pipelines.values()) pipeline.addTable(table);
     return table;
@@ -191,7 +189,15 @@ export class Cluster {
     if (table === undefined) return;
     this.#tables.delete(tableKey(schema, name));
     for (const pipeline of this.pipelines.values()) pipeline.removeTable(table);
+    table.forgetRows();
     this.store.removeTable(schema, name);
+  }
+
+  #trackedTable(stored: StoredTable): TrackedTable {
+    return new TrackedTable(this.store, stored, {
+      nodes: this.config.nodes.map(({ name }) => name),
+      rowDigestCache: this.rowDigestCache,
+    });
   }
 
   #unknownNode(name: string): AcedError {

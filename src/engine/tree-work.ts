@@ -11,6 +11,11 @@ export interface TreeWorkOptions {
   readonly onProgress?: (done: number, total: number) => void;
 }
 
+/** Share of the cache of row digests that one reading may fill on one node. */
+const CACHE_SHARE = 0.125;
+/** What a row takes there. */
+const ROW_DIGEST_BYTES = 16;
+
 /** A block this many times as large as planned is split. */
 const SPLIT_FACTOR = 2;
 /** Neighbours that are together this small, relative to the plan, are merged. */
@@ -42,6 +47,7 @@ export async function rehashOnNodes(
   const work = Array.from(positions, async ([node, list]) => {
     const values = await rehash({
       table,
+      keepsRows: keepsRows(cluster, table, { node, blocks: list.length }),
       pipeline: cluster.pipeline(node),
       pool: cluster.pool(node),
       positions: list,
@@ -61,6 +67,20 @@ export async function rehashOnNodes(
     await Promise.allSettled(work);
     throw error;
   }
+}
+
+/**
+ * The rows of blocks that changes have touched are worth keeping: they are the ones that will change
+ * again. A build, or a diff after a bulk load, would only push those out.
+ */
+function keepsRows(
+  { rowDigestCache }: Cluster,
+  table: TrackedTable,
+  { node, blocks }: { readonly node: string; readonly blocks: number },
+): boolean {
+  if (table.state !== 'live' || !table.applier(node).wantsRowDigests) return false;
+  const bytes = blocks * table.blockRows * ROW_DIGEST_BYTES;
+  return bytes <= rowDigestCache.maxBytes * CACHE_SHARE;
 }
 
 /**

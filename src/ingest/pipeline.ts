@@ -337,6 +337,7 @@ export class NodePipeline {
     for (const table of this.#appliers.keys()) {
       table.leaves(this.name).markAllDirty();
       table.leaves(this.name).filters.fill(0);
+      table.rowDigests(this.name).clear();
       this.addTable(table);
     }
   }

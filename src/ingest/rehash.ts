@@ -1,10 +1,11 @@
 import { sleep } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
 import { failpoint } from '../base/failpoint.js';
-import { maxLsn, NO_LSN, parseLsn } from '../base/lsn.js';
+import { maxLsn, NO_LSN, parseLsn, type Lsn } from '../base/lsn.js';
 import type { LeafValue } from '../merkle/leaves.js';
+import { BlockRows } from '../merkle/row-digests.js';
 import type { SessionPool } from '../postgres/session-pool.js';
-import { isVisible, parseSnapshot } from '../postgres/snapshot.js';
+import { isVisible, parseSnapshot, type Snapshot } from '../postgres/snapshot.js';
 import { applyLeafChange } from './leaf-change.js';
 import type { NodePipeline } from './pipeline.js';
 import type { TrackedTable } from './tracked-table.js';
@@ -14,6 +15,8 @@ export interface RehashOptions {
   readonly pipeline: NodePipeline;
   readonly pool: SessionPool;
   readonly positions: readonly number[];
+  /** Keeps the digests of the rows too, so that changes to them will be exact. */
+  readonly keepsRows: boolean;
   /** Statements at once. */
   readonly concurrency: number;
   readonly signal: AbortSignal;
@@ -68,7 +71,7 @@ async function rehashChunk(
   options: RehashOptions,
   positions: readonly number[],
   signal: AbortSignal,
-): Promise<Map<number, LeafValue>> {
+): Promise<ReadonlyMap<number, LeafValue>> {
   const { table, pipeline } = options;
   const deadline = Date.now() + HIDDEN_COMMIT_TIMEOUT_MS;
   for (;;) {
@@ -85,11 +88,18 @@ async function rehashChunk(
       if (pipeline.epoch !== epoch) continue;
       if (!reading.isMissing(read.snapshot)) {
         const leaves = table.leaves(pipeline.name);
+        const rowDigests = table.rowDigests(pipeline.name);
         const filter = pipeline.filters.add(read.snapshot, read.fence);
-        for (const [position, value] of read.values) leaves.set(position, value, false, filter);
+        for (const [position, value] of read.values) {
+          leaves.set(position, value, false, filter);
+          // Rows that were kept are of another snapshot than the leaf is now.
+          rowDigests.delete(position);
+          const rows = read.rows.get(position);
+          if (rows !== undefined) rowDigests.set(position, rows);
+        }
         for (const change of recording.changes) {
           if (isVisible(read.snapshot, change.xid)) continue;
-          applyLeafChange(leaves, change, Date.now());
+          applyLeafChange({ leaves, rowDigests }, change, Date.now());
         }
         return read.values;
       }
@@ -108,23 +118,43 @@ async function rehashChunk(
   }
 }
 
+interface BlocksRead {
+  readonly values: ReadonlyMap<number, LeafValue>;
+  /** Empty unless they are to be kept. */
+  readonly rows: ReadonlyMap<number, BlockRows>;
+  readonly snapshot: Snapshot;
+  readonly fence: Lsn;
+}
+
 async function readBlocks(
   options: RehashOptions,
   positions: readonly number[],
   signal: AbortSignal,
-) {
-  const { table, pool } = options;
-  const query = table.sql.hashBlocks(
-    positions.map((position) => ({ number: position, ...table.layout.range(position) })),
+): Promise<BlocksRead> {
+  const { table, pool, keepsRows } = options;
+  const ranges = positions.map((position) => ({
+    number: position,
+    ...table.layout.range(position),
+  }));
+  const query = keepsRows ? table.sql.packBlocks(ranges) : table.sql.hashBlocks(ranges);
+  const answer = await pool.use(
+    (session) => session.query(query.text, query.params, signal),
+    signal,
   );
-  const rows = await pool.use((session) => session.query(query.text, query.params, signal), signal);
   const values = new Map<number, LeafValue>();
+  const rows = new Map<number, BlockRows>();
   let fence = NO_LSN;
-  for (const [position, count, sum, , insertLsn] of rows) {
-    values.set(Number(position), {
-      rows: Number(count),
-      sum: BigInt.asUintN(64, BigInt(sum ?? '0')),
-    });
+  for (const [position, count, content, , insertLsn] of answer) {
+    if (keepsRows) {
+      // bytea as text: \x and the digits.
+      const block = BlockRows.unpack(Buffer.from((content ?? '\\x').slice(2), 'hex'));
+      if (block.count !== Number(count)) throw new AcedError('INTERNAL', 'a row was not packed');
+      rows.set(Number(position), block);
+      values.set(Number(position), { rows: block.count, sum: block.sum() });
+    } else {
+      const sum = BigInt.asUintN(64, BigInt(content ?? '0'));
+      values.set(Number(position), { rows: Number(count), sum });
+    }
     fence = maxLsn(fence, parseLsn(insertLsn ?? ''));
   }
   if (values.size !== positions.length) {
@@ -133,5 +163,5 @@ async function readBlocks(
       `${positions.length} blocks asked for, ${values.size} answered`,
     );
   }
-  return { values, fence, snapshot: parseSnapshot(rows[0]?.[3] ?? '') };
+  return { values, rows, fence, snapshot: parseSnapshot(answer[0]?.[3] ?? '') };
 }

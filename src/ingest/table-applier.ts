@@ -11,6 +11,13 @@ import {
   type Relation,
   type Tuple,
 } from '../pgoutput/message.js';
+import {
+  ROW_DELETED,
+  ROW_INSERTED,
+  ROW_UPDATED,
+  type RowOperationKind,
+  type TableRowDigests,
+} from '../merkle/row-digests.js';
 import type { KeyText, TableSpec } from '../postgres/table-spec.js';
 import { trimNumericText } from '../digest/numeric-text.js';
 import { applyLeafChange, joinLeafChanges, type LeafChange } from './leaf-change.js';
@@ -22,10 +29,18 @@ const MAX_OPEN_STEPS = 200_000;
 /** A change whose block only the server can tell. */
 interface UnlocatedChange {
   readonly key: KeyText;
-  readonly rows: number;
-  readonly sumLow: number;
-  readonly sumHigh: number;
-  readonly isUnknown: boolean;
+  readonly change: RowChange;
+  /** The row's digest and the key's, as two halves. */
+  readonly digest: Int32Array;
+  readonly keyDigest: Int32Array;
+}
+
+interface RowChange {
+  readonly kind: RowOperationKind;
+  /** The row's digest is known: all its values are in the stream. */
+  readonly isKnown: boolean;
+  /** The change is exact without knowing the row's old digest from elsewhere. */
+  readonly isExact: boolean;
 }
 
 type UnlocatedStep = UnlocatedChange | 'reset' | 'all-unknown';
@@ -50,6 +65,7 @@ export interface TableApplierOptions {
   readonly spec: TableSpec;
   readonly seed: DigestSeed;
   readonly leaves: LeafSet;
+  readonly rowDigests: TableRowDigests;
   readonly filters: SnapshotFilters;
   readonly locator: Locator | null;
   /** The table's Relation no longer fits the spec: somebody must look at the catalog. */
@@ -59,6 +75,8 @@ export interface TableApplierOptions {
 /** Where each compared column and each key column is in the tuples of the current Relation. */
 interface TupleMapping {
   readonly hasher: RowHasher | null;
+  readonly keyHasher: RowHasher | null;
+  readonly isFull: boolean;
   readonly keyColumns: Int32Array | null;
   readonly isKeyInIdentity: boolean;
   readonly signature: string;
@@ -68,6 +86,7 @@ interface TupleMapping {
 export class TableApplier {
   readonly #options: TableApplierOptions;
   readonly #digest = new Int32Array(2);
+  readonly #keyDigest = new Int32Array(2);
   readonly #changes: TransactionChanges;
   readonly #recordings = new Set<ChangeRecording>();
   #locator: Locator | null;
@@ -94,31 +113,35 @@ export class TableApplier {
   }
 
   insert(tuple: Tuple): void {
-    this.#addRow(tuple, 1);
+    this.#row(tuple, ROW_INSERTED, true);
   }
 
   update(oldKind: OldTupleKind, oldTuple: Tuple, newTuple: Tuple): void {
     if (oldKind === 'full') {
       fillUnchanged(newTuple, oldTuple);
-      this.#addRow(oldTuple, -1);
-      this.#addRow(newTuple, 1);
-      return;
-    }
-    if (oldKind === 'key') {
-      if (this.#mapping?.isKeyInIdentity === true) this.#markRow(oldTuple);
-      else this.#markAll();
+      this.#row(oldTuple, ROW_DELETED, true);
+      this.#row(newTuple, ROW_INSERTED, true);
     } else if (this.#mapping?.isKeyInIdentity !== true) {
       // The identity is another index: the primary key may have changed without a word of it.
       this.#markAll();
-      return;
+    } else if (oldKind === 'key') {
+      this.#row(oldTuple, ROW_DELETED, false);
+      this.#row(newTuple, ROW_INSERTED, true);
+    } else {
+      this.#row(newTuple, ROW_UPDATED, false);
     }
-    this.#markRow(newTuple);
   }
 
   delete(oldKind: OldTupleKind, oldTuple: Tuple): void {
-    if (oldKind === 'full') this.#addRow(oldTuple, -1);
-    else if (oldKind === 'key' && this.#mapping?.isKeyInIdentity === true) this.#markRow(oldTuple);
-    else this.#markAll();
+    if (oldKind === 'full') this.#row(oldTuple, ROW_DELETED, true);
+    else if (oldKind === 'key' && this.#mapping?.isKeyInIdentity === true) {
+      this.#row(oldTuple, ROW_DELETED, false);
+    } else this.#markAll();
+  }
+
+  /** Whether keeping the rows of a block would make changes exact that are not. */
+  get wantsRowDigests(): boolean {
+    return this.#mapping?.isFull === false && this.#mapping.isKeyInIdentity;
   }
 
   truncate(): void {
@@ -208,8 +231,9 @@ export class TableApplier {
         else {
           const position = positions[next++];
           if (position === undefined) throw new RangeError('the server located too few keys');
-          if (step.isUnknown) changes.markUnknown(position);
-          else changes.add(position, step.rows, step.sumLow, step.sumHigh);
+          this.#digest.set(step.digest);
+          this.#keyDigest.set(step.keyDigest);
+          this.#record(changes, position, step.change);
         }
       }
       held.changes = changes.take(held.xid);
@@ -225,47 +249,44 @@ export class TableApplier {
       }
       const filter = leaves.filters[change.position] ?? 0;
       if (filter !== 0 && filters.shows(filter, change.xid)) continue;
-      applyLeafChange(leaves, change, nowMs);
+      applyLeafChange(this.#options, change, nowMs);
     }
   }
 
-  #addRow(tuple: Tuple, rows: 1 | -1): void {
+  #row(tuple: Tuple, kind: RowOperationKind, isExact: boolean): void {
     const mapping = this.#mapping;
     if (mapping?.keyColumns == null || !isLocatable(tuple, mapping.keyColumns)) {
       this.#markAll();
       return;
     }
-    const digest = this.#digest;
-    const isKnown = mapping.hasher?.hash(tuple, digest) === true;
-    const low = digest[0] ?? 0;
-    const high = digest[1] ?? 0;
+    // A deleted row's values are in the stream only where the change is exact anyway.
+    const isKnown =
+      kind === ROW_DELETED && !isExact ? false : mapping.hasher?.hash(tuple, this.#digest) === true;
     if (this.#locator === null) {
-      const negativeLow = -low | 0;
-      const negativeHigh = (~high + (negativeLow === 0 ? 1 : 0)) | 0;
+      mapping.keyHasher?.hash(tuple, this.#keyDigest);
       this.#step({
         key: this.#keyText(tuple, mapping.keyColumns),
-        rows,
-        sumLow: rows === 1 ? low : negativeLow,
-        sumHigh: rows === 1 ? high : negativeHigh,
-        isUnknown: !isKnown,
+        change: { kind, isKnown, isExact },
+        digest: this.#digest.slice(),
+        keyDigest: this.#keyDigest.slice(),
       });
       return;
     }
     const position = this.#locator.locateTuple(tuple, mapping.keyColumns);
-    if (!isKnown) this.#changes.markUnknown(position);
-    else if (rows === 1) this.#changes.add(position, 1, low, high);
-    else this.#changes.subtract(position, 1, low, high);
+    if (this.#options.rowDigests.has(position)) mapping.keyHasher?.hash(tuple, this.#keyDigest);
+    this.#record(this.#changes, position, { kind, isKnown, isExact });
   }
 
-  #markRow(tuple: Tuple): void {
-    const keyColumns = this.#mapping?.keyColumns;
-    if (keyColumns == null || !isLocatable(tuple, keyColumns)) this.#markAll();
-    else if (this.#locator !== null) {
-      this.#changes.markUnknown(this.#locator.locateTuple(tuple, keyColumns));
-    } else {
-      const key = this.#keyText(tuple, keyColumns);
-      this.#step({ key, rows: 0, sumLow: 0, sumHigh: 0, isUnknown: true });
-    }
+  /** Adds a change of the row whose digests are in #digest and #keyDigest. */
+  #record(changes: TransactionChanges, position: number, change: RowChange): void {
+    const { kind, isKnown, isExact } = change;
+    const low = this.#digest[0] ?? 0;
+    const high = this.#digest[1] ?? 0;
+    if (this.#options.rowDigests.has(position) && (isKnown || kind === ROW_DELETED)) {
+      changes.operate(position, kind, this.#keyDigest, this.#digest);
+    } else if (!isKnown || !isExact) changes.markUnknown(position);
+    else if (kind === ROW_INSERTED) changes.add(position, 1, low, high);
+    else changes.subtract(position, 1, low, high);
   }
 
   /** Bounds what one transaction may hold: beyond it, reading all blocks again is the cheaper way. */
@@ -299,8 +320,11 @@ function relayoutChanges(changes: readonly LeafChange[], map: PositionMap): Leaf
   const moved = new Map<number, LeafChange>();
   for (const change of changes) {
     const [first, last] = map(change.position);
-    const isUnknown = !change.isReset || change.rows !== 0 || change.isUnknown;
-    const part = first === last ? change : { ...change, isUnknown, rows: 0, sumLow: 0, sumHigh: 0 };
+    const wasOperated = change.operations !== null;
+    const isUnknown =
+      change.isUnknown || wasOperated || (first !== last && (!change.isReset || change.rows !== 0));
+    const none = { rows: 0, sumLow: 0, sumHigh: 0 };
+    const part = { ...change, ...(first === last ? {} : none), isUnknown, operations: null };
     for (let position = first; position <= last; position++) {
       const other = moved.get(position);
       const here = { ...part, position };
@@ -343,7 +367,17 @@ function mapTuples(relation: Relation, spec: TableSpec, seed: DigestSeed): Tuple
           })),
         )
       : null,
+    keyHasher: isComplete(keyColumns)
+      ? createRowHasher(
+          seed,
+          keyColumns.map((tupleIndex, i) => ({
+            tupleIndex,
+            textForm: spec.key[i]?.textForm ?? 'plain',
+          })),
+        )
+      : null,
     keyColumns: isComplete(keyColumns) ? Int32Array.from(keyColumns) : null,
+    isFull: relation.replicaIdentity === 'full',
     isKeyInIdentity:
       relation.replicaIdentity === 'full' ||
       keyColumns.every(

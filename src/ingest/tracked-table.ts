@@ -5,10 +5,16 @@ import { HashTree } from '../merkle/hash-tree.js';
 import type { BlockLayout, LayoutChange } from '../merkle/layout.js';
 import { createLocator, type Locator } from '../merkle/locator.js';
 import { LeafSet } from '../merkle/leaves.js';
+import { TableRowDigests, type RowDigestCache } from '../merkle/row-digests.js';
 import type { TableSpec } from '../postgres/table-spec.js';
 import type { Store, StoredTable, TableState } from '../store/store.js';
 import type { SnapshotFilters } from './snapshot-filters.js';
 import { TableApplier } from './table-applier.js';
+
+export interface TrackedTableContext {
+  readonly nodes: readonly string[];
+  readonly rowDigestCache: RowDigestCache;
+}
 
 /** One table of the cluster: its boundaries, and its leaves on every node. */
 export class TrackedTable {
@@ -20,13 +26,14 @@ export class TrackedTable {
   readonly #store: Store;
   readonly #seed: DigestSeed;
   readonly #leaves = new Map<string, LeafSet>();
+  readonly #rowDigests = new Map<string, TableRowDigests>();
   readonly #appliers = new Map<string, TableApplier>();
   #layout: BlockLayout;
   #locator: Locator | null;
   #state: TableState;
   #reason: string | null;
 
-  constructor(store: Store, stored: StoredTable, nodes: readonly string[]) {
+  constructor(store: Store, stored: StoredTable, { nodes, rowDigestCache }: TrackedTableContext) {
     this.id = stored.id;
     this.spec = stored.spec;
     this.fingerprints = stored.fingerprints;
@@ -46,6 +53,7 @@ export class TrackedTable {
         if (position !== undefined) leaves.restore(position, leaf);
       }
       this.#leaves.set(node, leaves);
+      this.#rowDigests.set(node, new TableRowDigests(rowDigestCache));
     }
   }
 
@@ -81,6 +89,17 @@ export class TrackedTable {
     return leaves;
   }
 
+  rowDigests(node: string): TableRowDigests {
+    const rowDigests = this.#rowDigests.get(node);
+    if (rowDigests === undefined) throw new RangeError(`no row digests for node ${node}`);
+    return rowDigests;
+  }
+
+  /** The table is followed no longer: gives its memory back. */
+  forgetRows(): void {
+    for (const rowDigests of this.#rowDigests.values()) rowDigests.clear();
+  }
+
   root(node: string): string {
     return HashTree.build(this.leaves(node)).root;
   }
@@ -95,6 +114,7 @@ export class TrackedTable {
       spec: this.spec,
       seed: this.#seed,
       leaves: this.leaves(node),
+      rowDigests: this.rowDigests(node),
       filters,
       locator: this.#locator,
       onSchemaChange,
@@ -116,6 +136,7 @@ export class TrackedTable {
     this.#layout = change.layout;
     this.#locator = this.#locator?.follow(change) ?? null;
     for (const leaves of this.#leaves.values()) leaves.relayout(change);
+    for (const rowDigests of this.#rowDigests.values()) rowDigests.relayout(change);
     for (const applier of this.#appliers.values()) applier.relayout(this.#locator, change);
   }
 }

@@ -31,6 +31,7 @@ export class BlockSql {
   readonly #table: string;
   readonly #filter: string;
   readonly #digest: string;
+  readonly #keyDigest: string;
   /** `t."k"`, with the collation that decides the order. */
   readonly #keys: readonly string[];
   readonly #keyTexts: readonly string[];
@@ -41,6 +42,7 @@ export class BlockSql {
     this.#table = `${quoteIdentifier(spec.schema)}.${quoteIdentifier(spec.name)} t`;
     this.#filter = options.filter === undefined ? '' : `(${options.filter})`;
     this.#digest = digestExpression(spec.columns, seed, 't');
+    this.#keyDigest = digestExpression(spec.key, seed, 't');
     this.#keys = spec.key.map((column) => ordered(`t.${quoteIdentifier(column.name)}`, column));
     this.#keyTexts = spec.key.map((column) => keyTextExpression(column, 't'));
   }
@@ -54,6 +56,19 @@ export class BlockSql {
     return this.#perRange(
       ranges,
       `SELECT count(*) AS c, coalesce(sum(${this.#digest}), 0) AS s`,
+      'q.c::text, q.s::text, pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text',
+    );
+  }
+
+  /**
+   * As hashBlocks, but with the rows themselves in the sum's place: for each the digest of its key
+   * and its own, as BlockRows.unpack takes them; NULL for a block without rows.
+   */
+  packBlocks(ranges: readonly NumberedRange[]): BlockQuery {
+    return this.#perRange(
+      ranges,
+      `SELECT count(*) AS c,
+         string_agg(pg_catalog.int8send(${this.#keyDigest}) || pg_catalog.int8send(${this.#digest}), '') AS s`,
       'q.c::text, q.s::text, pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text',
     );
   }

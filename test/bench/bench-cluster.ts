@@ -49,6 +49,7 @@ export function defaultConfig(
       maxCpuRatio: value(OPTIONS.maxCpuRatio),
       refreshQuietMs: value(OPTIONS.refreshQuietMs),
       refreshBudget: value(OPTIONS.refreshBudget),
+      rowDigestBytes: value(OPTIONS.rowDigestBytes),
       ...overrides,
     },
     diff: {

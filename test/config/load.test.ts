@@ -325,7 +325,13 @@ describe('settings', () => {
         publicationName: 'aced_hub',
         slotName: 'aced_hub',
         nodeSchema: 'aced',
-        tree: { blockRows: 1000, maxCpuRatio: 0.5, refreshQuietMs: 1000, refreshBudget: 0.25 },
+        tree: {
+          blockRows: 128,
+          maxCpuRatio: 0.5,
+          refreshQuietMs: 1000,
+          refreshBudget: 0.25,
+          rowDigestBytes: 64 * 1024 ** 2,
+        },
         diff: {
           maxDiffRows: 1_000_000,
           compareUnitSize: 10_000,
@@ -456,7 +462,7 @@ schedule_jobs: []
   });
 
   it('explains every option', () => {
-    assert.match(optionsHelp(), /tree\.block_rows \(ACED_TREE_BLOCK_ROWS\): .*default 1000/);
+    assert.match(optionsHelp(), /tree\.block_rows \(ACED_TREE_BLOCK_ROWS\): .*default 128/);
   });
 
   it('makes slot names that PostgreSQL accepts', () => {

@@ -4,7 +4,7 @@ import { silentLogger } from '../../src/base/log.js';
 import { build } from '../../src/engine/build-command.js';
 import { Cluster } from '../../src/engine/cluster.js';
 import { initialise } from '../../src/engine/lifecycle-commands.js';
-import { refreshDirty, splitOversize } from '../../src/engine/tree-work.js';
+import { refreshDirty, rehashOnNodes, splitOversize } from '../../src/engine/tree-work.js';
 import type { TrackedTable } from '../../src/ingest/tracked-table.js';
 import { removeDirectory, scratchDirectory, testContext } from '../support/context.js';
 import { assertLeavesMatchServer, catchUp } from '../support/leaves.js';
@@ -148,6 +148,35 @@ describe('streamed leaves equal leaves read from the server', () => {
       assert.ok(second.clean > 0, `${name} has leaves`);
       // Under FULL nothing ever needs to be read again but after a reconnect's replay.
       if (name === 'public.whole') assert.equal(first.dirty, 0, 'FULL leaves stay exact');
+    }
+  });
+
+  it('changes of rows that are kept leave nothing to be read', async () => {
+    const work = { nodes: mesh.names, concurrency: 2, signal: new AbortController().signal };
+    const names = ['public.plain', 'public.worded', 'public."Weird ""Name"'];
+    const tables = names.map((name) => cluster.requireTable(name));
+    for (const table of tables) {
+      const all = Array.from({ length: table.layout.size }, (_, position) => position);
+      await rehashOnNodes(cluster, table, new Map(mesh.names.map((node) => [node, all])), work);
+    }
+    const changes = [
+      `UPDATE plain SET v = NULL WHERE id % 7 = 1; DELETE FROM plain WHERE id % 7 = 2;
+       UPDATE plain SET id = -id WHERE id % 7 = 3; UPDATE plain SET n = n + 1 WHERE id < 0`,
+      `INSERT INTO plain SELECT i, 'new', 1.50 FROM generate_series(1, 3000, 9) i
+         ON CONFLICT (id) DO UPDATE SET v = excluded.v`,
+      `UPDATE worded SET v = 1 WHERE word < 'm'; UPDATE worded SET word = 'x' || word WHERE v = 0;
+       DELETE FROM worded WHERE word LIKE 'W%3'`,
+      `UPDATE "Weird ""Name" SET "Key" = "Key" || '|' WHERE "Key" LIKE '%5%';
+       DELETE FROM "Weird ""Name" WHERE "Key" LIKE '%7%'`,
+      'TRUNCATE plain; INSERT INTO plain VALUES (1), (2); UPDATE plain SET v = 2 WHERE id = 2',
+    ];
+    for (const change of changes) {
+      await mesh.queryAll(`BEGIN; ${change}; COMMIT`);
+      await catchUp(cluster);
+      for (const table of tables) {
+        const { dirty } = await assertLeavesMatchServer(cluster, table);
+        assert.equal(dirty, 0, `${table.label} after ${change}`);
+      }
     }
   });
 });

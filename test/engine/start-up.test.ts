@@ -354,6 +354,7 @@ describe('starting again after the world has changed', () => {
       pipeline: cluster.pipeline('n2'),
       pool: pool as SessionPool,
       positions,
+      keepsRows: false,
       concurrency: 1,
       signal: new AbortController().signal,
       onProgress: () => undefined,

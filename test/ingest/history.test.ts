@@ -49,8 +49,18 @@ const anyEvent = fc.oneof(
   { weight: 1, arbitrary: event('crash', {}) },
   { weight: 1, arbitrary: event('split', { table, key: fc.integer(KEYS) }) },
   { weight: 1, arbitrary: event('merge', { table, pick, length: fc.constantFrom(1, 2) }) },
-  { weight: 6, arbitrary: event('start reading', { table, mask: fc.nat({ max: 255 }) }) },
-  { weight: 4, arbitrary: event('start reading', { table, mask: fc.constant(0) }) },
+  {
+    weight: 6,
+    arbitrary: event('start reading', {
+      table,
+      mask: fc.nat({ max: 255 }),
+      keepsRows: fc.boolean(),
+    }),
+  },
+  {
+    weight: 4,
+    arbitrary: event('start reading', { table, mask: fc.constant(0), keepsRows: fc.boolean() }),
+  },
   { weight: 9, arbitrary: event('run reading', { pick }) },
   { weight: 9, arbitrary: event('answer reading', { pick }) },
   { weight: 6, arbitrary: event('answer question', { pick }) },
@@ -78,7 +88,7 @@ const EFFECTS: Effects = {
   crash: (_, daemon) => daemon.crash(),
   split: (_, daemon, one) => daemon.split(one.table, one.key),
   merge: (_, daemon, one) => daemon.merge(one.table, one.pick, one.length),
-  'start reading': (_, daemon, one) => daemon.startReading(one.table, one.mask),
+  'start reading': (_, daemon, one) => daemon.startReading(one.table, one.mask, one.keepsRows),
   'run reading': (_, daemon, one) => daemon.runReading(one.pick),
   'answer reading': (_, daemon, one) => daemon.answerReading(one.pick),
   'answer question': (_, daemon, one) => daemon.answerQuestion(one.pick),
@@ -97,8 +107,8 @@ const KNOWN: readonly Event[][] = [
   [
     { kind: 'commit', pick: 0, operations: [{ ...write, table: 1 }] },
     { kind: 'stream', count: 2 },
-    { kind: 'start reading', table: 0, mask: 255 },
-    { kind: 'start reading', table: 1, mask: 255 },
+    { kind: 'start reading', table: 0, mask: 255, keepsRows: true },
+    { kind: 'start reading', table: 1, mask: 255, keepsRows: true },
     { kind: 'run reading', pick: 1 },
     { kind: 'show', pick: 0 },
     { kind: 'run reading', pick: 0 },
@@ -140,7 +150,7 @@ describe('leaves under any history', () => {
       await new Promise(setImmediate);
     };
     const coverage: Coverage = {
-      ...{ clean: 0, dirty: 0, retried: 0, shownBeforeStreamed: 0, heldAtDisconnect: 0 },
+      ...{ clean: 0, kept: 0, dirty: 0, retried: 0, shownBeforeStreamed: 0, heldAtDisconnect: 0 },
     };
     let run = 0;
     await fc.assert(

@@ -9,6 +9,7 @@ import type { TableApplier } from '../../src/ingest/table-applier.js';
 import { TrackedTable } from '../../src/ingest/tracked-table.js';
 import { BlockLayout } from '../../src/merkle/layout.js';
 import type { LeafValue } from '../../src/merkle/leaves.js';
+import { RowDigestCache } from '../../src/merkle/row-digests.js';
 import { PgoutputDecoder } from '../../src/pgoutput/decoder.js';
 import type { SessionPool } from '../../src/postgres/session-pool.js';
 import type { KeyText } from '../../src/postgres/table-spec.js';
@@ -18,6 +19,7 @@ import {
   keyText,
   relationOf,
   replay,
+  keyDigest,
   rowDigest,
   type Row,
   type SimulatedServer,
@@ -32,10 +34,11 @@ const MASK = (1n << 64n) - 1n;
 interface Reading {
   readonly table: Tracked;
   readonly positions: readonly number[];
+  readonly keepsRows: boolean;
   readonly abort: AbortController;
-  answer: string[][] | null;
+  answer: (string | null)[][] | null;
   readXids: ReadonlySet<bigint>;
-  reply: ((rows: string[][]) => void) | null;
+  reply: ((rows: (string | null)[][]) => void) | null;
   done: Promise<void>;
 }
 
@@ -50,6 +53,7 @@ interface Tracked {
 /** How often something happened that a test wants to have covered. */
 export interface Coverage {
   clean: number;
+  kept: number;
   dirty: number;
   retried: number;
   shownBeforeStreamed: number;
@@ -180,7 +184,7 @@ export class SimulatedDaemon {
   }
 
   /** Starts to read blocks: those that are dirty, or each whose bit is set. */
-  startReading(index: number, mask: number): void {
+  startReading(index: number, mask: number, keepsRows: boolean): void {
     const table = this.#table(index);
     if (this.#readings.some((reading) => reading.table === table)) return;
     const positions = table.tracked.layout.ids.flatMap((_, at) =>
@@ -194,7 +198,7 @@ export class SimulatedDaemon {
     );
     if (positions.length === 0) return;
     const reading: Reading = {
-      ...{ table, positions, abort: new AbortController() },
+      ...{ table, positions, keepsRows, abort: new AbortController() },
       ...{ answer: null, readXids: new Set(), reply: null, done: Promise.resolve() },
     };
     this.#readings.push(reading);
@@ -211,11 +215,16 @@ export class SimulatedDaemon {
     this.#server.waitForTruncate(simulated);
     reading.readXids = this.#server.visibleXids;
     const rows = this.#server.visibleRows(simulated);
-    const values = this.#values(simulated, tracked.layout, rows);
+    const values = reading.keepsRows
+      ? this.#packed(simulated, tracked.layout, rows)
+      : this.#values(simulated, tracked.layout, rows).map(({ rows: count, sum }) => ({
+          rows: count,
+          content: String(BigInt.asIntN(64, sum)),
+        }));
     const facts = [this.#server.snapshotText(), lsnText(this.#server.insertLsn)];
     reading.answer = reading.positions.map((at) => {
       const value = values[at] ?? assert.fail();
-      return [String(at), String(value.rows), String(BigInt.asIntN(64, value.sum)), ...facts];
+      return [String(at), String(value.rows), value.content, ...facts];
     });
   }
 
@@ -260,6 +269,10 @@ export class SimulatedDaemon {
         }
         const where = `block ${at} of ${tracked.label}`;
         assert.deepEqual(leaves.value(at), values[at], where);
+        const rows = tracked.rowDigests(NODE).get(at);
+        if (rows === undefined) return;
+        this.coverage.kept++;
+        assert.deepEqual({ rows: rows.count, sum: rows.sum() }, values[at], `rows of ${where}`);
       });
     }
   }
@@ -287,7 +300,7 @@ export class SimulatedDaemon {
 
   /** Answers all that is asked, and reads the blocks that are dirty now. */
   async readAll(settle: () => Promise<void>): Promise<void> {
-    this.#tables.forEach((_, index) => this.startReading(index, 0));
+    this.#tables.forEach((_, index) => this.startReading(index, 0, index % 2 === 0));
     await settle();
     while (this.#questions.length > 0 || this.#readings.length > 0) {
       this.answerQuestion(0);
@@ -299,7 +312,9 @@ export class SimulatedDaemon {
 
   #load(): ChangeApplier {
     const stored = this.#store.tables();
-    const tables = stored.map((one) => new TrackedTable(this.#store, one, [NODE]));
+    // Small enough that blocks are given up now and then.
+    const context = { nodes: [NODE], rowDigestCache: new RowDigestCache(4_000) };
+    const tables = stored.map((one) => new TrackedTable(this.#store, one, context));
     const highest = Math.max(0, ...tables.flatMap((table) => [...table.leaves(NODE).filters]));
     this.#filters = SnapshotFilters.restore(this.#store.filters(NODE), highest);
     this.#tables = tables.map((tracked) => {
@@ -365,7 +380,7 @@ export class SimulatedDaemon {
   async #read(reading: Reading): Promise<void> {
     const { tracked, shown } = reading.table;
     let statements = 0;
-    const query = (): Promise<string[][]> => {
+    const query = (): Promise<(string | null)[][]> => {
       if (statements++ > 0) this.coverage.retried++;
       return new Promise((resolve) => {
         reading.reply = resolve;
@@ -382,6 +397,7 @@ export class SimulatedDaemon {
         use: (work: (session: unknown) => Promise<unknown>) => work({ query }),
       } as unknown as SessionPool,
       positions: reading.positions,
+      keepsRows: reading.keepsRows,
       concurrency: 1,
       signal: reading.abort.signal,
       onProgress: () => undefined,
@@ -443,6 +459,25 @@ export class SimulatedDaemon {
       value.sum = (value.sum + rowDigest(this.#store.seed, row)) & MASK;
     }
     return values;
+  }
+
+  /** Rows as the server packs them. */
+  #packed(
+    table: SimulatedTable,
+    layout: BlockLayout,
+    rows: ReadonlyMap<number, Row>,
+  ): { rows: number; content: string | null }[] {
+    const blocks = layout.ids.map((): Buffer[] => []);
+    for (const row of rows.values()) {
+      const packed = Buffer.alloc(16);
+      packed.writeBigUInt64BE(keyDigest(this.#store.seed, row), 0);
+      packed.writeBigUInt64BE(rowDigest(this.#store.seed, row), 8);
+      blocks[this.#position(table, layout, row.id)]?.push(packed);
+    }
+    return blocks.map((block) => ({
+      rows: block.length,
+      content: block.length === 0 ? null : `\\x${Buffer.concat(block).toString('hex')}`,
+    }));
   }
 
   #fail(error: unknown): void {

@@ -99,6 +99,10 @@ export function rowDigest(seed: DigestSeed, row: Row): bigint {
   return digest;
 }
 
+export function keyDigest(seed: DigestSeed, row: Row): bigint {
+  return hashTexts(seed, ['plain'], [String(row.id)]);
+}
+
 /** The rows after these transactions, which must be in the order of the log. */
 export function replay(transactions: Iterable<Transaction>): State {
   const state = new Map<SimulatedTable, Map<number, Row>>();

@@ -2,7 +2,19 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { TransactionChanges } from '../../src/ingest/transaction-changes.js';
-import { applyLeafChange } from '../../src/ingest/leaf-change.js';
+import {
+  BlockRows,
+  ROW_DELETED,
+  ROW_INSERTED,
+  ROW_UPDATED,
+  RowDigestCache,
+  TableRowDigests,
+} from '../../src/merkle/row-digests.js';
+import {
+  applyLeafChange,
+  type LeafChange,
+  type TableLeaves,
+} from '../../src/ingest/leaf-change.js';
 import { highHalf, joinHalves, LeafSet, lowHalf } from '../../src/merkle/leaves.js';
 
 const MASK = (1n << 64n) - 1n;
@@ -147,7 +159,10 @@ describe('TransactionChanges', () => {
     changes.take(1);
     changes.add(0, 2, 7, 8);
     assert.deepEqual(changes.take(2), [
-      { xid: 2, position: 0, isReset: false, isUnknown: false, rows: 2, sumLow: 7, sumHigh: 8 },
+      {
+        ...{ xid: 2, position: 0, isReset: false, isUnknown: false },
+        ...{ rows: 2, sumLow: 7, sumHigh: 8, operations: null },
+      },
     ]);
   });
 });
@@ -161,6 +176,7 @@ describe('applyLeafChange', () => {
     rows: 0,
     sumLow: 0,
     sumHigh: 0,
+    operations: null,
   };
   const leafOf = (isDirty: boolean): LeafSet => {
     const leaves = new LeafSet(1);
@@ -168,10 +184,15 @@ describe('applyLeafChange', () => {
     return leaves;
   };
 
+  const withRows = (leaves: LeafSet): TableLeaves => ({
+    leaves,
+    rowDigests: new TableRowDigests(new RowDigestCache(1e6)),
+  });
+
   it('adds, and leaves a dirty leaf dirty', () => {
     for (const isDirty of [false, true]) {
       const leaves = leafOf(isDirty);
-      applyLeafChange(leaves, { ...change, rows: -1, sumLow: -7, sumHigh: -1 }, 123);
+      applyLeafChange(withRows(leaves), { ...change, rows: -1, sumLow: -7, sumHigh: -1 }, 123);
       assert.deepEqual(leaves.value(0), { rows: 4, sum: 43n });
       assert.equal(leaves.isDirty(0), isDirty);
       assert.equal(leaves.touchedAtMs[0], 123);
@@ -181,7 +202,7 @@ describe('applyLeafChange', () => {
 
   it('knows an emptied block exactly, whatever it was', () => {
     const leaves = leafOf(true);
-    applyLeafChange(leaves, { ...change, isReset: true, rows: 2, sumLow: 3 }, 1);
+    applyLeafChange(withRows(leaves), { ...change, isReset: true, rows: 2, sumLow: 3 }, 1);
     assert.deepEqual(leaves.value(0), { rows: 2, sum: 3n });
     assert.equal(leaves.isDirty(0), false);
     assert.equal(leaves.filters[0], 9);
@@ -189,10 +210,85 @@ describe('applyLeafChange', () => {
 
   it('marks unknown changes, after an emptying too', () => {
     const leaves = leafOf(false);
-    applyLeafChange(leaves, { ...change, isUnknown: true }, 1);
+    applyLeafChange(withRows(leaves), { ...change, isUnknown: true }, 1);
     assert.equal(leaves.isDirty(0), true);
     const emptied = leafOf(false);
-    applyLeafChange(emptied, { ...change, isReset: true, isUnknown: true }, 1);
+    applyLeafChange(withRows(emptied), { ...change, isReset: true, isUnknown: true }, 1);
     assert.equal(emptied.isDirty(0), true);
+  });
+
+  /** A clean leaf whose rows are kept: keys 1 and 2 with digests 10 and 20. */
+  const kept = (): TableLeaves => {
+    const table = withRows(new LeafSet(1));
+    const packed = Buffer.alloc(32);
+    [1, 10, 2, 20].forEach((value, i) => packed.writeBigInt64BE(BigInt(value), i * 8));
+    const rows = BlockRows.unpack(packed);
+    table.rowDigests.set(0, rows);
+    table.leaves.set(0, { rows: rows.count, sum: rows.sum() }, false, 0);
+    return table;
+  };
+  const operation = (kind: number, key: number, digest = 0): number[] => [kind, key, 0, digest, 0];
+  const operate = (...operations: number[][]): LeafChange => ({
+    ...change,
+    operations: Int32Array.from(operations.flat()),
+  });
+
+  it('is exact where the rows are kept', () => {
+    const table = kept();
+    applyLeafChange(
+      table,
+      operate(
+        operation(ROW_UPDATED, 1, 11),
+        operation(ROW_INSERTED, 3, 30),
+        operation(ROW_DELETED, 2),
+        operation(ROW_UPDATED, 3, 31),
+      ),
+      1,
+    );
+    assert.deepEqual(table.leaves.value(0), { rows: 2, sum: 42n });
+    assert.equal(table.leaves.isDirty(0), false);
+    assert.equal(table.rowDigests.get(0)?.sum(), 42n);
+  });
+
+  it('reads the block again rather than believe a contradiction', () => {
+    for (const one of [
+      operation(ROW_UPDATED, 9, 1),
+      operation(ROW_DELETED, 9),
+      operation(ROW_INSERTED, 1, 1),
+    ]) {
+      const table = kept();
+      applyLeafChange(table, operate(operation(ROW_UPDATED, 1, 11), one), 1);
+      assert.equal(table.leaves.isDirty(0), true);
+      assert.equal(table.rowDigests.has(0), false);
+    }
+  });
+
+  it('reads the block again when its rows were given up meanwhile', () => {
+    const table = kept();
+    table.rowDigests.delete(0);
+    applyLeafChange(table, operate(operation(ROW_UPDATED, 1, 11)), 1);
+    assert.equal(table.leaves.isDirty(0), true);
+  });
+
+  it('gives the rows up when some came before they were kept', () => {
+    const inserted = { ...change, rows: 1, sumLow: 7 };
+    const table = kept();
+    applyLeafChange(table, inserted, 1);
+    assert.deepEqual(table.leaves.value(0), { rows: 3, sum: 37n });
+    assert.equal(table.leaves.isDirty(0), false);
+    assert.equal(table.rowDigests.has(0), false);
+    const mixed = kept();
+    const { operations } = operate(operation(ROW_UPDATED, 1, 11));
+    applyLeafChange(mixed, { ...inserted, operations }, 1);
+    assert.equal(mixed.leaves.isDirty(0), true);
+  });
+
+  it('knows that an emptied block has no rows but those that came after', () => {
+    const table = kept();
+    const { operations } = operate(operation(ROW_INSERTED, 2, 5));
+    applyLeafChange(table, { ...change, isReset: true, operations }, 1);
+    assert.deepEqual(table.leaves.value(0), { rows: 1, sum: 5n });
+    assert.equal(table.leaves.isDirty(0), false);
+    assert.equal(table.rowDigests.get(0)?.count, 1);
   });
 });

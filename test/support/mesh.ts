@@ -229,6 +229,7 @@ export class Mesh {
         maxCpuRatio: 0.5,
         refreshQuietMs: 100,
         refreshBudget: 0.5,
+        rowDigestBytes: 64 * 1024 ** 2,
         ...tree,
       }),
       diff: Object.freeze({

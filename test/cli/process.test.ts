@@ -1,6 +1,4 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import type { ChildProcess } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,10 +8,7 @@ import { startServer } from '../../src/server/server.js';
 import type { RunningServer } from '../../src/server/server.js';
 import { EchoRunner } from '../server/echo-runner.js';
 import { waitFor } from '../support/wait.js';
-
-const MAIN = join(import.meta.dirname, '../../src/main');
-/** Far beyond what any of these takes; a process that does not end is a failure. */
-const PROCESS_TIMEOUT_MS = 20_000;
+import { startProgram, type Ended } from './program.js';
 
 let root: string;
 let runner: EchoRunner;
@@ -39,41 +34,21 @@ beforeEach(async () => {
 });
 afterEach(() => server.close());
 
-interface Ended {
-  readonly exitCode: number | null;
-  readonly signal: NodeJS.Signals | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
 function start(
   program: 'acectl' | 'aced',
   args: readonly string[],
   env: NodeJS.ProcessEnv = {},
-): { child: ChildProcess; ended: Promise<Ended> } {
-  const child = spawn(process.execPath, [join(MAIN, `${program}.js`), ...args], {
+): ReturnType<typeof startProgram> {
+  return startProgram(program, args, {
     cwd: root,
     env: {
-      PATH: process.env['PATH'],
       HOME: root,
       ACED_STATE_DIR: join(root, 'state'),
       ACED_SOCKET: join(root, 'aced.sock'),
       ACED_CLUSTER: 'hub',
       ...env,
     },
-    stdio: ['ignore', 'pipe', 'pipe'],
-    timeout: PROCESS_TIMEOUT_MS,
-    killSignal: 'SIGKILL',
   });
-  let stdout = '';
-  let stderr = '';
-  child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
-  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
-  const ended = new Promise<Ended>((resolve, reject) => {
-    child.on('error', reject);
-    child.on('close', (exitCode, signal) => resolve({ exitCode, signal, stdout, stderr }));
-  });
-  return { child, ended };
 }
 
 const acectl = (...args: string[]): Promise<Ended> => start('acectl', args).ended;

@@ -9,6 +9,7 @@ import type {
   CommandParams,
   CommandResults,
   CommandRunner,
+  InitResult,
   RepairParams,
   RepairResult,
 } from '../server/protocol.js';
@@ -70,7 +71,7 @@ export class Engine implements CommandRunner {
     this.#cluster = new Cluster(config, options.log);
     const cluster = this.#cluster;
     this.#handlers = {
-      'mtree-init': (_, context) => initialise(cluster, context),
+      'mtree-init': (_, context) => this.#initialise(context),
       'mtree-build': (params, context) => build(cluster, params, context),
       'mtree-update': (params, context) => update(cluster, params, context),
       'mtree-table-diff': (params, context) => diffTree(cluster, params, context),
@@ -112,6 +113,16 @@ export class Engine implements CommandRunner {
     if (WHOLE_CLUSTER.has(name)) cluster.requireAllNodes(params.nodes);
     if (NEEDS_STREAM.has(name) && cluster.store.isInitialised()) cluster.startStreaming();
     return this.#handlers[name](params, context);
+  }
+
+  async #initialise(context: CommandContext): Promise<InitResult> {
+    const result = await initialise(this.#cluster, context);
+    if (this.#options.mode === 'command') {
+      const message =
+        'No aced is running: until one is, or mtree teardown, the slots hold back write-ahead log on every node';
+      context.emit({ type: 'log', level: 'warn', message });
+    }
+    return result;
   }
 
   /** Nobody reads or watches the slot of a node that has left the definition. */

@@ -203,6 +203,10 @@ describe('aced', () => {
     assert.equal(statSync(socket).mode & 0o777, 0o660);
     const locked = await acectl('--socket', 'none.sock', '--state-dir', 'own-state', 'status');
     assert.match(locked.stderr, /ERROR another process is using/);
+    const second = await start('aced', ['--socket', 'second.sock', '--state-dir', 'own-state'])
+      .ended;
+    assert.match(second.stderr, /^aced: another process is using .*own-state\nhint: .*\n$/);
+    assert.equal(second.exitCode, 1, 'a supervisor may start it again');
     child.kill('SIGTERM');
     const { exitCode, stdout, stderr } = await ended;
     assert.deepEqual([exitCode, stderr], [0, '']);

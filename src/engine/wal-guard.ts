@@ -8,6 +8,11 @@ const CHECK_INTERVAL_MS = 10_000;
 const MAX_READINGS = 13;
 /** While it goes on, the warning is repeated so often. */
 const REPEAT_MS = 300_000;
+/**
+ * Dropping a slot takes its time, and a new one holds back what was written while it was made until
+ * the server moves it on, every 15 s: dropping it for that would begin again and again.
+ */
+const PATIENCE_MS = 60_000;
 
 /**
  * Our slot keeps write-ahead log on its node for as long as we lag. At the configured limit the
@@ -17,20 +22,21 @@ export class WalGuard {
   readonly #cluster: Cluster;
   readonly #readings = new Map<string, WalReading[]>();
   readonly #warnedAtMs = new Map<string, number>();
+  readonly #patientUntilMs = new Map<string, number>();
   readonly #loop: Periodic;
 
-  constructor(cluster: Cluster) {
+  constructor(cluster: Cluster, checkIntervalMs = CHECK_INTERVAL_MS) {
     this.#cluster = cluster;
     this.#loop = new Periodic({
       log: cluster.log,
       failureEvent: 'wal_guard_failed',
-      restAfterFailureMs: CHECK_INTERVAL_MS,
+      restAfterFailureMs: checkIntervalMs,
       round: async (signal) => {
         const nodes = [...cluster.pipelines.keys()];
         const results = await Promise.allSettled(nodes.map((node) => this.#check(node, signal)));
         const failure = results.find((result) => result.status === 'rejected');
         if (failure !== undefined) throw failure.reason;
-        return CHECK_INTERVAL_MS;
+        return checkIntervalMs;
       },
     });
   }
@@ -48,32 +54,35 @@ export class WalGuard {
       this.#readings.delete(node);
       return;
     }
+    const nowMs = Date.now();
+    const retainedBytes = Number(slot.retainedBytes);
+    const { walStatus } = slot;
     const readings = this.#readings.get(node) ?? [];
     readings.push({
-      atMs: Date.now(),
-      retainedBytes: Number(slot.retainedBytes),
-      walStatus: slot.walStatus,
+      atMs: nowMs,
+      retainedBytes,
+      walStatus,
       safeBytes: slot.safeWalSize === null ? null : Number(slot.safeWalSize),
     });
     this.#readings.set(node, readings.slice(-MAX_READINGS));
     const limitBytes = config.stream.maxSlotWalBytes;
     const { kind, bytesLeft, secondsLeft } = walOutlook(readings, limitBytes);
-    const retainedBytes = Number(slot.retainedBytes);
-    const { walStatus } = slot;
     const facts = { node, retainedBytes, limitBytes, bytesLeft, secondsLeft, walStatus };
     // One that is still being made cannot be dropped; making it is given up after a while.
     const isBeingMade = slot.confirmedFlushLsn === null && slot.active;
-    if (kind === 'over' && !isBeingMade) {
+    if (isBeingMade) this.#patientUntilMs.set(node, nowMs + PATIENCE_MS);
+    if (kind === 'over' && nowMs >= (this.#patientUntilMs.get(node) ?? 0)) {
       log.error(
         { event: 'slot_over_limit', ...facts },
         'the slot is dropped; its node is read again',
       );
       this.#readings.delete(node);
+      this.#patientUntilMs.set(node, nowMs + PATIENCE_MS);
       await pipelines.get(node)?.abandonSlot();
     } else if (kind === 'fine') {
       this.#warnedAtMs.delete(node);
-    } else if (Date.now() - (this.#warnedAtMs.get(node) ?? -Infinity) >= REPEAT_MS) {
-      this.#warnedAtMs.set(node, Date.now());
+    } else if (nowMs - (this.#warnedAtMs.get(node) ?? -Infinity) >= REPEAT_MS) {
+      this.#warnedAtMs.set(node, nowMs);
       log.warn({ event: 'slot_lags', ...facts }, warning(secondsLeft));
     }
   }

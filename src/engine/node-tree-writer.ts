@@ -1,6 +1,5 @@
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import {
-  readNodePosition,
   replaceTree,
   writeTree,
   type NodeLeaf,
@@ -85,22 +84,16 @@ export class NodeTreeWriter {
     }
     if (roots.length === 0) return;
     const batch = { node, position: pipeline.position, roots };
-    const write = async (session: Session): Promise<boolean> => {
-      // A crash of the server has emptied the unlogged tables: changes alone would look whole.
-      const position = await readNodePosition(session, config.nodeSchema, node);
-      if (changed.length > 0 && position === null) return false;
+    const write = async (session: Session): Promise<void> => {
       if (replaced.length > 0) {
         await replaceTree(session, config.nodeSchema, { ...batch, leaves: replaced });
       }
       if (changed.length > 0) {
         await writeTree(session, config.nodeSchema, { ...batch, leaves: changed });
       }
-      return true;
     };
-    const isWritten = await this.#cluster.pool(node).use(write, signal);
-    // Without a record of what is there, the next round writes everything.
-    if (isWritten) this.#written.set(node, after);
-    else this.#written.delete(node);
+    await this.#cluster.pool(node).use(write, signal);
+    this.#written.set(node, after);
   }
 }
 

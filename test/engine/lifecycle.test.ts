@@ -126,22 +126,6 @@ describe('setting up and tearing down', () => {
     assert.equal((await nodeOf('public.u'))?.dirtyBlocks, 1);
   });
 
-  it('the copy on a node is whole again after a crash has emptied it', async () => {
-    await mesh.query('n1', 'INSERT INTO t SELECT i, 0, 0 FROM generate_series(100, 200) i');
-    await run('mtree-build', { table: 't', blockRows: 10 });
-    const blocks = async () => {
-      const sql = "SELECT count(*) FROM aced.tree WHERE table_name = 'public.t'";
-      return Number((await mesh.query('n2', sql))[0]?.[0]);
-    };
-    await waitFor(async () => (await blocks()) > 1, { what: 'the copy' });
-    const whole = await blocks();
-    await mesh.node('n2').kill();
-    await mesh.node('n2').start();
-    assert.equal(await blocks(), 0);
-    await mesh.query('n2', 'UPDATE t SET v = 2 WHERE id = 150');
-    await waitFor(async () => (await blocks()) === whole, { what: 'the copy to be whole' });
-  });
-
   it('a start names the nodes that are no longer there', async () => {
     await engine.close();
     const lines: string[] = [];

@@ -1,6 +1,6 @@
 /**
- * Every error that a person can meet has a code from this table. `exit` is the process's exit
- * code, `retry` says whether the daemon may try again by itself.
+ * Every error that a person can meet has a code from this table. `retry` says whether it may be
+ * gone when the daemon, or who supervises it, tries again.
  */
 const ERRORS = {
   BAD_USAGE: { retry: false },
@@ -28,7 +28,7 @@ const ERRORS = {
   REPORT_WRITE: { retry: false },
   REPAIR_ECHO: { retry: false },
   STORE: { retry: false },
-  STATE_LOCKED: { retry: false },
+  STATE_LOCKED: { retry: true },
   DAEMON_UNREACHABLE: { retry: false },
   SOCKET_IN_USE: { retry: false },
   CANCELLED: { retry: false },

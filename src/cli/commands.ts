@@ -1,5 +1,14 @@
 import type { CommandName, CommandParams } from '../server/protocol.js';
-import { BUILD, COMMON, REPAIR, TABLE_DIFF, TREE_DIFF, UPDATE, usage } from './flags.js';
+import {
+  BUILD,
+  COMMON,
+  COMMON_OF_CLUSTER,
+  REPAIR,
+  TABLE_DIFF,
+  TREE_DIFF,
+  UPDATE,
+  usage,
+} from './flags.js';
 import type { FlagSpec, FlagValues } from './flags.js';
 
 export interface CommandInput {
@@ -43,7 +52,7 @@ const ours = (
 ): CommandSpec => ({
   words: words.split(' '),
   argument,
-  flags: [...flags, ...COMMON],
+  flags: [...flags, ...(action.kind === 'request' ? COMMON : COMMON_OF_CLUSTER)],
   doc,
   action,
 });

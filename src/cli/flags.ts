@@ -58,22 +58,36 @@ const text = (name: string, short: string | undefined, accepts: string, doc: str
   accepts,
 });
 
+const NODES: FlagSpec = {
+  name: 'nodes',
+  short: 'n',
+  read: list,
+  accepts: 'names joined by commas, or all',
+  doc: 'nodes to include (default all)',
+};
+
 export const COMMON: readonly FlagSpec[] = [
   text('dbname', 'd', 'a database name', 'this database on every node'),
-  {
-    name: 'nodes',
-    short: 'n',
-    read: list,
-    accepts: 'names joined by commas, or all',
-    doc: 'nodes to include (default all)',
-  },
+  NODES,
   toggle('quiet', 'q', 'print nothing but errors'),
-  toggle('debug', 'v', 'log debug messages to stderr'),
+  toggle('debug', 'v', 'log debug messages to stderr; a running aced has a log of its own'),
   toggle('json', undefined, 'print the result as one JSON object'),
   text('socket', undefined, 'a path', "the daemon's socket"),
   text('state-dir', undefined, 'a path', 'state directory of a run without a daemon'),
   toggle('help', 'h', 'print this help'),
 ];
+
+/** Of commands that have no use for a choice of nodes and must not ignore one. */
+export const COMMON_OF_CLUSTER: readonly FlagSpec[] = COMMON.map((flag) =>
+  flag !== NODES
+    ? flag
+    : {
+        ...NODES,
+        read: (value) => (value === 'all' ? value : undefined),
+        accepts: 'all only: this command is about the whole cluster',
+        doc: 'accepted for ACE',
+      },
+);
 
 const OUTPUT: FlagSpec = {
   name: 'output',

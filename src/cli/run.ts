@@ -69,7 +69,7 @@ export async function runCli(options: CliOptions): Promise<number> {
     const cliFlags = cliFlagsOf(cluster, flags);
     switch (command.action.kind) {
       case 'listen':
-        await options.runDaemon(cliFlags);
+        await options.runDaemon(withQuietLog(cliFlags, flags));
         return EXIT_DONE;
       case 'show-config':
         return await showConfig(options, cliFlags, terminal);
@@ -164,6 +164,12 @@ function terminalFor({ stdout, stderr, env }: CliOptions, flags: FlagValues): Te
     isJson: flags.get('json') === true,
     isQuiet: flags.get('quiet') === true,
   });
+}
+
+/** The daemon's log is what it prints. */
+function withQuietLog(cliFlags: CliFlags, flags: FlagValues): CliFlags {
+  if (flags.get('quiet') !== true || cliFlags.isDebug) return cliFlags;
+  return { ...cliFlags, overrides: { ...cliFlags.overrides, logLevel: 'error' } };
 }
 
 function cliFlagsOf(cluster: string | undefined, flags: FlagValues): CliFlags {

@@ -18,6 +18,7 @@ export interface NodeConfig {
   readonly sslRootCert?: string;
   readonly sslCert?: string;
   readonly sslKey?: string;
+  /** 0: no limit, as to libpq. */
   readonly connectTimeoutMs: number;
 }
 
@@ -41,7 +42,7 @@ export interface Config {
     readonly maxCpuRatio: number;
     /** Refresh a dirty block once it has been quiet for so long. */
     readonly refreshQuietMs: number;
-    /** Share of one connection's time that background rehashing may use, 0 to 1. */
+    /** Share of one connection's time that background rehashing may use, 0 (none) to 1. */
     readonly refreshBudget: number;
     /** Memory for the digests of single rows, over all nodes and tables; 0 keeps none. */
     readonly rowDigestBytes: number;

@@ -25,8 +25,12 @@ const option = <T>(spec: OptionSpec<T>): OptionSpec<T> => spec;
 
 const MEBIBYTE = 1024 ** 2;
 const GIBIBYTE = 1024 ** 3;
-const milliseconds = (min: number): ValueKind<number> => integer({ min, unit: 'milliseconds' });
-const seconds = (min: number): ValueKind<number> => integer({ min, scale: 1000, unit: 'seconds' });
+/** A day: timers run at once when they are given more than 24 days. */
+const MAX_SECONDS = 86_400;
+const milliseconds = (min: number): ValueKind<number> =>
+  integer({ min, max: MAX_SECONDS * 1000, unit: 'milliseconds' });
+const seconds = (min: number): ValueKind<number> =>
+  integer({ min, max: MAX_SECONDS, scale: 1000, unit: 'seconds' });
 
 /** The names become part of file names, of a slot's and of a section's: no `/`, no blanks, no `]`. */
 const CLUSTER_NAME = text(

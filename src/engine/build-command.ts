@@ -21,6 +21,7 @@ import type {
 } from '../server/protocol.js';
 import { findTable, readClusterTable, type ClusterTable } from './catalog-reader.js';
 import type { Cluster } from './cluster.js';
+import { passFences, takeFences } from './fences.js';
 import { mergeSmall, refreshDirty, splitOversize, type TreeWorkOptions } from './tree-work.js';
 
 const RUNNING_TRANSACTIONS_TIMEOUT_MS = 600_000;
@@ -179,7 +180,9 @@ export async function update(
   requireInitialised(cluster);
   const tracked = cluster.requireTable(params.table);
   const { schema, name } = tracked.spec;
+  const nodes = cluster.config.nodes.map((node) => node.name);
   return cluster.mutex(schema, name).run(async () => {
+    await passFences(cluster, await takeFences(cluster, nodes, params, context), params, context);
     const { table } = await ensureCurrentTree(cluster, cluster.requireTable(params.table), context);
     const work: TreeWorkOptions = {
       ...workOptions(cluster, params.maxCpuRatio, context),

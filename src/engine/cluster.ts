@@ -131,6 +131,20 @@ export class Cluster {
     return selected;
   }
 
+  /** For work that is the whole cluster's: refuses a choice of nodes rather than to ignore it. */
+  requireAllNodes(names: readonly string[] | undefined): void {
+    const selected = this.selectNodes(names, 1);
+    const left = this.config.nodes.filter((node) => !selected.includes(node.name));
+    if (left.length === 0) return;
+    throw new AcedError(
+      'UNSUPPORTED',
+      `this command works on all nodes of the cluster, not on ${selected.join(', ')} alone`,
+      {
+        hint: `leave --nodes out, or take ${left.map(({ name }) => name).join(', ')} out of the cluster definition`,
+      },
+    );
+  }
+
   poolsOf(nodes: readonly string[]): Map<string, SessionPool> {
     return new Map(nodes.map((node) => [node, this.pool(node)]));
   }

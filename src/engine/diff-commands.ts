@@ -1,5 +1,3 @@
-import { NO_LSN, type Lsn } from '../base/lsn.js';
-import { onEveryNode } from '../diff/compared-nodes.js';
 import { tableDiff } from '../diff/table-diff.js';
 import { treeDiff } from '../diff/tree-diff.js';
 import { BlockSql } from '../merkle/block-sql.js';
@@ -17,6 +15,7 @@ import {
   readReplication,
 } from './catalog-reader.js';
 import type { Cluster } from './cluster.js';
+import { passFences, takeFences } from './fences.js';
 import { refreshDirty, splitOversize } from './tree-work.js';
 
 /** `mtree table-diff`: fence, catch up, read dirty blocks, walk, look into what differs. */
@@ -68,34 +67,6 @@ export async function diffTree(
       refreshed,
     });
   });
-}
-
-/** Node -> the position that its stream must have passed. Skipping CDC, any will do. */
-async function takeFences(
-  cluster: Cluster,
-  nodes: readonly string[],
-  params: TreeDiffParams,
-  context: CommandContext,
-): Promise<ReadonlyMap<string, Lsn>> {
-  if (params.skipCdc === true) return new Map(nodes.map((node) => [node, NO_LSN]));
-  return onEveryNode(cluster.poolsOf(nodes), (node) =>
-    cluster.pipeline(node).takeFence(context.signal),
-  );
-}
-
-/** Every commit before the fences is in the leaves when this returns. Rejects with STARVED. */
-async function passFences(
-  cluster: Cluster,
-  fences: ReadonlyMap<string, Lsn>,
-  params: TreeDiffParams,
-  context: CommandContext,
-): Promise<void> {
-  const timeoutMs = params.cdcTimeoutMs ?? cluster.config.stream.fenceTimeoutMs;
-  await Promise.all(
-    Array.from(fences, ([node, fence]) =>
-      cluster.pipeline(node).waitForPosition(fence, timeoutMs, context.signal),
-    ),
-  );
 }
 
 /** Rows a block of `table-diff` has at most: smaller ones make differing rows cheaper to find. */

@@ -9,6 +9,7 @@ import type {
   CommandParams,
   CommandResults,
   CommandRunner,
+  InitResult,
   RepairParams,
   RepairResult,
 } from '../server/protocol.js';
@@ -48,6 +49,15 @@ const NEEDS_STREAM: ReadonlySet<CommandName> = new Set<CommandName>([
   'mtree-teardown-table',
 ]);
 
+/** Blocks are cut alike on every node, and a slot is needed on each: no choice of nodes. */
+const WHOLE_CLUSTER: ReadonlySet<CommandName> = new Set<CommandName>([
+  'mtree-init',
+  'mtree-build',
+  'mtree-update',
+  'mtree-teardown',
+  'mtree-teardown-table',
+]);
+
 /** Everything that aced can do, behind the socket or within one acectl process. */
 export class Engine implements CommandRunner {
   readonly #cluster: Cluster;
@@ -61,16 +71,17 @@ export class Engine implements CommandRunner {
     this.#cluster = new Cluster(config, options.log);
     const cluster = this.#cluster;
     this.#handlers = {
-      'mtree-init': (_, context) => initialise(cluster, context),
+      'mtree-init': (_, context) => this.#initialise(context),
       'mtree-build': (params, context) => build(cluster, params, context),
       'mtree-update': (params, context) => update(cluster, params, context),
       'mtree-table-diff': (params, context) => diffTree(cluster, params, context),
       'mtree-teardown': () => teardown(cluster),
-      'mtree-teardown-table': (params, context) => teardownTable(cluster, params.table, context),
+      'mtree-teardown-table': (params) => teardownTable(cluster, params.table),
       'table-diff': (params, context) => diffTable(cluster, params, context),
       'table-repair': (params, context) => repair(cluster, params, context),
-      status: (_, context) =>
+      status: (params, context) =>
         readStatus(cluster, {
+          nodes: cluster.selectNodes(params.nodes, 1),
           signal: context.signal,
           isDaemon: options.mode === 'daemon',
           startedAtMs: this.#startedAtMs,
@@ -82,6 +93,7 @@ export class Engine implements CommandRunner {
   static async open(config: Config, options: EngineOptions): Promise<Engine> {
     const engine = new Engine(config, options);
     if (options.mode === 'daemon') {
+      engine.#warnOfRemovedNodes();
       if (engine.#cluster.store.isInitialised()) engine.#cluster.startStreaming();
       engine.#background = [
         new Refresher(engine.#cluster),
@@ -98,8 +110,33 @@ export class Engine implements CommandRunner {
     context: CommandContext,
   ): Promise<CommandResults[Name]> {
     const cluster = this.#cluster;
+    if (WHOLE_CLUSTER.has(name)) cluster.requireAllNodes(params.nodes);
     if (NEEDS_STREAM.has(name) && cluster.store.isInitialised()) cluster.startStreaming();
     return this.#handlers[name](params, context);
+  }
+
+  async #initialise(context: CommandContext): Promise<InitResult> {
+    const result = await initialise(this.#cluster, context);
+    if (this.#options.mode === 'command') {
+      const message =
+        'No aced is running: until one is, or mtree teardown, the slots hold back write-ahead log on every node';
+      context.emit({ type: 'log', level: 'warn', message });
+    }
+    return result;
+  }
+
+  /** Nobody reads or watches the slot of a node that has left the definition. */
+  #warnOfRemovedNodes(): void {
+    const { config, log, tables } = this.#cluster;
+    const known = new Set(config.nodes.map(({ name }) => name));
+    const followed = new Set(tables.flatMap(({ fingerprints }) => Object.keys(fingerprints)));
+    for (const node of followed) {
+      if (known.has(node)) continue;
+      log.warn(
+        { event: 'node_removed', node },
+        `no longer in the cluster definition; drop the slot ${config.slotName} there, it holds back write-ahead log`,
+      );
+    }
   }
 
   /** Finishes the batches, makes them durable, confirms them, and lets go of everything. */

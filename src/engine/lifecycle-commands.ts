@@ -8,38 +8,67 @@ import {
   ensurePublication,
   removeTableFromPublication,
 } from '../postgres/publication.js';
-import { dropSlot } from '../postgres/slot.js';
+import type { Session } from '../postgres/session.js';
+import type { SessionPool } from '../postgres/session-pool.js';
+import { dropSlot, readSlot } from '../postgres/slot.js';
 import type { CommandContext, InitResult } from '../server/protocol.js';
 import type { Cluster } from './cluster.js';
 
 const STREAM_POLL_MS = 20;
+/** Our own walsender may need a moment to notice that the stream has ended. */
+const SLOT_RELEASE_MS = 10_000;
 
 /**
  * `mtree init`: publication, schema and slot on every node. Running it again changes nothing, and
- * never untracks a table.
+ * never untracks a table. A first one that fails takes back what it has made.
  */
 export async function initialise(cluster: Cluster, context: CommandContext): Promise<InitResult> {
-  const { config, store } = cluster;
+  const { store } = cluster;
   const wasInitialised = store.isInitialised();
-  const nodes = await onEveryNode(cluster.pools, async (_, pool) =>
-    pool.use(async (session) => {
-      const publication = await ensurePublication(session, config.publicationName);
-      const schema = await ensureNodeSchema(session, config.nodeSchema);
-      return publication === 'created' || schema === 'created' ? 'created' : 'already_initialised';
-    }, context.signal),
-  );
-  store.setInitialised(true);
-  cluster.startStreaming();
+  const undo: Undo[] = [];
   try {
+    const preparing = Array.from(cluster.pools, async ([node, pool]) => {
+      const work = (session: Session): Promise<string> =>
+        prepareNode(cluster, session, { pool, undo });
+      return [node, await pool.use(work, context.signal)] as const;
+    });
+    // When one fails, what the others make meanwhile must be in `undo` too.
+    await Promise.allSettled(preparing);
+    const nodes = new Map(await Promise.all(preparing));
+    store.setInitialised(true);
+    cluster.startStreaming();
     for (const node of nodes.keys()) await waitUntilStreaming(cluster, node, context);
+    return { nodes: Object.fromEntries(nodes) };
   } catch (error) {
+    // What streams already goes on; a half-made cluster would hold back write-ahead log for nobody.
     if (!wasInitialised) {
-      // A half-made cluster would hold back write-ahead log on the nodes that did succeed.
-      await teardownNodes(cluster).catch(() => undefined);
+      await cluster.stopStreaming();
+      store.clear();
+      await Promise.allSettled(undo.map((one) => one()));
     }
     throw error;
   }
-  return { nodes: Object.fromEntries(nodes) };
+}
+
+type Undo = () => Promise<unknown>;
+
+/** Adds to `undo` what is not there yet: an administrator's publication must outlive our failure. */
+async function prepareNode(
+  { config }: Cluster,
+  session: Session,
+  { pool, undo }: { pool: SessionPool; undo: Undo[] },
+): Promise<string> {
+  const { slotName, publicationName, nodeSchema } = config;
+  if ((await readSlot(session, slotName)) === null) {
+    undo.push(() => pool.use((one) => dropSlot(one, slotName, { waitMs: SLOT_RELEASE_MS })));
+  }
+  const publication = await ensurePublication(session, publicationName);
+  if (publication === 'created') {
+    undo.push(() => pool.use((one) => dropPublication(one, publicationName)));
+  }
+  const schema = await ensureNodeSchema(session, nodeSchema);
+  if (schema === 'created') undo.push(() => pool.use((one) => dropNodeSchema(one, nodeSchema)));
+  return publication === 'created' || schema === 'created' ? 'created' : 'already_initialised';
 }
 
 /** Waits for a first connection; a slot waits for the transactions that run on its node. */
@@ -64,62 +93,76 @@ async function waitUntilStreaming(
   }
 }
 
-/** `mtree teardown`: removes everything of ours from the nodes, and our own state. */
+/**
+ * `mtree teardown`: removes our own state and everything of ours from the nodes, from those that
+ * can be reached even when others cannot.
+ */
 export async function teardown(cluster: Cluster): Promise<InitResult> {
-  const nodes = await teardownNodes(cluster);
-  return { nodes };
-}
-
-async function teardownNodes(cluster: Cluster): Promise<Record<string, string>> {
   const { config, store } = cluster;
   await cluster.stopStreaming();
   for (const table of cluster.tables) cluster.untrackTable(table.spec.schema, table.spec.name);
-  const done = await onEveryNode(cluster.pools, async (_, pool) =>
-    pool.use(async (session) => {
-      await dropSlotWhenFree(() => dropSlot(session, config.slotName));
+  // Before the nodes: with any of it left, the next start would make everything anew there.
+  store.clear();
+  const nodes = await cleanEveryNode(cluster, {
+    what: `the slot ${config.slotName}, which holds back write-ahead log`,
+    clean: async (session) => {
+      await dropSlot(session, config.slotName, { waitMs: SLOT_RELEASE_MS });
       await dropPublication(session, config.publicationName);
       await dropNodeSchema(session, config.nodeSchema);
-      return 'removed';
-    }),
-  );
-  store.clear();
-  return Object.fromEntries(done);
+    },
+  });
+  return { nodes };
 }
 
-const SLOT_RELEASE_TIMEOUT_MS = 10_000;
-
-/** Our own walsender may need a moment to notice that the stream has ended. */
-async function dropSlotWhenFree(drop: () => Promise<unknown>): Promise<void> {
-  const deadline = Date.now() + SLOT_RELEASE_TIMEOUT_MS;
-  for (;;) {
-    try {
-      await drop();
-      return;
-    } catch (error) {
-      const isBusy = error instanceof AcedError && error.code === 'SLOT_BUSY';
-      if (!isBusy || Date.now() > deadline) throw error;
-      await sleep(STREAM_POLL_MS);
-    }
-  }
+interface Cleaning {
+  /** What may be left on a node where it fails. */
+  readonly what: string;
+  readonly clean: (session: Session) => Promise<void>;
 }
 
-/** `mtree teardown-table`: the table is no longer followed, published or shown on the nodes. */
-export async function teardownTable(
+/** One node that is down must not keep the others from being cleaned. Errors: the first node's. */
+async function cleanEveryNode(
   cluster: Cluster,
-  tableText: string,
-  context: CommandContext,
-): Promise<InitResult> {
+  { what, clean }: Cleaning,
+): Promise<Record<string, string>> {
+  const failures = new Map<string, AcedError>();
+  await onEveryNode(cluster.pools, async (node, pool) => {
+    try {
+      await pool.use(clean);
+    } catch (error) {
+      if (!(error instanceof AcedError)) throw error;
+      failures.set(node, error);
+    }
+  });
+  const [first] = failures.values();
+  if (first !== undefined) {
+    const nodes = [...failures.keys()].join(', ');
+    const remedy = first.hint === undefined ? '' : `${first.hint}; `;
+    throw new AcedError(first.code, `not done on ${nodes}: ${first.message}`, {
+      hint: `${remedy}then run it again. Until then ${nodes} may still have ${what}`,
+      cause: first,
+    });
+  }
+  return Object.fromEntries(cluster.config.nodes.map(({ name }) => [name, 'removed']));
+}
+
+/**
+ * `mtree teardown-table`: the table is no longer followed, published or shown on the nodes. It stays
+ * tracked until all nodes are clean, so that the command can be repeated.
+ */
+export async function teardownTable(cluster: Cluster, tableText: string): Promise<InitResult> {
   const table = cluster.requireTable(tableText);
+  const { config } = cluster;
   const { schema, name } = table.spec;
   return cluster.mutex(schema, name).run(async () => {
+    const nodes = await cleanEveryNode(cluster, {
+      what: `${table.label} in publication ${config.publicationName}`,
+      clean: async (session) => {
+        await removeTableFromPublication(session, config.publicationName, schema, name);
+        await removeTree(session, config.nodeSchema, table.label);
+      },
+    });
     cluster.untrackTable(schema, name);
-    const done = await onEveryNode(cluster.pools, async (_, pool) =>
-      pool.use(async (session) => {
-        await removeTableFromPublication(session, cluster.config.publicationName, schema, name);
-        await removeTree(session, cluster.config.nodeSchema, table.label);
-        return 'removed';
-      }, context.signal),
-    );
-    return { nodes: Object.fromEntries(done) };
+    return { nodes };
   });
 }

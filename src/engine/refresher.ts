@@ -9,10 +9,12 @@ const IDLE_ROUND_MS = 250;
 const FAILURE_REST_MS = 5_000;
 /** Blocks read in one go; a user's command waits for at most so many. */
 const BLOCKS_PER_ROUND = 200;
+/** A table to be built again must not wait for ever behind a small budget. */
+const MAX_REST_MS = 60_000;
 
 /**
  * Reads dirty blocks again once they have been quiet for a while, within its share of time, so
- * that a diff finds few. Also rebuilds tables whose definition has changed.
+ * that a diff finds few. Also rebuilds tables whose definition has changed, whatever the share is.
  */
 export class Refresher {
   readonly #cluster: Cluster;
@@ -46,9 +48,11 @@ export class Refresher {
       if (mutex.isBusy) continue;
       hasWorked = (await mutex.run(() => this.#refresh(table, signal))) || hasWorked;
     }
-    if (!hasWorked) return IDLE_ROUND_MS;
     const { refreshBudget } = this.#cluster.config.tree;
-    return Math.max(IDLE_ROUND_MS, (Date.now() - startedAtMs) * (1 / refreshBudget - 1));
+    // Without a budget there was nothing but rebuilds, which count against none.
+    if (!hasWorked || refreshBudget === 0) return IDLE_ROUND_MS;
+    const restMs = (Date.now() - startedAtMs) * (1 / refreshBudget - 1);
+    return Math.min(MAX_REST_MS, Math.max(IDLE_ROUND_MS, restMs));
   }
 
   async #refresh(table: TrackedTable, signal: AbortSignal): Promise<boolean> {
@@ -61,7 +65,7 @@ export class Refresher {
       return true;
     }
     // A build that failed or was cancelled is the user's to repeat; only what was live is kept up.
-    if (table.state !== 'live') return false;
+    if (table.state !== 'live' || cluster.config.tree.refreshBudget === 0) return false;
     const quietSince = Date.now() - cluster.config.tree.refreshQuietMs;
     const positions = new Map<string, number[]>();
     for (const [node, pipeline] of cluster.pipelines) {

@@ -7,6 +7,7 @@ import type { Cluster } from './cluster.js';
 import { VERSION } from './version.js';
 
 export interface StatusOptions {
+  readonly nodes: readonly string[];
   readonly signal: AbortSignal;
   readonly isDaemon: boolean;
   readonly startedAtMs: number;
@@ -15,7 +16,7 @@ export interface StatusOptions {
 /** Never fails because of a node: what cannot be asked is shown as its error. */
 export async function readStatus(cluster: Cluster, options: StatusOptions): Promise<StatusResult> {
   const nodes = await Promise.all(
-    cluster.config.nodes.map((node) => nodeStatus(cluster, node.name, options.signal)),
+    options.nodes.map((node) => nodeStatus(cluster, node, options.signal)),
   );
   return {
     cluster: cluster.config.cluster,
@@ -24,7 +25,7 @@ export async function readStatus(cluster: Cluster, options: StatusOptions): Prom
     version: VERSION,
     uptimeSeconds: Math.round((Date.now() - options.startedAtMs) / 1000),
     nodes,
-    tables: cluster.tables.map(tableStatus),
+    tables: cluster.tables.map((table) => tableStatus(table, options.nodes)),
   };
 }
 
@@ -56,14 +57,14 @@ async function nodeStatus(
   };
 }
 
-function tableStatus(table: TrackedTable): TableStatus {
+function tableStatus(table: TrackedTable, nodes: readonly string[]): TableStatus {
   return {
     table: table.label,
     state: table.state,
     reason: table.reason,
     blocks: table.layout.size,
     nodes: Object.fromEntries(
-      table.nodes.map((node) => [
+      nodes.map((node) => [
         node,
         {
           rows: table.leaves(node).totalRows,

@@ -8,6 +8,8 @@ import { VERSION } from '../engine/version.js';
 import { serve } from './serve.js';
 
 const EXIT_TROUBLE = 2;
+/** A supervisor may start it again. */
+const EXIT_RETRY = 1;
 
 const FLAGS = {
   cluster: { type: 'string', short: 'c' },
@@ -74,5 +76,5 @@ try {
   createLogger('error').error({ event: 'start_failed', code, hint }, errorMessage(error));
   process.stderr.write(`aced: ${errorMessage(error)}\n`);
   if (hint !== undefined) process.stderr.write(`hint: ${hint}\n`);
-  process.exitCode = EXIT_TROUBLE;
+  process.exitCode = error instanceof AcedError && error.isRetryable ? EXIT_RETRY : EXIT_TROUBLE;
 }

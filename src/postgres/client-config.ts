@@ -47,10 +47,11 @@ export function clientConfig(node: NodeConfig, applicationName: string): pg.Clie
 /**
  * Connects and authenticates. The client keeps a listener for `error`, so a connection that is lost
  * later never ends the process: its next query fails, and it emits `end`. Errors: toAcedError's;
- * NODE_UNREACHABLE after `connectTimeoutMs`, which covers both attempts of `allow` and `prefer`.
+ * NODE_UNREACHABLE after `connectTimeoutMs` (0: no limit), which covers both attempts of `allow` and
+ * `prefer`.
  */
 export async function connectClient(node: NodeConfig, options: ConnectOptions): Promise<pg.Client> {
-  const deadlineMs = Date.now() + node.connectTimeoutMs;
+  const deadlineMs = node.connectTimeoutMs === 0 ? Infinity : Date.now() + node.connectTimeoutMs;
   const attempts = encryptionAttempts(node);
   for (const [index, encryption] of attempts.entries()) {
     try {
@@ -119,7 +120,10 @@ async function connectOnce(
     giveUp = reject;
   });
   const onAbort = (): void => giveUp(new AcedError('CANCELLED', 'cancelled'));
-  const timer = setTimeout(() => giveUp(timedOut(node)), Math.max(0, deadlineMs - Date.now()));
+  const timer =
+    deadlineMs === Infinity
+      ? undefined
+      : setTimeout(() => giveUp(timedOut(node)), Math.max(0, deadlineMs - Date.now()));
   signal?.addEventListener('abort', onAbort, { once: true });
   try {
     const connecting = client.connect();

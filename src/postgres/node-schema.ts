@@ -1,7 +1,7 @@
 import { AcedError } from '../base/errors.js';
 import { quoteIdentifier } from '../base/sql.js';
 import type { Session } from './session.js';
-import { inTransaction } from './transaction.js';
+import { inTransaction, REMOVAL_SETTINGS } from './transaction.js';
 
 /** Written with `@` for the quoted schema. Only ever append: what has landed has run somewhere. */
 interface Migration {
@@ -92,7 +92,7 @@ export async function dropNodeSchema(
   session: Session,
   schema: string,
 ): Promise<'dropped' | 'absent'> {
-  return inTransaction(session, {}, async () => {
+  return inTransaction(session, REMOVAL_SETTINGS, async () => {
     const rows = await session.query('SELECT pg_catalog.to_regnamespace($1) IS NOT NULL', [
       quoteIdentifier(schema),
     ]);

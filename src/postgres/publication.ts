@@ -4,7 +4,7 @@ import { waitForRunning } from './running-transactions.js';
 import { hasSqlState, SQLSTATE } from './sqlstate.js';
 import type { Session } from './session.js';
 import type { TableName } from './table-name.js';
-import { inTransaction } from './transaction.js';
+import { inTransaction, REMOVAL_SETTINGS } from './transaction.js';
 
 /** `publish_via_partition_root`: rows of partitions come under the name of the table. */
 const OPTIONS = "publish = 'insert, update, delete, truncate', publish_via_partition_root = true";
@@ -60,7 +60,8 @@ export interface AddTableOptions {
 /**
  * Publishes a table and returns once every change from now on will be in the stream. pgoutput does
  * not send what a transaction wrote before its table was published, even if it commits afterwards,
- * so all transactions that were running when the change took effect are waited for.
+ * so all transactions that were running when the change took effect are waited for. The lock is
+ * SHARE UPDATE EXCLUSIVE: readers and writers do not queue behind it.
  * Errors: UNSUPPORTED when the user's own UPDATE or DELETE would then fail, or the table is not in
  * the write-ahead log; MISSING_PRIVILEGE; TIMEOUT naming who holds it up; CANCELLED.
  */
@@ -102,7 +103,7 @@ export async function removeTableFromPublication(
 ): Promise<'removed' | 'not_published'> {
   const published = await publicationTables(session, publication);
   if (!published.some((one) => one.schema === schema && one.name === table)) return 'not_published';
-  await inTransaction(session, {}, () =>
+  await inTransaction(session, REMOVAL_SETTINGS, () =>
     session.query(
       `ALTER PUBLICATION ${quoteIdentifier(publication)} DROP TABLE ONLY ${qualify(schema, table)}`,
     ),
@@ -119,7 +120,7 @@ export async function dropPublication(
     [name],
   );
   if (rows.length === 0) return 'absent';
-  await inTransaction(session, {}, () =>
+  await inTransaction(session, REMOVAL_SETTINGS, () =>
     session.query(`DROP PUBLICATION IF EXISTS ${quoteIdentifier(name)}`),
   );
   return 'dropped';

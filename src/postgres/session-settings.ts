@@ -4,7 +4,8 @@
  * databases and postgresql.conf may set other values, so none is left to its default.
  *
  * `row_security = off` does not lift a policy: it turns a read that a policy would have filtered
- * into an error, where rows would otherwise silently stay unchecked.
+ * into an error, where rows would otherwise silently stay unchecked. The idle timeout ends what our
+ * host left open when it lost power: the rows of a repair would stay locked until TCP notices.
  */
 export const SESSION_SETTINGS: Readonly<Record<string, string>> = Object.freeze({
   client_encoding: 'UTF8',
@@ -17,6 +18,7 @@ export const SESSION_SETTINGS: Readonly<Record<string, string>> = Object.freeze(
   search_path: 'pg_catalog',
   standard_conforming_strings: 'on',
   row_security: 'off',
+  idle_in_transaction_session_timeout: '5min',
 });
 
 /**

@@ -89,7 +89,11 @@ export async function createSlot(
   if (running !== null) options.onWait?.(running);
   let lsn: Lsn;
   try {
-    const settings = { lock_timeout: `${Math.max(1, Math.ceil(options.lockTimeoutMs))}ms` };
+    const settings = {
+      lock_timeout: `${Math.max(1, Math.ceil(options.lockTimeoutMs))}ms`,
+      // The wait has its own limit; the role's or the database's is made for other statements.
+      statement_timeout: '0',
+    };
     const rows = await inTransaction(session, settings, () =>
       session.query(
         "SELECT lsn::text FROM pg_catalog.pg_create_logical_replication_slot($1, 'pgoutput')",

@@ -1,5 +1,8 @@
 import type { Session } from './session.js';
 
+/** For statements that remove what is ours: a lock that somebody keeps must not hang a command. */
+export const REMOVAL_SETTINGS = { lock_timeout: '10s' };
+
 /**
  * BEGIN, the given settings for this transaction only (name -> value), work, COMMIT; ROLLBACK when
  * anything fails. Spock, where installed, is told not to replicate what DDL the transaction holds:

@@ -39,6 +39,7 @@ export interface StreamOptions {
    * a longer wal_sender_timeout wins. Default 10 s.
    */
   readonly minInboundTimeoutMs?: number;
+  /** Bound to the node. */
   readonly log: Logger;
   /** Ends the opening. An open stream is its owner's to close: it may have a position to confirm. */
   readonly signal: AbortSignal;
@@ -97,7 +98,10 @@ export async function openReplicationStream(options: StreamOptions): Promise<Rep
   });
   const onAbort = (): void => giveUp(new AcedError('CANCELLED', 'cancelled'));
   signal.addEventListener('abort', onAbort, { once: true });
-  const timer = setTimeout(() => giveUp(noAnswer(context)), node.connectTimeoutMs);
+  const timer =
+    node.connectTimeoutMs === 0
+      ? undefined
+      : setTimeout(() => giveUp(noAnswer(context)), node.connectTimeoutMs);
   try {
     throwIfAborted(signal);
     return await Promise.race([start(client, options, context), givenUp]);
@@ -127,7 +131,7 @@ async function start(
   });
   await stream.start(startReplicationSql(options));
   options.log.info(
-    { event: 'stream_started', node: context.node.name, lsn: formatLsn(options.startLsn) },
+    { event: 'stream_started', lsn: formatLsn(options.startLsn) },
     `streaming from slot ${context.slot}`,
   );
   return stream;

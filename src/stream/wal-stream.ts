@@ -346,7 +346,7 @@ export class WalStream implements ReplicationStream {
   }
 
   #log(level: 'debug' | 'info', event: string, text: string): void {
-    this.#options.log[level]({ event, node: this.#options.node.name }, text);
+    this.#options.log[level]({ event }, text);
   }
 }
 

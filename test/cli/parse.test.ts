@@ -148,6 +148,8 @@ describe('refusals name what was typed and what to do', () => {
     ['table-diff t -o xml', 'BAD_USAGE', /--output\/-o: "xml"/, /json or html/],
     ['table-diff t -M 8', 'BAD_USAGE', /--max-connections\/-M: "8"/, /--concurrency-factor/],
     ['table-diff t --nodes=n1,,n2', 'BAD_USAGE', /"n1,,n2"/, /commas/],
+    ['mtree listen -n n1', 'BAD_USAGE', /--nodes\/-n: "n1"/, /all only.* whole cluster/],
+    ['config show --nodes=n1,n2', 'BAD_USAGE', /--nodes\/-n: "n1,n2"/, /all only/],
     ['table-diff t --quiet=maybe', 'BAD_USAGE', /--quiet takes no value/, /--quiet alone/],
     ['mtree update t --cdc-timeout 1.5', 'BAD_USAGE', /--cdc-timeout: "1.5"/, /whole seconds/],
     ['table-repair t -r n1', 'BAD_USAGE', /needs --diff-file/, /file/],

@@ -1,6 +1,4 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import type { ChildProcess } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,10 +8,7 @@ import { startServer } from '../../src/server/server.js';
 import type { RunningServer } from '../../src/server/server.js';
 import { EchoRunner } from '../server/echo-runner.js';
 import { waitFor } from '../support/wait.js';
-
-const MAIN = join(import.meta.dirname, '../../src/main');
-/** Far beyond what any of these takes; a process that does not end is a failure. */
-const PROCESS_TIMEOUT_MS = 20_000;
+import { startProgram, type Ended } from './program.js';
 
 let root: string;
 let runner: EchoRunner;
@@ -39,41 +34,21 @@ beforeEach(async () => {
 });
 afterEach(() => server.close());
 
-interface Ended {
-  readonly exitCode: number | null;
-  readonly signal: NodeJS.Signals | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
 function start(
   program: 'acectl' | 'aced',
   args: readonly string[],
   env: NodeJS.ProcessEnv = {},
-): { child: ChildProcess; ended: Promise<Ended> } {
-  const child = spawn(process.execPath, [join(MAIN, `${program}.js`), ...args], {
+): ReturnType<typeof startProgram> {
+  return startProgram(program, args, {
     cwd: root,
     env: {
-      PATH: process.env['PATH'],
       HOME: root,
       ACED_STATE_DIR: join(root, 'state'),
       ACED_SOCKET: join(root, 'aced.sock'),
       ACED_CLUSTER: 'hub',
       ...env,
     },
-    stdio: ['ignore', 'pipe', 'pipe'],
-    timeout: PROCESS_TIMEOUT_MS,
-    killSignal: 'SIGKILL',
   });
-  let stdout = '';
-  let stderr = '';
-  child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
-  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
-  const ended = new Promise<Ended>((resolve, reject) => {
-    child.on('error', reject);
-    child.on('close', (exitCode, signal) => resolve({ exitCode, signal, stdout, stderr }));
-  });
-  return { child, ended };
 }
 
 const acectl = (...args: string[]): Promise<Ended> => start('acectl', args).ended;
@@ -228,6 +203,10 @@ describe('aced', () => {
     assert.equal(statSync(socket).mode & 0o777, 0o660);
     const locked = await acectl('--socket', 'none.sock', '--state-dir', 'own-state', 'status');
     assert.match(locked.stderr, /ERROR another process is using/);
+    const second = await start('aced', ['--socket', 'second.sock', '--state-dir', 'own-state'])
+      .ended;
+    assert.match(second.stderr, /^aced: another process is using .*own-state\nhint: .*\n$/);
+    assert.equal(second.exitCode, 1, 'a supervisor may start it again');
     child.kill('SIGTERM');
     const { exitCode, stdout, stderr } = await ended;
     assert.deepEqual([exitCode, stderr], [0, '']);

@@ -121,6 +121,9 @@ describe('where a command runs', () => {
     const ran = await acectl('mtree listen hub --debug');
     assert.equal(ran.exitCode, 0);
     assert.equal(ran.flags[0]?.cluster, 'hub');
+    assert.equal(ran.flags[0].overrides['logLevel'], 'debug');
+    const quiet = await acectl('mtree listen hub -q -n all');
+    assert.equal(quiet.flags[0]?.overrides['logLevel'], 'error');
   });
 });
 

@@ -131,6 +131,10 @@ describe('connectClient', () => {
     }
   });
 
+  it('takes a timeout of 0 for no limit', async () => {
+    assert.equal(await connect({ connectTimeoutMs: 0 }), 'plain');
+  });
+
   it('says what is wrong', async () => {
     await assert.rejects(connect({ database: 'nope' }), { code: 'BAD_CONFIG' });
     await assert.rejects(connect({ user: 'nobody_here' }), { code: 'AUTH_FAILED' });
@@ -156,7 +160,7 @@ describe('connectClient', () => {
         await assert.rejects(waiting, { code: 'NODE_UNREACHABLE', message: /in 100 ms/ });
       }
       const abort = new AbortController();
-      const node = { ...server.nodeConfig('postgres'), port };
+      const node = { ...server.nodeConfig('postgres'), port, connectTimeoutMs: 0 };
       const connecting = connectClient(node, { ...OPTIONS, signal: abort.signal });
       abort.abort();
       await assert.rejects(connecting, { code: 'CANCELLED' });

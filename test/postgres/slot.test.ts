@@ -123,6 +123,19 @@ describe('slot', () => {
     }
   });
 
+  it("waits by its own limit, not by the role's statement_timeout", async () => {
+    const writer = await connect();
+    const hurried = await connect();
+    try {
+      await hurried.query("SET statement_timeout = '1s'");
+      await writer.query('BEGIN; INSERT INTO public.t VALUES (1)');
+      await assert.rejects(createSlot(hurried, SLOT, { lockTimeoutMs: 1_500 }), isError('TIMEOUT'));
+    } finally {
+      await writer.close();
+      await hurried.close();
+    }
+  });
+
   it('waits for a commit that is written but not yet visible', async () => {
     // A synchronous standby that does not exist keeps commits half done.
     const writer = await connect();

@@ -7,9 +7,19 @@ import type { TableSpec } from '../postgres/table-spec.js';
 import { DiffFileWriter, type RowImage, type SummaryFields } from '../report/diff-file.js';
 import { writeHtmlReport } from '../report/html.js';
 import type { CommandContext, DiffResult, Verdict } from '../server/protocol.js';
+import { chunksOf } from './chunks.js';
 import type { NodePools } from './compared-nodes.js';
+import { oneAhead } from './one-ahead.js';
+import type { RowDifference } from './row-difference.js';
 import { searchRows } from './row-search.js';
-import { settle, type DriftedRow, type FetchedRow, type Replication } from './settle.js';
+import {
+  letReplicationPass,
+  settle,
+  type DriftedRow,
+  type FetchedRow,
+  type Passage,
+  type Replication,
+} from './settle.js';
 
 export interface ComparisonOptions {
   readonly config: Config;
@@ -39,8 +49,16 @@ export interface RunFacts {
   readonly tableFilter?: string;
 }
 
-/** Rows whose digests are held at once, per node. */
-const ROWS_PER_BATCH = 50_000;
+/** Rows whose digests are fetched at once, per node. Two such batches are in memory. */
+const ROWS_PER_BATCH = 20_000;
+
+/** Rows of some blocks that differed, and what has happened since. */
+interface Suspects {
+  readonly blocks: number;
+  readonly differences: readonly RowDifference[];
+  /** Null when nothing differs. */
+  readonly passed: { readonly passage: Passage; readonly replication: Replication } | null;
+}
 
 /** From blocks that differ to proved differences in a file, within bounded memory. */
 export class Comparison {
@@ -72,33 +90,46 @@ export class Comparison {
 
   /** Looks into blocks that differ between some nodes; they are given in key order. */
   async examine(ranges: readonly BlockRange[]): Promise<void> {
-    const { context, pools, sql, spec, blockRows } = this.#options;
-    const perBatch = Math.max(1, Math.floor(ROWS_PER_BATCH / blockRows));
-    for (let start = 0; start < ranges.length; start += perBatch) {
+    const { context, pools, sql, blockRows, config } = this.#options;
+    const batches = chunksOf(ranges, Math.max(1, Math.floor(ROWS_PER_BATCH / blockRows)));
+    // Replication passes the next batch while one is read again and written.
+    const suspects = oneAhead(batches, context.signal, (batch, signal) =>
+      this.#findSuspects(batch, signal),
+    );
+    let done = 0;
+    for await (const { blocks, differences, passed } of suspects) {
+      if (passed !== null) {
+        const { inFlightRows, isStarved } = await settle(differences, passed.passage, {
+          pools,
+          sql,
+          columns: this.#columns,
+          commitTimeNodes: this.#options.commitTimeNodes,
+          replication: passed.replication,
+          timeoutMs: config.diff.settleTimeoutMs,
+          signal: context.signal,
+          onDrift: (rows) => this.#write(rows),
+          onWarning: (message) => this.warn(message),
+        });
+        this.#inFlightRows += inFlightRows;
+        this.#isStarved ||= isStarved;
+      }
+      done += blocks;
+      context.emit({ type: 'progress', phase: 'Analysing mismatches', done, total: ranges.length });
       if (this.#writer?.limitReached === true) break;
-      const batch = ranges.slice(start, start + perBatch);
-      const found = await searchRows(batch, { pools, sql, spec, signal: context.signal });
-      if (found.length > 0) this.#replication ??= await this.#options.replication();
-      const { inFlightRows, isStarved } = await settle(found, {
-        pools,
-        sql,
-        columns: this.#columns,
-        commitTimeNodes: this.#options.commitTimeNodes,
-        replication: this.#replication,
-        timeoutMs: this.#options.config.diff.settleTimeoutMs,
-        signal: context.signal,
-        onDrift: (rows) => this.#write(rows),
-        onWarning: (message) => this.warn(message),
-      });
-      this.#inFlightRows += inFlightRows;
-      this.#isStarved ||= isStarved;
-      context.emit({
-        type: 'progress',
-        phase: 'Analysing mismatches',
-        done: Math.min(start + perBatch, ranges.length),
-        total: ranges.length,
-      });
     }
+  }
+
+  async #findSuspects(batch: readonly BlockRange[], signal: AbortSignal): Promise<Suspects> {
+    const { pools, sql, spec, config } = this.#options;
+    const blocks = batch.length;
+    const differences = await searchRows(batch, { pools, sql, spec, signal });
+    if (differences.length === 0) return { blocks, differences, passed: null };
+    const replication = (this.#replication ??= await this.#options.replication());
+    const passage = await letReplicationPass(
+      { replication, signal, onWarning: (message) => this.warn(message) },
+      config.diff.settleTimeoutMs,
+    );
+    return { blocks, differences, passed: { passage, replication } };
   }
 
   /** The verdict, and the file when there are differences. */

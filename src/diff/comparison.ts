@@ -4,6 +4,7 @@ import type { BlockSql } from '../merkle/block-sql.js';
 import type { BlockRange } from '../merkle/layout.js';
 import type { TableInfo } from '../postgres/table-info.js';
 import type { TableSpec } from '../postgres/table-spec.js';
+import { originNodes } from '../postgres/topology.js';
 import { DiffFileWriter, type RowImage, type SummaryFields } from '../report/diff-file.js';
 import { writeHtmlReport } from '../report/html.js';
 import type { CommandContext, DiffResult, Verdict } from '../server/protocol.js';
@@ -194,11 +195,22 @@ export class Comparison {
       maxDiffRows: config.diff.maxDiffRows,
       seedId,
     });
+    const origins = this.#originsByNode();
     await this.#writer.add(
       rows.map((row) => ({
-        images: new Map(this.#nodes.map((node, i) => [node, image(row.rows[i] ?? null)])),
+        images: new Map(
+          this.#nodes.map((node, i) => [node, image(row.rows[i] ?? null, origins[i])]),
+        ),
       })),
     );
+  }
+
+  /** In the order of the nodes: which node a replication origin there stands for. */
+  #originsByNode(): readonly ReadonlyMap<string, string>[] {
+    // A node that cannot be asked may be a second candidate for any of them.
+    const isComplete = this.#replication?.unreachable.length === 0;
+    const edges = isComplete ? (this.#replication?.topology.edges ?? []) : [];
+    return this.#nodes.map((node) => originNodes(edges, node));
   }
 
   #summary(facts: RunFacts, verdict: Verdict, timeTakenMs: number): SummaryFields {
@@ -219,12 +231,23 @@ export class Comparison {
   }
 }
 
-function image(row: FetchedRow | null): RowImage | null {
+function image(
+  row: FetchedRow | null,
+  origins: ReadonlyMap<string, string> | undefined,
+): RowImage | null {
   if (row === null) return null;
   return {
     digest: BigInt.asUintN(64, BigInt(row.digest)).toString(16).padStart(16, '0'),
     values: row.values,
     commitTs: row.commitTs,
-    origin: row.origin === '' ? 'local' : row.origin,
+    origin: writerOf(row.origin, origins),
   };
+}
+
+function writerOf(
+  origin: string | null,
+  origins: ReadonlyMap<string, string> | undefined,
+): string | null {
+  if (origin === null) return null;
+  return origin === '' ? 'local' : (origins?.get(origin) ?? origin);
 }

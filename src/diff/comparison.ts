@@ -4,12 +4,23 @@ import type { BlockSql } from '../merkle/block-sql.js';
 import type { BlockRange } from '../merkle/layout.js';
 import type { TableInfo } from '../postgres/table-info.js';
 import type { TableSpec } from '../postgres/table-spec.js';
+import { originNodes } from '../postgres/topology.js';
 import { DiffFileWriter, type RowImage, type SummaryFields } from '../report/diff-file.js';
 import { writeHtmlReport } from '../report/html.js';
 import type { CommandContext, DiffResult, Verdict } from '../server/protocol.js';
+import { chunksOf } from './chunks.js';
 import type { NodePools } from './compared-nodes.js';
+import { oneAhead } from './one-ahead.js';
+import type { RowDifference } from './row-difference.js';
 import { searchRows } from './row-search.js';
-import { settle, type DriftedRow, type FetchedRow, type Replication } from './settle.js';
+import {
+  letReplicationPass,
+  settle,
+  type DriftedRow,
+  type FetchedRow,
+  type Passage,
+  type Replication,
+} from './settle.js';
 
 export interface ComparisonOptions {
   readonly config: Config;
@@ -39,8 +50,16 @@ export interface RunFacts {
   readonly tableFilter?: string;
 }
 
-/** Rows whose digests are held at once, per node. */
-const ROWS_PER_BATCH = 50_000;
+/** Rows whose digests are fetched at once, per node. Two such batches are in memory. */
+const ROWS_PER_BATCH = 20_000;
+
+/** Rows of some blocks that differed, and what has happened since. */
+interface Suspects {
+  readonly blocks: number;
+  readonly differences: readonly RowDifference[];
+  /** Null when nothing differs. */
+  readonly passed: { readonly passage: Passage; readonly replication: Replication } | null;
+}
 
 /** From blocks that differ to proved differences in a file, within bounded memory. */
 export class Comparison {
@@ -72,33 +91,46 @@ export class Comparison {
 
   /** Looks into blocks that differ between some nodes; they are given in key order. */
   async examine(ranges: readonly BlockRange[]): Promise<void> {
-    const { context, pools, sql, spec, blockRows } = this.#options;
-    const perBatch = Math.max(1, Math.floor(ROWS_PER_BATCH / blockRows));
-    for (let start = 0; start < ranges.length; start += perBatch) {
+    const { context, pools, sql, blockRows, config } = this.#options;
+    const batches = chunksOf(ranges, Math.max(1, Math.floor(ROWS_PER_BATCH / blockRows)));
+    // Replication passes the next batch while one is read again and written.
+    const suspects = oneAhead(batches, context.signal, (batch, signal) =>
+      this.#findSuspects(batch, signal),
+    );
+    let done = 0;
+    for await (const { blocks, differences, passed } of suspects) {
+      if (passed !== null) {
+        const { inFlightRows, isStarved } = await settle(differences, passed.passage, {
+          pools,
+          sql,
+          columns: this.#columns,
+          commitTimeNodes: this.#options.commitTimeNodes,
+          replication: passed.replication,
+          timeoutMs: config.diff.settleTimeoutMs,
+          signal: context.signal,
+          onDrift: (rows) => this.#write(rows),
+          onWarning: (message) => this.warn(message),
+        });
+        this.#inFlightRows += inFlightRows;
+        this.#isStarved ||= isStarved;
+      }
+      done += blocks;
+      context.emit({ type: 'progress', phase: 'Analysing mismatches', done, total: ranges.length });
       if (this.#writer?.limitReached === true) break;
-      const batch = ranges.slice(start, start + perBatch);
-      const found = await searchRows(batch, { pools, sql, spec, signal: context.signal });
-      if (found.length > 0) this.#replication ??= await this.#options.replication();
-      const { inFlightRows, isStarved } = await settle(found, {
-        pools,
-        sql,
-        columns: this.#columns,
-        commitTimeNodes: this.#options.commitTimeNodes,
-        replication: this.#replication,
-        timeoutMs: this.#options.config.diff.settleTimeoutMs,
-        signal: context.signal,
-        onDrift: (rows) => this.#write(rows),
-        onWarning: (message) => this.warn(message),
-      });
-      this.#inFlightRows += inFlightRows;
-      this.#isStarved ||= isStarved;
-      context.emit({
-        type: 'progress',
-        phase: 'Analysing mismatches',
-        done: Math.min(start + perBatch, ranges.length),
-        total: ranges.length,
-      });
     }
+  }
+
+  async #findSuspects(batch: readonly BlockRange[], signal: AbortSignal): Promise<Suspects> {
+    const { pools, sql, spec, config } = this.#options;
+    const blocks = batch.length;
+    const differences = await searchRows(batch, { pools, sql, spec, signal });
+    if (differences.length === 0) return { blocks, differences, passed: null };
+    const replication = (this.#replication ??= await this.#options.replication());
+    const passage = await letReplicationPass(
+      { replication, signal, onWarning: (message) => this.warn(message) },
+      config.diff.settleTimeoutMs,
+    );
+    return { blocks, differences, passed: { passage, replication } };
   }
 
   /** The verdict, and the file when there are differences. */
@@ -163,11 +195,22 @@ export class Comparison {
       maxDiffRows: config.diff.maxDiffRows,
       seedId,
     });
+    const origins = this.#originsByNode();
     await this.#writer.add(
       rows.map((row) => ({
-        images: new Map(this.#nodes.map((node, i) => [node, image(row.rows[i] ?? null)])),
+        images: new Map(
+          this.#nodes.map((node, i) => [node, image(row.rows[i] ?? null, origins[i])]),
+        ),
       })),
     );
+  }
+
+  /** In the order of the nodes: which node a replication origin there stands for. */
+  #originsByNode(): readonly ReadonlyMap<string, string>[] {
+    // A node that cannot be asked may be a second candidate for any of them.
+    const isComplete = this.#replication?.unreachable.length === 0;
+    const edges = isComplete ? (this.#replication?.topology.edges ?? []) : [];
+    return this.#nodes.map((node) => originNodes(edges, node));
   }
 
   #summary(facts: RunFacts, verdict: Verdict, timeTakenMs: number): SummaryFields {
@@ -188,12 +231,23 @@ export class Comparison {
   }
 }
 
-function image(row: FetchedRow | null): RowImage | null {
+function image(
+  row: FetchedRow | null,
+  origins: ReadonlyMap<string, string> | undefined,
+): RowImage | null {
   if (row === null) return null;
   return {
     digest: BigInt.asUintN(64, BigInt(row.digest)).toString(16).padStart(16, '0'),
     values: row.values,
     commitTs: row.commitTs,
-    origin: row.origin === '' ? 'local' : row.origin,
+    origin: writerOf(row.origin, origins),
   };
+}
+
+function writerOf(
+  origin: string | null,
+  origins: ReadonlyMap<string, string> | undefined,
+): string | null {
+  if (origin === null) return null;
+  return origin === '' ? 'local' : (origins?.get(origin) ?? origin);
 }

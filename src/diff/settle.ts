@@ -6,7 +6,9 @@ import type { KeyText } from '../postgres/table-spec.js';
 import { emitBarrier } from '../postgres/positions.js';
 import { waitForReplication } from '../postgres/replication-wait.js';
 import type { Topology } from '../postgres/topology.js';
+import { chunksOf } from './chunks.js';
 import { onEveryNode, withSessions, type NodePools } from './compared-nodes.js';
+import { oneAhead } from './one-ahead.js';
 import type { RowDifference } from './row-difference.js';
 import { settleRow, type RowState } from './settle-rule.js';
 
@@ -36,73 +38,76 @@ export interface Replication {
   readonly unreachable: readonly string[];
 }
 
-export interface SettleOptions {
+export interface PassageOptions {
+  readonly replication: Replication;
+  readonly signal: AbortSignal;
+  readonly onWarning: (message: string) => void;
+}
+
+export interface SettleOptions extends PassageOptions {
   readonly pools: NodePools;
   readonly sql: BlockSql;
   readonly columns: readonly string[];
   /** Nodes that record commit times. */
   readonly commitTimeNodes: ReadonlySet<string>;
-  /** May be null when there are no differences. */
-  readonly replication: Replication | null;
   readonly timeoutMs: number;
-  readonly signal: AbortSignal;
   /** Called with proved differences, in the order of the input within one round. */
   readonly onDrift: (rows: readonly DriftedRow[]) => Promise<void>;
-  readonly onWarning: (message: string) => void;
 }
 
 /** Keys fetched by one statement. */
-const KEYS_PER_STATEMENT = 1000;
+const KEYS_PER_STATEMENT = 500;
 /** Where no replication is visible, a row that stays the same for so long counts as settled. */
 const BLIND_SETTLE_MS = 2000;
 
 /**
- * Tells drift from replication in flight: lets replication pass, reads the rows again, and goes on
- * with those that have moved until none is left or the time is up.
+ * Tells drift from replication in flight: when replication has passed, reads the rows again, and
+ * goes on with those that have moved until none is left or the time is up.
+ * `firstPassage` is what `letReplicationPass` said, called after the rows were found to differ.
  * Returns how many were still moving, and whether some replication path was not moving at all.
  */
 export async function settle(
   differences: readonly RowDifference[],
+  firstPassage: Passage,
   options: SettleOptions,
 ): Promise<{ inFlightRows: number; isStarved: boolean }> {
   const deadline = Date.now() + options.timeoutMs;
   let open = differences;
+  let passage = firstPassage;
   let isStarved = false;
   while (open.length > 0) {
-    const remainingMs = deadline - Date.now();
-    if (remainingMs <= 0) return { inFlightRows: open.length, isStarved };
-    const passage = await letReplicationPass(options, remainingMs);
     if (passage !== 'passed') isStarved = true;
     // Only what replication has passed can be told from what is in flight.
-    if (passage === 'behind') return { inFlightRows: open.length, isStarved };
-    const moving: RowDifference[] = [];
-    for (let start = 0; start < open.length; start += KEYS_PER_STATEMENT) {
-      const chunk = open.slice(start, start + KEYS_PER_STATEMENT);
-      moving.push(...(await readAgain(chunk, options)));
-    }
-    open = moving;
+    if (passage === 'behind') break;
+    open = await readAgain(open, options);
+    const remainingMs = deadline - Date.now();
+    if (open.length === 0 || remainingMs <= 0) break;
+    passage = await letReplicationPass(options, remainingMs);
   }
-  return { inFlightRows: 0, isStarved };
+  return { inFlightRows: open.length, isStarved };
 }
 
 /** Returns the rows that have moved since they were seen last; hands the drifted ones out. */
 async function readAgain(
-  chunk: readonly RowDifference[],
+  open: readonly RowDifference[],
   options: SettleOptions,
 ): Promise<RowDifference[]> {
-  const fetched = await fetchRows(
-    chunk.map(({ key }) => key),
-    options,
-  );
-  const drifted: DriftedRow[] = [];
+  const chunks = chunksOf(open, KEYS_PER_STATEMENT);
   const moving: RowDifference[] = [];
-  chunk.forEach((row, index) => {
-    const rows = fetched.map((node) => node[index] ?? null);
-    const verdict = settleRow(row.states, rows);
-    if (verdict === 'drift') drifted.push({ key: row.key, rows });
-    else if (verdict === 'moving') moving.push({ key: row.key, states: rows.map(stateOf) });
-  });
-  if (drifted.length > 0) await options.onDrift(drifted);
+  const readings = oneAhead(chunks, options.signal, async (chunk, signal) => ({
+    chunk,
+    nodes: await fetchRows(chunk, options, signal),
+  }));
+  for await (const { chunk, nodes } of readings) {
+    const drifted: DriftedRow[] = [];
+    chunk.forEach((row, index) => {
+      const rows = nodes.map((node) => node[index] ?? null);
+      const verdict = settleRow(row.states, rows);
+      if (verdict === 'drift') drifted.push({ key: row.key, rows });
+      else if (verdict === 'moving') moving.push({ key: row.key, states: rows.map(stateOf) });
+    });
+    if (drifted.length > 0) await options.onDrift(drifted);
+  }
   return moving;
 }
 
@@ -110,12 +115,14 @@ function stateOf(row: FetchedRow | null): RowState {
   return row === null ? null : { digest: row.digest, version: row.version };
 }
 
-/** Per node, in the order of the pools, the rows by index of their key. */
+/** Per node, in the order of the pools, the rows as they are now, by index. */
 async function fetchRows(
-  keys: readonly KeyText[],
+  differences: readonly RowDifference[],
   options: SettleOptions,
+  signal: AbortSignal,
 ): Promise<(FetchedRow | null)[][]> {
-  const { pools, sql, columns, signal } = options;
+  const { pools, sql, columns } = options;
+  const keys = differences.map(({ key }) => key);
   const byNode = await onEveryNode(pools, async (node, pool) => {
     const query = sql.rowsByKey(keys, columns, options.commitTimeNodes.has(node));
     const rows = await pool.use(
@@ -142,12 +149,14 @@ async function fetchRows(
  * `stopped`: so it is on all paths that run, but some subscription does not run at all.
  * `behind`: a running path did not get there in time.
  */
-type Passage = 'passed' | 'stopped' | 'behind';
+export type Passage = 'passed' | 'stopped' | 'behind';
 
 /** Lets replication pass over as many hops as the topology has. */
-async function letReplicationPass(options: SettleOptions, timeoutMs: number): Promise<Passage> {
+export async function letReplicationPass(
+  options: PassageOptions,
+  timeoutMs: number,
+): Promise<Passage> {
   const { replication, signal } = options;
-  if (replication === null) throw new RangeError('settling needs to know the replication');
   const { pools, topology, unreachable } = replication;
   let passage: Passage = 'passed';
   for (const node of unreachable) {
@@ -161,7 +170,7 @@ async function letReplicationPass(options: SettleOptions, timeoutMs: number): Pr
       'no replication between these nodes is visible to this role; a difference counts as drift ' +
         `when the row stays the same for ${BLIND_SETTLE_MS} ms`,
     );
-    await sleep(Math.min(BLIND_SETTLE_MS, timeoutMs), signal);
+    await sleep(BLIND_SETTLE_MS, signal);
     return passage;
   }
   const deadline = Date.now() + timeoutMs;

@@ -7,6 +7,8 @@ export interface Edge {
   readonly subscription: string;
   /** The slot on `from`. */
   readonly slot: string;
+  /** The replication origin on `to` that the applied changes carry. */
+  readonly origin: string;
   readonly isEnabled: boolean;
   /** The slot is being streamed from. */
   readonly isActive: boolean;
@@ -28,6 +30,7 @@ export interface SubscriptionRow {
   readonly node: string;
   readonly name: string;
   readonly slot: string;
+  readonly origin: string;
   readonly isEnabled: boolean;
   readonly originMode: 'none' | 'any';
   readonly kind: 'native' | 'spock';
@@ -76,6 +79,7 @@ export function buildTopology(
         to: subscription.node,
         subscription: subscription.name,
         slot,
+        origin: subscription.origin,
         isEnabled: subscription.isEnabled,
         isActive,
         originMode: subscription.originMode,
@@ -84,6 +88,17 @@ export function buildTopology(
     }
   }
   return { edges, rounds: Math.max(1, diameter(edges)) };
+}
+
+/**
+ * Replication origins on a node -> the node that changes with them come from. Origins that could
+ * be of several publishers are left out.
+ */
+export function originNodes(edges: readonly Edge[], node: string): ReadonlyMap<string, string> {
+  const incoming = edges.filter(({ to }) => to === node);
+  const isCertain = ({ origin }: Edge): boolean =>
+    incoming.filter((other) => other.origin === origin).length === 1;
+  return new Map(incoming.filter(isCertain).map(({ origin, from }) => [origin, from]));
 }
 
 function diameter(edges: readonly Edge[]): number {
@@ -110,15 +125,17 @@ async function nativeSubscriptions(node: string, session: Session): Promise<Subs
   // Before 16 a subscription forwards whatever its publisher has. Only some columns are public.
   const origin = session.serverVersion >= 160_000 ? 's.suborigin' : "'any'";
   const rows = await session.query(
-    `SELECT s.subname, s.subslotname, s.subenabled, ${origin}
+    `SELECT s.subname, s.subslotname, s.subenabled, ${origin}, s.oid::text
        FROM pg_catalog.pg_subscription s
        JOIN pg_catalog.pg_database d ON d.oid = s.subdbid
       WHERE d.datname = pg_catalog.current_database() AND s.subslotname IS NOT NULL`,
   );
-  return rows.map(([name, slot, isEnabled, originMode]) => ({
+  return rows.map(([name, slot, isEnabled, originMode, oid]) => ({
     node,
     name: name ?? '',
     slot: slot ?? '',
+    // The name that the server gives it: ReplicationOriginNameForLogicalRep in worker.c.
+    origin: `pg_${oid ?? ''}`,
     isEnabled: isEnabled === 't',
     originMode: originMode === 'none' ? 'none' : 'any',
     kind: 'native',
@@ -149,6 +166,8 @@ async function spockSubscriptions(node: string, session: Session): Promise<Subsc
     node,
     name: name ?? '',
     slot: slot ?? '',
+    // Spock names the origin like the slot.
+    origin: slot ?? '',
     isEnabled: isEnabled === 't',
     originMode: forwardsOthers === 't' ? 'any' : 'none',
     kind: 'spock',

@@ -1,15 +1,21 @@
 import { open, rm, type FileHandle } from 'node:fs/promises';
 import { AcedError, errorMessage } from '../base/errors.js';
 
-/** Characters collected before one write. */
-const CHUNK_LENGTH = 256 * 1024;
+/** Bytes collected before one write. */
+const CHUNK_BYTES = 256 * 1024;
+/** Room for the text that fills a chunk; a longer one gets a buffer of its size. */
+const BUFFER_BYTES = CHUNK_BYTES + 64 * 1024;
+/** UTF-8 takes so many bytes at most for a UTF-16 unit. */
+const MAX_BYTES_PER_UNIT = 3;
 const COPY_BYTES = 1024 * 1024;
 
 /** A file that is written from start to end in large pieces. Errors: REPORT_WRITE. */
 export class OutputFile {
   readonly path: string;
   readonly #handle: FileHandle;
-  #pending = '';
+  // Bytes rather than text: V8 would keep every piece of a text that is still being put together.
+  #buffer = Buffer.allocUnsafe(BUFFER_BYTES);
+  #length = 0;
 
   private constructor(path: string, handle: FileHandle) {
     this.path = path;
@@ -23,19 +29,24 @@ export class OutputFile {
 
   /** The text is in the file after the next flush; flush when `isFull`. */
   append(text: string): void {
-    this.#pending += text;
+    const free = this.#buffer.length - this.#length;
+    if (free < text.length * MAX_BYTES_PER_UNIT) {
+      const needed = Buffer.byteLength(text);
+      if (free < needed) this.#enlarge(this.#length + needed);
+    }
+    this.#length += this.#buffer.write(text, this.#length);
   }
 
   get isFull(): boolean {
-    return this.#pending.length >= CHUNK_LENGTH;
+    return this.#length >= CHUNK_BYTES;
   }
 
-  /** Waits until the disk has taken everything appended so far. */
+  /** Waits until the disk has taken everything appended so far. Nothing may be appended meanwhile. */
   async flush(): Promise<void> {
-    if (this.#pending === '') return;
-    const bytes = Buffer.from(this.#pending, 'utf8');
-    this.#pending = '';
-    await this.writeBytes(bytes);
+    if (this.#length === 0) return;
+    await this.writeBytes(this.#buffer.subarray(0, this.#length));
+    this.#length = 0;
+    if (this.#buffer.length > BUFFER_BYTES) this.#buffer = Buffer.allocUnsafe(BUFFER_BYTES);
   }
 
   /** What was appended before must have been flushed. */
@@ -80,6 +91,12 @@ export class OutputFile {
 
   async close(): Promise<void> {
     await this.#handle.close().catch(() => undefined);
+  }
+
+  #enlarge(bytes: number): void {
+    const larger = Buffer.allocUnsafe(Math.max(bytes, 2 * this.#buffer.length));
+    this.#buffer.copy(larger, 0, 0, this.#length);
+    this.#buffer = larger;
   }
 }
 

@@ -14,7 +14,10 @@ export interface RowImage {
   readonly values: readonly (string | null)[];
   /** A timestamptz's text in UTC; null: not known. */
   readonly commitTs: string | null;
-  /** `local`, the name of the node that the row came from, or null: not known. */
+  /**
+   * `local`, the name of the node that the row came from (of the replication origin, where that
+   * node is not certain), or null: not known.
+   */
   readonly origin: string | null;
 }
 

@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { AcedError } from '../../src/base/errors.js';
 import { silentLogger } from '../../src/base/log.js';
@@ -200,6 +202,29 @@ describe('verdicts on a mesh of three nodes', () => {
       assert.match(result.warnings.join(), /n1 -> n2/);
     }
     await mesh.resumeReplication('n1', 'n2');
+    await assertAllMatch();
+  });
+
+  it('a paused subscription outranks drift: the file holds undelivered changes as well', async () => {
+    await mesh.driftSql('n2', 'UPDATE customers SET credit = -9 WHERE id = 1001');
+    await mesh.pauseReplication('n1', 'n3');
+    await mesh.query('n1', 'UPDATE customers SET credit = credit + 1 WHERE id = 2001');
+    for (const kind of KINDS) {
+      const result = await diff(kind, 'customers');
+      assert.equal(result.verdict, 'starved', kind);
+      assert.deepEqual(result.differences, { 'n1/n2': 1, 'n1/n3': 1, 'n2/n3': 2 });
+      const text = await readFile(join(stateDir, result.files[0] ?? ''), 'utf8');
+      assert.match(text, /"verdict": "starved"/);
+      assert.match(text, /n1 -\\u003e n3/);
+    }
+    await mesh.resumeReplication('n1', 'n3');
+    await mesh.waitForReplication();
+    for (const kind of KINDS) {
+      const result = await diff(kind, 'customers');
+      assert.equal(result.verdict, 'drift', kind);
+      assert.deepEqual(result.differences, { 'n1/n2': 1, 'n2/n3': 1 });
+    }
+    await mesh.driftSql('n2', 'UPDATE customers SET credit = 1001 % 850 WHERE id = 1001');
     await assertAllMatch();
   });
 

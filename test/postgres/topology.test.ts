@@ -8,6 +8,7 @@ import { Session } from '../../src/postgres/session.js';
 import { dropSlot } from '../../src/postgres/slot.js';
 import {
   buildTopology,
+  originNodes,
   readTopology,
   type SlotRow,
   type SubscriptionRow,
@@ -20,6 +21,7 @@ describe('buildTopology', () => {
     node,
     name: `on_${slot}`,
     slot,
+    origin: `origin_of_${slot}`,
     isEnabled: true,
     originMode: 'any',
     kind: 'native',
@@ -36,6 +38,16 @@ describe('buildTopology', () => {
       ),
       ['n1>n2', 'n3>n2'],
     );
+  });
+
+  it('tells whose changes an origin stands for, unless there are several candidates', () => {
+    const { edges } = buildTopology(
+      [subscription('n3', 'a'), subscription('n3', 'b'), subscription('n1', 'b')],
+      [slotOn('n1', 'a'), slotOn('n1', 'b'), slotOn('n2', 'b')],
+    );
+    assert.deepEqual([...originNodes(edges, 'n3')], [['origin_of_a', 'n1']]);
+    assert.deepEqual([...originNodes(edges, 'n1')], [['origin_of_b', 'n2']]);
+    assert.deepEqual([...originNodes(edges, 'n2')], []);
   });
 
   it('counts the hops of a chain', () => {
@@ -229,11 +241,11 @@ describe('a mesh', () => {
     assert.deepEqual(
       edges
         .filter(({ kind }) => kind === 'spock')
-        .map(({ from, to, subscription, isEnabled, originMode }) =>
-          [from, to, subscription, isEnabled, originMode].join(' '),
+        .map(({ from, to, subscription, isEnabled, originMode, origin }) =>
+          [from, to, subscription, isEnabled, originMode, origin].join(' '),
         )
         .toSorted(),
-      ['n1 n3 sub_n3_n1 true none', 'n2 n3 sub_n3_n2 false any'],
+      ['n1 n3 sub_n3_n1 true none spk_app_n1_sub', 'n2 n3 sub_n3_n2 false any spk_app_n2_sub'],
     );
     await mesh.query('n3', 'DROP SCHEMA spock CASCADE');
   });

@@ -13,6 +13,11 @@ export interface Expectation {
   readonly hasSource: boolean;
 }
 
+interface Seen {
+  target: string | null;
+  hasSource: boolean;
+}
+
 export interface ExpectationOptions {
   readonly path: string;
   readonly pair: string;
@@ -29,27 +34,31 @@ export interface ExpectationOptions {
  * may hold a million rows, whose values stay on disk. Errors: BAD_DIFF_FILE.
  */
 export class Expectations {
-  readonly #byKey: ReadonlyMap<string, string>;
+  readonly #byKey: ReadonlyMap<string, Seen>;
+  readonly #isSingleKey: boolean;
 
-  private constructor(byKey: ReadonlyMap<string, string>) {
+  private constructor(byKey: ReadonlyMap<string, Seen>, isSingleKey: boolean) {
     this.#byKey = byKey;
+    this.#isSingleKey = isSingleKey;
   }
 
   static async read(options: ExpectationOptions): Promise<Expectations> {
     const { path, pair, source, target, keyColumns, values } = options;
-    const byKey = new Map<string, string>();
+    const byKey = new Map<string, Seen>();
     const columns = values === null ? { columns: keyColumns } : {};
     for await (const batch of readDiffRows(path, { pairs: [pair], ...columns })) {
       if (batch.node !== source && batch.node !== target) continue;
       const isSource = batch.node === source;
       for (const row of batch.rows) {
         const id = keyOf(row, keyColumns, path);
-        const known = byKey.get(id) ?? '';
-        if (isSource) byKey.set(id, `s${known}`);
-        else byKey.set(id, (known.startsWith('s') ? 's' : '') + proofOf(row, values, path));
+        const known = byKey.get(id);
+        const proof = isSource ? null : proofOf(row, values, path);
+        if (known === undefined) byKey.set(id, { target: proof, hasSource: isSource });
+        else if (isSource) known.hasSource = true;
+        else known.target = proof;
       }
     }
-    return new Expectations(byKey);
+    return new Expectations(byKey, keyColumns.length === 1);
   }
 
   get size(): number {
@@ -58,14 +67,8 @@ export class Expectations {
 
   /** In the order of the file. */
   *entries(): Generator<Expectation> {
-    for (const [id, value] of this.#byKey) {
-      const hasSource = value.startsWith('s');
-      const target = hasSource ? value.slice(1) : value;
-      yield {
-        key: JSON.parse(id) as string[],
-        target: target === '' ? null : target,
-        hasSource,
-      };
+    for (const [id, { target, hasSource }] of this.#byKey) {
+      yield { key: this.#isSingleKey ? [id] : (JSON.parse(id) as string[]), target, hasSource };
     }
   }
 }
@@ -80,8 +83,7 @@ function keyOf(row: DiffFileRow, keyColumns: readonly string[], path: string): s
     }
     return textOfJson(raw);
   });
-  // Also makes a string that does not keep the file's text in memory.
-  return JSON.stringify(texts);
+  return texts.length === 1 ? (texts[0] ?? '') : JSON.stringify(texts);
 }
 
 function proofOf(row: DiffFileRow, values: ValueHasher | null, path: string): string {

@@ -39,7 +39,7 @@ export interface TargetRepairResult {
 }
 
 const FIRST_BATCH_ROWS = 500;
-const MAX_BATCH_ROWS = 5_000;
+const MAX_BATCH_ROWS = 10_000;
 /** One batch is one transaction and is held in a temporary table: large rows make it smaller. */
 const BATCH_BYTES = 32 * 1024 * 1024;
 

@@ -14,6 +14,7 @@ export interface Expectation {
 }
 
 interface Seen {
+  /** As the file has it: 16 hex digits; or a hash of the row's values. */
   target: string | null;
   hasSource: boolean;
 }
@@ -36,10 +37,12 @@ export interface ExpectationOptions {
 export class Expectations {
   readonly #byKey: ReadonlyMap<string, Seen>;
   readonly #isSingleKey: boolean;
+  readonly #hasDigests: boolean;
 
-  private constructor(byKey: ReadonlyMap<string, Seen>, isSingleKey: boolean) {
+  private constructor(byKey: ReadonlyMap<string, Seen>, options: ExpectationOptions) {
     this.#byKey = byKey;
-    this.#isSingleKey = isSingleKey;
+    this.#isSingleKey = options.keyColumns.length === 1;
+    this.#hasDigests = options.values === null;
   }
 
   static async read(options: ExpectationOptions): Promise<Expectations> {
@@ -58,7 +61,7 @@ export class Expectations {
         else known.target = proof;
       }
     }
-    return new Expectations(byKey, keyColumns.length === 1);
+    return new Expectations(byKey, options);
   }
 
   get size(): number {
@@ -68,7 +71,9 @@ export class Expectations {
   /** In the order of the file. */
   *entries(): Generator<Expectation> {
     for (const [id, { target, hasSource }] of this.#byKey) {
-      yield { key: this.#isSingleKey ? [id] : (JSON.parse(id) as string[]), target, hasSource };
+      const key = this.#isSingleKey ? [id] : (JSON.parse(id) as string[]);
+      const isHex = target !== null && this.#hasDigests;
+      yield { key, target: isHex ? signedDecimal(target) : target, hasSource };
     }
   }
 }
@@ -93,7 +98,11 @@ function proofOf(row: DiffFileRow, values: ValueHasher | null, path: string): st
       hint: 'Run the diff again; a file that was edited cannot be trusted.',
     });
   }
-  return BigInt.asIntN(64, BigInt(`0x${row.digest}`)).toString();
+  return row.digest;
+}
+
+function signedDecimal(hex: string): string {
+  return BigInt.asIntN(64, BigInt(`0x${hex}`)).toString();
 }
 
 /** The text that PostgreSQL reads as the value that stands in the file; null is not a text. */

@@ -91,6 +91,7 @@ export async function* readDiffRows(
 }
 
 const OPEN_BRACE = 0x7b;
+const QUOTE = 0x22;
 
 /** Returns the end of the row, or INCOMPLETE, and pushes what it found. */
 type RowScan<Row> = (bytes: Buffer, start: number, found: Row[]) => number;
@@ -237,15 +238,16 @@ function isAt(bytes: Buffer, start: number, expected: Buffer): boolean {
 }
 
 const DIGEST_NAME = Buffer.from('"digest"');
-const DIGEST = /^"([0-9a-f]{16})"$/;
+const DIGEST = /^[0-9a-f]{16}$/;
 
 /** The digest among what the file knows of a row beside its values. */
 function digestOf(bytes: Buffer, start: number): string | null {
   let digest: string | null = null;
   if (bytes[start] !== OPEN_BRACE) return digest;
   scanObject(bytes, start, (nameStart, _nameEnd, valueStart, valueEnd) => {
-    if (!isAt(bytes, nameStart, DIGEST_NAME)) return;
-    digest = DIGEST.exec(bytes.toString('utf8', valueStart, valueEnd))?.[1] ?? null;
+    if (!isAt(bytes, nameStart, DIGEST_NAME) || bytes[valueStart] !== QUOTE) return;
+    const text = bytes.toString('utf8', valueStart + 1, valueEnd - 1);
+    digest = DIGEST.test(text) ? text : null;
   });
   return digest;
 }

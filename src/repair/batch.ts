@@ -1,5 +1,5 @@
 import { rowFailureOf, type RowFailure } from './row-failure.js';
-import { relayCopy } from './relay.js';
+import type { CopyRelay } from './relay.js';
 import type { NumberedKey, RepairSql, StagedKey } from './repair-sql.js';
 import type { Session, TextRow } from '../postgres/session.js';
 import type { TargetSession } from './target-session.js';
@@ -16,11 +16,14 @@ export interface BatchOutcome {
   readonly failed: ReadonlyMap<number, RowFailure>;
   /** Texts of the rows as they were written, when asked for. */
   readonly written: readonly TextRow[];
+  /** The source's digests of rows that were neither written nor refused. */
+  readonly unwritten: ReadonlyMap<number, string>;
   readonly copiedBytes: number;
 }
 
 export interface BatchOptions {
-  readonly source: Session;
+  /** Brings the rows of `writes`; null: there are none. */
+  readonly relay: CopyRelay | null;
   readonly target: TargetSession;
   readonly sql: RepairSql;
   readonly returnsRows: boolean;
@@ -34,20 +37,10 @@ export interface BatchOptions {
  * row violates costs that row alone: the batch is halved until it stands alone.
  */
 export async function applyBatch(batch: RepairBatch, options: BatchOptions): Promise<BatchOutcome> {
-  const { source, target, sql } = options;
+  const { relay, target, sql } = options;
   await target.begin();
   try {
-    let copiedBytes = 0;
-    if (batch.writes.length > 0) {
-      await source.query(
-        'BEGIN READ ONLY; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off',
-      );
-      copiedBytes = await relayCopy(
-        { session: source, sql: sql.copyOut(batch.writes) },
-        { session: target.session, sql: sql.copyIn() },
-      );
-      await source.query('COMMIT');
-    }
+    const copiedBytes = relay === null ? 0 : await relay.into(target.session, sql.copyIn());
     options.onSourceFree();
     const application = new BatchApplication(batch, target.session, sql);
     const numbers = [...batch.deletes, ...batch.writes].map(({ number }) => number);
@@ -56,13 +49,12 @@ export async function applyBatch(batch: RepairBatch, options: BatchOptions): Pro
     const written = options.returnsRows
       ? await target.session.query(sql.stagedRows(), [[...upserted].map(String)])
       : [];
+    const unwritten = await application.unwritten();
     await target.commit();
-    return { deleted, upserted, failed, written, copiedBytes };
+    return { deleted, upserted, failed, written, unwritten, copiedBytes };
   } catch (error) {
+    relay?.cancel();
     await target.rollback();
-    if (!source.isBroken && !source.isIdle) {
-      await source.query('ROLLBACK').catch(() => source.destroy());
-    }
     throw error;
   }
 }
@@ -101,6 +93,15 @@ class BatchApplication {
       await this.apply(first, middle);
       await this.apply(middle + 1, last);
     }
+  }
+
+  async unwritten(): Promise<Map<number, string>> {
+    const numbers = this.#batch.writes
+      .map(({ number }) => number)
+      .filter((number) => !this.upserted.has(number) && !this.failed.has(number));
+    if (numbers.length === 0) return new Map();
+    const rows = await this.#session.query(this.#sql.stagedDigests(), [numbers.map(String)]);
+    return new Map(rows.map(([number, digest]) => [Number(number), digest ?? '']));
   }
 
   /** Deletes come first: a row that goes may hold the unique value of one that comes. */

@@ -13,6 +13,12 @@ export interface Expectation {
   readonly hasSource: boolean;
 }
 
+interface Seen {
+  /** As the file has it: 16 hex digits; or a hash of the row's values. */
+  target: string | null;
+  hasSource: boolean;
+}
+
 export interface ExpectationOptions {
   readonly path: string;
   readonly pair: string;
@@ -29,27 +35,33 @@ export interface ExpectationOptions {
  * may hold a million rows, whose values stay on disk. Errors: BAD_DIFF_FILE.
  */
 export class Expectations {
-  readonly #byKey: ReadonlyMap<string, string>;
+  readonly #byKey: ReadonlyMap<string, Seen>;
+  readonly #isSingleKey: boolean;
+  readonly #hasDigests: boolean;
 
-  private constructor(byKey: ReadonlyMap<string, string>) {
+  private constructor(byKey: ReadonlyMap<string, Seen>, options: ExpectationOptions) {
     this.#byKey = byKey;
+    this.#isSingleKey = options.keyColumns.length === 1;
+    this.#hasDigests = options.values === null;
   }
 
   static async read(options: ExpectationOptions): Promise<Expectations> {
     const { path, pair, source, target, keyColumns, values } = options;
-    const byKey = new Map<string, string>();
+    const byKey = new Map<string, Seen>();
     const columns = values === null ? { columns: keyColumns } : {};
     for await (const batch of readDiffRows(path, { pairs: [pair], ...columns })) {
       if (batch.node !== source && batch.node !== target) continue;
       const isSource = batch.node === source;
       for (const row of batch.rows) {
         const id = keyOf(row, keyColumns, path);
-        const known = byKey.get(id) ?? '';
-        if (isSource) byKey.set(id, `s${known}`);
-        else byKey.set(id, (known.startsWith('s') ? 's' : '') + proofOf(row, values, path));
+        const known = byKey.get(id);
+        const proof = isSource ? null : proofOf(row, values, path);
+        if (known === undefined) byKey.set(id, { target: proof, hasSource: isSource });
+        else if (isSource) known.hasSource = true;
+        else known.target = proof;
       }
     }
-    return new Expectations(byKey);
+    return new Expectations(byKey, options);
   }
 
   get size(): number {
@@ -58,14 +70,10 @@ export class Expectations {
 
   /** In the order of the file. */
   *entries(): Generator<Expectation> {
-    for (const [id, value] of this.#byKey) {
-      const hasSource = value.startsWith('s');
-      const target = hasSource ? value.slice(1) : value;
-      yield {
-        key: JSON.parse(id) as string[],
-        target: target === '' ? null : target,
-        hasSource,
-      };
+    for (const [id, { target, hasSource }] of this.#byKey) {
+      const key = this.#isSingleKey ? [id] : (JSON.parse(id) as string[]);
+      const isHex = target !== null && this.#hasDigests;
+      yield { key, target: isHex ? signedDecimal(target) : target, hasSource };
     }
   }
 }
@@ -80,8 +88,7 @@ function keyOf(row: DiffFileRow, keyColumns: readonly string[], path: string): s
     }
     return textOfJson(raw);
   });
-  // Also makes a string that does not keep the file's text in memory.
-  return JSON.stringify(texts);
+  return texts.length === 1 ? (texts[0] ?? '') : JSON.stringify(texts);
 }
 
 function proofOf(row: DiffFileRow, values: ValueHasher | null, path: string): string {
@@ -91,7 +98,11 @@ function proofOf(row: DiffFileRow, values: ValueHasher | null, path: string): st
       hint: 'Run the diff again; a file that was edited cannot be trusted.',
     });
   }
-  return BigInt.asIntN(64, BigInt(`0x${row.digest}`)).toString();
+  return row.digest;
+}
+
+function signedDecimal(hex: string): string {
+  return BigInt.asIntN(64, BigInt(`0x${hex}`)).toString();
 }
 
 /** The text that PostgreSQL reads as the value that stands in the file; null is not a text. */

@@ -1,9 +1,10 @@
 import { throwIfAborted } from '../base/abort.js';
 import type { Session, TextRow } from '../postgres/session.js';
 import type { RepairReportWriter } from '../report/repair-report.js';
-import { applyBatch, type RepairBatch } from './batch.js';
+import { applyBatch, type BatchOptions, type RepairBatch } from './batch.js';
 import { decide, isWanted, type Decision } from './decision.js';
 import type { Expectation, Expectations, ValueHasher } from './expectation.js';
+import { CopyRelay } from './relay.js';
 import type { NumberedKey, RepairSql, StagedKey } from './repair-sql.js';
 import type { RepairMode } from './request.js';
 import type { RowFailure } from './row-failure.js';
@@ -38,9 +39,12 @@ export interface TargetRepairResult {
 }
 
 const FIRST_BATCH_ROWS = 500;
-const MAX_BATCH_ROWS = 5_000;
+const MAX_BATCH_ROWS = 10_000;
 /** One batch is one transaction and is held in a temporary table: large rows make it smaller. */
 const BATCH_BYTES = 32 * 1024 * 1024;
+
+/** Rows wait so long for the target after they were read from the source. */
+const MAX_AHEAD_MS = 2_000;
 
 /** A row's state on one node. */
 interface Found {
@@ -48,11 +52,19 @@ interface Found {
   readonly values: readonly (string | null)[];
 }
 
-/** Keys with their rows on the source, by the key's index; `taken` counts those not wanted too. */
-interface SourceRows {
+/** Keys of a batch with what the source reads for them; `taken` counts those not wanted too. */
+interface SourceBatch {
   readonly keys: readonly Expectation[];
   readonly taken: number;
-  readonly source: Promise<ReadonlyMap<number, Found>>;
+  readonly rows: Promise<SourceRows>;
+  readonly readAtMs: number;
+}
+
+interface SourceRows {
+  /** By the key's index. Where the file is trusted only of keys that the source should lack. */
+  readonly found: ReadonlyMap<number, Found>;
+  /** The rows to write, where the file is trusted and there are any. */
+  readonly relay: CopyRelay | null;
 }
 
 /** An expectation with both rows as they are now and what follows from it. */
@@ -108,25 +120,31 @@ export class TargetRepair {
     const failed = new Map<Expectation, RowFailure>();
     const iterator = entries[Symbol.iterator]();
     let next = this.#read(iterator, mode);
-    while (next.keys.length > 0) {
-      throwIfAborted(signal);
-      const { keys, taken, source } = next;
-      const decided = this.#trustsFile
-        ? presume(keys, await source)
-        : await this.#decide(keys, await source);
-      // The source looks up the next keys while the target writes these.
-      let following: SourceRows | undefined;
-      const results = await this.#act(decided, () => {
-        following = this.#read(iterator, mode);
-      });
-      for (const [expectation, failure] of results) failed.set(expectation, failure);
-      onDone(taken);
-      next = following ?? this.#read(iterator, mode);
+    try {
+      while (next.keys.length > 0) {
+        throwIfAborted(signal);
+        next = await this.#fresh(next);
+        const { keys, taken } = next;
+        const { found, relay } = await next.rows;
+        const decided = this.#trustsFile ? presume(keys, found) : await this.#decide(keys, found);
+        // The source reads the next rows while the target writes these.
+        let following: SourceBatch | undefined;
+        const results = await this.#act(decided, relay, () => {
+          following = next = this.#read(iterator, mode);
+        });
+        for (const [expectation, failure] of results) failed.set(expectation, failure);
+        onDone(taken);
+        next = following ?? this.#read(iterator, mode);
+      }
+    } catch (error) {
+      const unused = await next.rows.catch(() => null);
+      unused?.relay?.cancel();
+      throw error;
     }
     return failed;
   }
 
-  #read(iterator: Iterator<Expectation>, mode: RepairMode): SourceRows {
+  #read(iterator: Iterator<Expectation>, mode: RepairMode): SourceBatch {
     const keys: Expectation[] = [];
     let taken = 0;
     while (keys.length < this.#batchRows) {
@@ -135,13 +153,36 @@ export class TargetRepair {
       taken += 1;
       if (isWanted(entry.value, mode)) keys.push(entry.value);
     }
+    const rows = this.#trustsFile ? this.#readToWrite(keys) : this.#readToDecide(keys);
+    // Another failure may come first; who awaits this one still gets it.
+    rows.catch(() => undefined);
+    return { keys, taken, rows, readAtMs: performance.now() };
+  }
+
+  /** The batch as it was read ahead, unless the one before took so long that it is read again. */
+  async #fresh(batch: SourceBatch): Promise<SourceBatch> {
+    const { relay } = await batch.rows;
+    if (relay === null || performance.now() - batch.readAtMs < MAX_AHEAD_MS) return batch;
+    await relay.discard();
+    return { ...batch, rows: this.#readToWrite(batch.keys), readAtMs: performance.now() };
+  }
+
+  async #readToDecide(keys: readonly Expectation[]): Promise<SourceRows> {
     const { source, report, target } = this.#options;
     // A dry run shows the source's rows; otherwise they are shown as they were written.
     const withValues = report !== null && target === null;
-    const rows = this.#rows(source, keys, withValues);
-    // Another failure may come first; who awaits this one still gets it.
-    rows.catch(() => undefined);
-    return { keys, taken, source: rows };
+    return { found: await this.#rows(source, numbered(keys), withValues), relay: null };
+  }
+
+  async #readToWrite(keys: readonly Expectation[]): Promise<SourceRows> {
+    const { source, sql } = this.#options;
+    const lacking = numbered(keys).filter(({ number }) => keys[number]?.hasSource === false);
+    const found = await this.#rows(source, lacking, false);
+    const staged = keys.flatMap(({ key, target, hasSource }, number) =>
+      hasSource ? [{ number, key, expected: target }] : [],
+    );
+    const relay = staged.length === 0 ? null : new CopyRelay(source, sql.copyOut(staged));
+    return { found, relay };
   }
 
   async #decide(
@@ -150,7 +191,7 @@ export class TargetRepair {
   ): Promise<Decided[]> {
     const { targetSession, values, report } = this.#options;
     const withValues = values !== null || report !== null;
-    const target = await this.#rows(targetSession, expectations, withValues);
+    const target = await this.#rows(targetSession, numbered(expectations), withValues);
     return expectations.map((expectation, number) => {
       const there = target.get(number);
       const here = source.get(number);
@@ -168,12 +209,11 @@ export class TargetRepair {
   /** The rows that exist, by the number of their key. */
   async #rows(
     session: Session,
-    expectations: readonly Expectation[],
+    keys: readonly NumberedKey[],
     withValues: boolean,
   ): Promise<Map<number, Found>> {
-    if (expectations.length === 0) return new Map();
+    if (keys.length === 0) return new Map();
     const { sql, signal } = this.#options;
-    const keys = expectations.map(({ key }, number): NumberedKey => ({ number, key }));
     const rows = await session.query(sql.rows(withValues), sql.keyParams(keys), signal);
     return new Map(
       rows.map((row) => [Number(row[0]), { digest: row[1] ?? '', values: row.slice(2) }]),
@@ -182,6 +222,7 @@ export class TargetRepair {
 
   async #act(
     decided: readonly Decided[],
+    relay: CopyRelay | null,
     onSourceFree: () => void,
   ): Promise<Map<Expectation, RowFailure>> {
     const writes: StagedKey[] = [];
@@ -203,33 +244,35 @@ export class TargetRepair {
       await this.#reportDecided(decided);
       return new Map();
     }
-    return this.#write(decided, { deletes, writes }, onSourceFree);
+    const { source, sql } = this.#options;
+    const moving =
+      relay ?? (writes.length === 0 ? null : new CopyRelay(source, sql.copyOut(writes)));
+    return this.#write(decided, { deletes, writes }, { relay: moving, onSourceFree });
   }
 
   async #write(
     decided: readonly Decided[],
     batch: RepairBatch,
-    onSourceFree: () => void,
+    reading: Pick<BatchOptions, 'relay' | 'onSourceFree'>,
   ): Promise<Map<Expectation, RowFailure>> {
-    const { source, target, sql, report, node } = this.#options;
+    const { target, sql, report, node } = this.#options;
     if (target === null) return new Map();
     const returnsRows = report !== null;
-    const outcome = await applyBatch(batch, { source, target, sql, returnsRows, onSourceFree });
+    const outcome = await applyBatch(batch, { ...reading, target, sql, returnsRows });
     const counts = this.#counts;
     counts.deleted += outcome.deleted.size;
     counts.upserted += outcome.upserted.size;
-    const planned = decided.filter(
-      ({ decision }) => decision !== 'equal' && decision !== 'changed',
-    );
     // What was neither written nor refused is not what the diff, or our own look, saw.
-    await this.#countUnwritten(
-      planned.filter(
-        ({ number }) =>
-          !outcome.deleted.has(number) &&
-          !outcome.upserted.has(number) &&
-          !outcome.failed.has(number),
-      ),
-    );
+    const unwritten = decided.flatMap((row) => {
+      const { number, decision } = row;
+      const isPlanned = decision !== 'equal' && decision !== 'changed';
+      const isDone =
+        outcome.deleted.has(number) || outcome.upserted.has(number) || outcome.failed.has(number);
+      if (!isPlanned || isDone) return [];
+      const digest = outcome.unwritten.get(number);
+      return [{ ...row, source: digest === undefined ? undefined : { digest, values: [] } }];
+    });
+    await this.#countUnwritten(unwritten);
     this.#adapt(outcome.copiedBytes, batch.writes.length);
     if (report !== null) {
       const gone = decided.filter(({ number }) => outcome.deleted.has(number));
@@ -300,21 +343,29 @@ export class TargetRepair {
   }
 }
 
-/** The decisions if the target still has what the diff saw. */
+function numbered(expectations: readonly Expectation[]): NumberedKey[] {
+  return expectations.map(({ key }, number) => ({ number, key }));
+}
+
+/** The decisions if both nodes still have what the diff saw: the writes find out whether they do. */
 function presume(
   expectations: readonly Expectation[],
-  rows: ReadonlyMap<number, Found>,
+  found: ReadonlyMap<number, Found>,
 ): Decided[] {
   return expectations.map((expectation, number) => {
-    const source = rows.get(number);
+    const source = found.get(number);
     const digest = expectation.target;
-    const current = { source: source?.digest ?? null, target: digest, targetProof: digest };
     return {
       number,
       expectation,
-      decision: decide(expectation, current),
+      decision: presumed(expectation, source !== undefined),
       source,
       target: digest === null ? undefined : { digest, values: [] },
     };
   });
+}
+
+function presumed({ hasSource, target }: Expectation, hasAppeared: boolean): Decision {
+  if (hasSource) return target === null ? 'insert' : 'update';
+  return hasAppeared ? 'changed' : 'delete';
 }

@@ -66,7 +66,11 @@ export async function readDiffFile(path: string): Promise<DiffFileHead> {
   return toHead(path, summary, pairs);
 }
 
-/** The rows in the file's order, a batch of one pair and node at a time. Errors: BAD_DIFF_FILE. */
+/**
+ * The rows in the file's order, a batch of one pair and node at a time. What comes behind the pairs
+ * that are asked for is not read: whether the whole file is good is for readDiffFile to say.
+ * Errors: BAD_DIFF_FILE.
+ */
 export async function* readDiffRows(
   path: string,
   options: ReadRowsOptions = {},
@@ -75,13 +79,22 @@ export async function* readDiffRows(
   const columns = options.columns === undefined ? null : new Set(options.columns);
   const parse = (pair: string): RowScan<DiffFileRow> =>
     pairs === null || pairs.has(pair) ? rowScan(columns) : skipValue;
+  const awaited = new Set(pairs);
   for await (const event of scanDiffFile(path, parse)) {
+    if (event.kind === 'pair') {
+      const isWanted = pairs === null || pairs.has(event.pair);
+      if (!isWanted && awaited.size === 0) return;
+      awaited.delete(event.pair);
+    }
     if (event.kind === 'rows' && event.rows.length > 0) yield event;
   }
 }
 
+const OPEN_BRACE = 0x7b;
+const QUOTE = 0x22;
+
 /** Returns the end of the row, or INCOMPLETE, and pushes what it found. */
-type RowScan<Row> = (text: string, start: number, found: Row[]) => number;
+type RowScan<Row> = (bytes: Buffer, start: number, found: Row[]) => number;
 
 type ScanEvent<Row> =
   | { readonly kind: 'summary'; readonly text: string }
@@ -143,7 +156,7 @@ async function* scanDiffs<Row>(
         let hasMore = true;
         while (hasMore) {
           const rows: Row[] = [];
-          hasMore = await stream.scanElements(isFirst, (text, start) => scan(text, start, rows));
+          hasMore = await stream.scanElements(isFirst, (bytes, start) => scan(bytes, start, rows));
           isFirst = false;
           yield { kind: 'rows', pair, node, rows };
         }
@@ -166,41 +179,48 @@ async function* members(stream: JsonStream): AsyncGenerator<string> {
 }
 
 function countRows(): RowScan<null> {
-  return (text, start, found) => {
-    const end = skipValue(text, start);
+  return (bytes, start, found) => {
+    const end = skipValue(bytes, start);
     if (end >= 0) found.push(null);
     return end;
   };
 }
 
-const DIGEST = /"digest"\s*:\s*"([0-9a-f]{16})"/;
+/** What the previous row had at this place. */
+interface Member {
+  /** The name as it stands in the file, with its quotes. */
+  readonly raw: Buffer;
+  readonly name: string;
+  readonly isWanted: boolean;
+}
 
 /** Rows of one table repeat their columns: names are decoded once and then recognised. */
 function rowScan(wanted: ReadonlySet<string> | null): RowScan<DiffFileRow> {
-  /** The previous row's names as they stand in the file, and decoded. */
-  const rawNames: string[] = [];
-  const names: string[] = [];
+  const members: Member[] = [];
   let columns: string[] = [];
-  return (text, start, found) => {
+  return (bytes, start, found) => {
     const values: string[] = [];
     const row = { columns, digest: null as string | null };
-    let member = 0;
-    const end = scanObject(text, start, (nameStart, nameEnd, valueStart, valueEnd) => {
-      const expected = rawNames[member];
-      if (expected === undefined || !text.startsWith(expected, nameStart)) {
-        rawNames[member] = copyOf(text.slice(nameStart, nameEnd));
-        names[member] = JSON.parse(text.slice(nameStart, nameEnd)) as string;
+    let index = 0;
+    const end = scanObject(bytes, start, (nameStart, nameEnd, valueStart, valueEnd) => {
+      let member = members[index];
+      if (member === undefined || !isAt(bytes, nameStart, member.raw)) {
+        const name = JSON.parse(bytes.toString('utf8', nameStart, nameEnd)) as string;
+        const isWanted = wanted === null || wanted.has(name) || name === METADATA_KEY;
+        member = { raw: Buffer.from(bytes.subarray(nameStart, nameEnd)), name, isWanted };
+        members[index] = member;
       }
-      const name = names[member] ?? '';
-      member += 1;
-      if (name === METADATA_KEY) {
-        row.digest = DIGEST.exec(text.slice(valueStart, valueEnd))?.[1] ?? null;
+      index += 1;
+      if (!member.isWanted) return;
+      if (member.name === METADATA_KEY) {
+        row.digest = digestOf(bytes, valueStart);
         return;
       }
-      if (wanted !== null && !wanted.has(name)) return;
-      const index = values.length;
-      if (row.columns[index] !== name) row.columns = [...row.columns.slice(0, index), name];
-      values.push(text.slice(valueStart, valueEnd));
+      const place = values.length;
+      if (row.columns[place] !== member.name) {
+        row.columns = [...row.columns.slice(0, place), member.name];
+      }
+      values.push(bytes.toString('utf8', valueStart, valueEnd));
     });
     if (end < 0) return end;
     if (row.columns.length > values.length) row.columns = row.columns.slice(0, values.length);
@@ -210,9 +230,26 @@ function rowScan(wanted: ReadonlySet<string> | null): RowScan<DiffFileRow> {
   };
 }
 
-/** A string of its own: a slice would keep the whole window that it was cut from in memory. */
-export function copyOf(text: string): string {
-  return Buffer.from(text, 'utf8').toString('utf8');
+function isAt(bytes: Buffer, start: number, expected: Buffer): boolean {
+  for (let i = 0; i < expected.length; i += 1) {
+    if (bytes[start + i] !== expected[i]) return false;
+  }
+  return true;
+}
+
+const DIGEST_NAME = Buffer.from('"digest"');
+const DIGEST = /^[0-9a-f]{16}$/;
+
+/** The digest among what the file knows of a row beside its values. */
+function digestOf(bytes: Buffer, start: number): string | null {
+  let digest: string | null = null;
+  if (bytes[start] !== OPEN_BRACE) return digest;
+  scanObject(bytes, start, (nameStart, _nameEnd, valueStart, valueEnd) => {
+    if (!isAt(bytes, nameStart, DIGEST_NAME) || bytes[valueStart] !== QUOTE) return;
+    const text = bytes.toString('utf8', valueStart + 1, valueEnd - 1);
+    digest = DIGEST.test(text) ? text : null;
+  });
+  return digest;
 }
 
 function missing(path: string, what: string): AcedError {

@@ -1,7 +1,8 @@
 /**
- * Positions in JSON text, without making values of it: numbers keep their digits, and what nobody
- * asks for costs one look per character. Functions take the position of a value's first character
- * and return the one after its last, or INCOMPLETE when the text ends before.
+ * Positions in the UTF-8 bytes of JSON, without making values of it: numbers keep their digits, and
+ * what nobody asks for costs one look per byte. JSON's own characters are ASCII, which no part of a
+ * longer character looks like. Functions take the position of a value's first byte and return the
+ * one after its last, or INCOMPLETE when the bytes end before.
  */
 export const INCOMPLETE = -1;
 
@@ -14,8 +15,10 @@ const CLOSE_BRACKET = 0x5d;
 const COMMA = 0x2c;
 const COLON = 0x3a;
 const BLANK = 0x20;
+const DIGIT_0 = 0x30;
+const DIGIT_9 = 0x39;
 
-/** The text is not JSON at this position. */
+/** The bytes are not JSON at this position. */
 export class JsonSyntaxError extends Error {
   override readonly name = 'JsonSyntaxError';
   readonly position: number;
@@ -26,19 +29,19 @@ export class JsonSyntaxError extends Error {
   }
 }
 
-export function skipBlanks(text: string, start: number): number {
+export function skipBlanks(bytes: Buffer, start: number): number {
   let position = start;
-  while (position < text.length) {
-    const code = text.charCodeAt(position);
-    if (code > BLANK || (code !== BLANK && code !== 0x0a && code !== 0x0d && code !== 0x09)) break;
+  while (position < bytes.length) {
+    const code = bytes[position];
+    if (code !== BLANK && code !== 0x0a && code !== 0x0d && code !== 0x09) break;
     position += 1;
   }
   return position;
 }
 
-export function skipString(text: string, start: number): number {
-  for (let position = start + 1; position < text.length; position += 1) {
-    const code = text.charCodeAt(position);
+export function skipString(bytes: Buffer, start: number): number {
+  for (let position = start + 1; position < bytes.length; position += 1) {
+    const code = bytes[position];
     if (code === QUOTE) return position + 1;
     if (code === BACKSLASH) position += 1;
   }
@@ -46,19 +49,19 @@ export function skipString(text: string, start: number): number {
 }
 
 /** Any value. An object or array is only counted through: its inside is not checked. */
-export function skipValue(text: string, start: number): number {
-  const code = text.charCodeAt(start);
-  if (code === QUOTE) return skipString(text, start);
-  if (code === OPEN_BRACE || code === OPEN_BRACKET) return skipComposite(text, start);
-  return skipScalar(text, start);
+export function skipValue(bytes: Buffer, start: number): number {
+  const code = bytes[start];
+  if (code === QUOTE) return skipString(bytes, start);
+  if (code === OPEN_BRACE || code === OPEN_BRACKET) return skipComposite(bytes, start);
+  return skipScalar(bytes, start);
 }
 
-function skipComposite(text: string, start: number): number {
+function skipComposite(bytes: Buffer, start: number): number {
   let depth = 0;
-  for (let position = start; position < text.length; position += 1) {
-    const code = text.charCodeAt(position);
+  for (let position = start; position < bytes.length; position += 1) {
+    const code = bytes[position];
     if (code === QUOTE) {
-      const end = skipString(text, position);
+      const end = skipString(bytes, position);
       if (end === INCOMPLETE) return INCOMPLETE;
       position = end - 1;
     } else if (code === OPEN_BRACE || code === OPEN_BRACKET) {
@@ -74,12 +77,18 @@ function skipComposite(text: string, start: number): number {
 const SCALAR = /^(?:true|false|null|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?)$/;
 
 /** A number, true, false or null. What comes after it must be there to know that it has ended. */
-function skipScalar(text: string, start: number): number {
-  for (let position = start; position < text.length; position += 1) {
-    const code = text.charCodeAt(position);
-    if (code > BLANK && code !== COMMA && code !== CLOSE_BRACE && code !== CLOSE_BRACKET) continue;
-    const value = text.slice(start, position);
-    if (!SCALAR.test(value)) throw new JsonSyntaxError('a value is expected', start);
+function skipScalar(bytes: Buffer, start: number): number {
+  let areDigits = true;
+  for (let position = start; position < bytes.length; position += 1) {
+    const code = bytes[position] ?? 0;
+    if (code > BLANK && code !== COMMA && code !== CLOSE_BRACE && code !== CLOSE_BRACKET) {
+      areDigits &&= code >= DIGIT_0 && code <= DIGIT_9;
+      continue;
+    }
+    const isPlain = areDigits && position > start && bytes[start] !== DIGIT_0;
+    if (!isPlain && !SCALAR.test(bytes.toString('utf8', start, position))) {
+      throw new JsonSyntaxError('a value is expected', start);
+    }
     return position;
   }
   return INCOMPLETE;
@@ -90,37 +99,37 @@ function skipScalar(text: string, start: number): number {
  * cost no string.
  */
 export function scanObject(
-  text: string,
+  bytes: Buffer,
   start: number,
   visit: (nameStart: number, nameEnd: number, valueStart: number, valueEnd: number) => void,
 ): number {
-  expect(text, start, OPEN_BRACE, 'an object');
-  let position = skipBlanks(text, start + 1);
-  if (text.charCodeAt(position) === CLOSE_BRACE) return position + 1;
+  expect(bytes, start, OPEN_BRACE, 'an object');
+  let position = skipBlanks(bytes, start + 1);
+  if (bytes[position] === CLOSE_BRACE) return position + 1;
   for (;;) {
-    if (position >= text.length) return INCOMPLETE;
-    expect(text, position, QUOTE, 'a name');
-    const nameEnd = skipString(text, position);
+    if (position >= bytes.length) return INCOMPLETE;
+    expect(bytes, position, QUOTE, 'a name');
+    const nameEnd = skipString(bytes, position);
     if (nameEnd === INCOMPLETE) return INCOMPLETE;
-    const colon = skipBlanks(text, nameEnd);
-    if (colon >= text.length) return INCOMPLETE;
-    expect(text, colon, COLON, 'a colon');
-    const valueStart = skipBlanks(text, colon + 1);
-    if (valueStart >= text.length) return INCOMPLETE;
-    const valueEnd = skipValue(text, valueStart);
+    const colon = skipBlanks(bytes, nameEnd);
+    if (colon >= bytes.length) return INCOMPLETE;
+    expect(bytes, colon, COLON, 'a colon');
+    const valueStart = skipBlanks(bytes, colon + 1);
+    if (valueStart >= bytes.length) return INCOMPLETE;
+    const valueEnd = skipValue(bytes, valueStart);
     if (valueEnd === INCOMPLETE) return INCOMPLETE;
     visit(position, nameEnd, valueStart, valueEnd);
-    position = skipBlanks(text, valueEnd);
-    if (position >= text.length) return INCOMPLETE;
-    const code = text.charCodeAt(position);
+    position = skipBlanks(bytes, valueEnd);
+    if (position >= bytes.length) return INCOMPLETE;
+    const code = bytes[position];
     if (code === CLOSE_BRACE) return position + 1;
     if (code !== COMMA) throw new JsonSyntaxError('a comma is expected', position);
-    position = skipBlanks(text, position + 1);
+    position = skipBlanks(bytes, position + 1);
   }
 }
 
-function expect(text: string, position: number, code: number, what: string): void {
-  if (text.charCodeAt(position) !== code) {
+function expect(bytes: Buffer, position: number, code: number, what: string): void {
+  if (bytes[position] !== code) {
     throw new JsonSyntaxError(`${what} is expected`, position);
   }
 }

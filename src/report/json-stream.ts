@@ -2,10 +2,15 @@ import { open, type FileHandle } from 'node:fs/promises';
 import { AcedError, errorMessage } from '../base/errors.js';
 import { INCOMPLETE, JsonSyntaxError, skipBlanks, skipString, skipValue } from './json-scan.js';
 
-const CHUNK_BYTES = 1024 * 1024;
+const WINDOW_BYTES = 2 * 1024 * 1024;
+const BYTE_ORDER_MARK = Buffer.from('\ufeff');
+const COMMA = 0x2c;
 
 export const BAD_FILE_HINT =
   'Give a file that table-diff or mtree table-diff wrote; if it was copied, copy it again, else run the diff again.';
+
+/** Takes the position of a value in the bytes; returns its end, or INCOMPLETE. */
+type Scan = (bytes: Buffer, start: number) => number;
 
 /**
  * A JSON file of which only a window is in memory: the current value must fit, nothing else.
@@ -14,10 +19,9 @@ export const BAD_FILE_HINT =
 export class JsonStream {
   readonly path: string;
   readonly #handle: FileHandle;
-  #bytes = Buffer.allocUnsafe(2 * CHUNK_BYTES);
-  /** The first bytes of a character whose rest has not been read. */
-  #splitCharacter: Buffer = Buffer.alloc(0);
-  #text = '';
+  #window = Buffer.allocUnsafe(WINDOW_BYTES);
+  /** The part of the window that has been read. */
+  #bytes = this.#window.subarray(0, 0);
   #position = 0;
   #discarded = 0;
   #hasEnded = false;
@@ -42,11 +46,12 @@ export class JsonStream {
     await this.#handle.close();
   }
 
-  /** The next character that is no blank; '' at the end of the file. */
+  /** The next character that is no blank, one byte of it beyond ASCII; '' at the end of the file. */
   async peek(): Promise<string> {
     for (;;) {
-      this.#position = skipBlanks(this.#text, this.#position);
-      if (this.#position < this.#text.length) return this.#text.charAt(this.#position);
+      this.#position = skipBlanks(this.#bytes, this.#position);
+      const code = this.#bytes[this.#position];
+      if (code !== undefined) return String.fromCharCode(code);
       if (!(await this.#readMore())) return '';
     }
   }
@@ -66,7 +71,7 @@ export class JsonStream {
 
   async string(): Promise<string> {
     if ((await this.peek()) !== '"') throw this.failure('a name is expected');
-    const raw = await this.take((text, start) => skipString(text, start));
+    const raw = await this.#take(skipString);
     try {
       return JSON.parse(raw) as string;
     } catch {
@@ -77,7 +82,7 @@ export class JsonStream {
   /** Reads a value and returns it as it stands in the file. */
   async value(): Promise<string> {
     await this.peek();
-    return this.take(skipValue);
+    return this.#take(skipValue);
   }
 
   /** Walks over a value; unlike `value` it may be larger than memory when it is an object or array. */
@@ -109,60 +114,54 @@ export class JsonStream {
   }
 
   /**
-   * Consumes as many elements of an array as are in memory. `scan` gets text and position of an
-   * element and returns its end or INCOMPLETE. False: the array has ended and its bracket is taken.
-   * The stream must be behind the opening bracket or where the previous call left it.
+   * Consumes as many elements of an array as are in memory, one at least. `scan` gets the bytes and
+   * the position of an element and returns its end or INCOMPLETE. False: the array has ended and its
+   * bracket is taken. The stream must be behind the opening bracket or where the previous call left it.
    */
-  async scanElements(
-    isFirst: boolean,
-    scan: (text: string, start: number) => number,
-  ): Promise<boolean> {
-    if (isFirst && (await this.accept(']'))) return false;
-    let needsComma = !isFirst;
-    for (let taken = 0; ; taken += 1) {
-      if (needsComma) {
-        if (taken > 0 && skipBlanks(this.#text, this.#position) >= this.#text.length) return true;
-        if (await this.accept(']')) return false;
-        await this.expect(',');
-      }
-      needsComma = true;
-      await this.peek();
-      const start = this.#position;
-      const end = this.#scan(scan);
-      if (end !== INCOMPLETE) {
-        this.#position = end;
-        continue;
-      }
-      this.#position = start;
-      await this.take(scan);
-      return true;
-    }
-  }
-
-  /** A value by a scan function, reading on until it is complete. */
-  async take(scan: (text: string, start: number) => number): Promise<string> {
+  async scanElements(isFirst: boolean, scan: Scan): Promise<boolean> {
+    if (await this.accept(']')) return false;
+    if (!isFirst) await this.expect(',');
+    await this.peek();
+    this.#position = await this.#endOf(scan);
     for (;;) {
-      const end = this.#position < this.#text.length ? this.#scan(scan) : INCOMPLETE;
-      if (end !== INCOMPLETE) {
-        const raw = this.#text.slice(this.#position, end);
-        this.#position = end;
-        return raw;
-      }
-      if (!(await this.#readMore())) throw this.failure('', true);
+      const comma = skipBlanks(this.#bytes, this.#position);
+      // What is no comma is for the next call to judge.
+      if (this.#bytes[comma] !== COMMA) return true;
+      const start = skipBlanks(this.#bytes, comma + 1);
+      const end = start < this.#bytes.length ? this.#scan(scan, start) : INCOMPLETE;
+      if (end === INCOMPLETE) return true;
+      this.#position = end;
     }
   }
 
   failure(what: string, isTruncated = false): AcedError {
-    const where = `near character ${this.#discarded + this.#position}`;
+    const where = `near byte ${this.#discarded + this.#position}`;
     const message = isTruncated
       ? `${this.path} is cut off: it ends in the middle of the JSON`
       : `${this.path} is not a diff file: ${what} ${where}`;
     return new AcedError('BAD_DIFF_FILE', message, { hint: BAD_FILE_HINT });
   }
 
-  #scan(scan: (text: string, start: number) => number): number {
+  async #take(scan: Scan): Promise<string> {
+    const end = await this.#endOf(scan);
+    const raw = this.#bytes.toString('utf8', this.#position, end);
+    this.#position = end;
+    return raw;
+  }
+
+  /** Where the value ends by a scan function, reading on until it is complete. */
+  async #endOf(scan: Scan): Promise<number> {
+    for (;;) {
+      const isAny = this.#position < this.#bytes.length;
+      const end = isAny ? this.#scan(scan, this.#position) : INCOMPLETE;
+      if (end !== INCOMPLETE) return end;
+      if (!(await this.#readMore())) throw this.failure('', true);
+    }
+  }
+
+  #scan(scan: Scan, start: number): number {
     try {
-      return scan(this.#text, this.#position);
+      return scan(this.#bytes, start);
     } catch (error) {
       // JSON.parse's own, about an escape that is none.
       if (error instanceof SyntaxError) throw this.failure('a string is not JSON');
@@ -174,31 +173,24 @@ export class JsonStream {
 
   async #readMore(): Promise<boolean> {
     if (this.#hasEnded) return false;
-    // What is left goes through bytes again: joined strings would be slow to scan.
-    const rest = Buffer.from(this.#text.slice(this.#position), 'utf8');
-    const kept = rest.length + this.#splitCharacter.length;
+    const isStart = this.#discarded === 0 && this.#bytes.length === 0;
+    const rest = this.#bytes.subarray(this.#position);
     // A value larger than the window is scanned again from its start: growing keeps that linear.
-    if (kept > this.#bytes.length / 2) {
-      this.#bytes = Buffer.allocUnsafe(Math.max(this.#bytes.length * 2, kept * 2));
-    }
-    rest.copy(this.#bytes);
-    this.#splitCharacter.copy(this.#bytes, rest.length);
-    const bytesRead = await this.#read(kept);
+    if (rest.length > this.#window.length / 2) this.#window = Buffer.allocUnsafe(2 * rest.length);
+    this.#window.set(rest);
+    const bytesRead = await this.#read(rest.length);
     this.#hasEnded = bytesRead === 0;
-    const bytes = this.#bytes.subarray(0, kept + bytesRead);
-    const whole = this.#hasEnded ? bytes.length : wholeCharacters(bytes);
-    this.#splitCharacter = Buffer.from(bytes.subarray(whole));
-    const isStart = this.#discarded === 0 && this.#text === '';
     this.#discarded += this.#position;
-    this.#text = bytes.toString('utf8', 0, whole);
-    this.#position = isStart && this.#text.startsWith('\ufeff') ? 1 : 0;
+    this.#bytes = this.#window.subarray(0, rest.length + bytesRead);
+    const hasMark = isStart && BYTE_ORDER_MARK.equals(this.#bytes.subarray(0, 3));
+    this.#position = hasMark ? BYTE_ORDER_MARK.length : 0;
     return !this.#hasEnded;
   }
 
   async #read(offset: number): Promise<number> {
     try {
-      const length = this.#bytes.length - offset;
-      return (await this.#handle.read(this.#bytes, offset, length, null)).bytesRead;
+      const length = this.#window.length - offset;
+      return (await this.#handle.read(this.#window, offset, length, null)).bytesRead;
     } catch (error) {
       throw new AcedError('BAD_DIFF_FILE', `cannot read ${this.path}: ${errorMessage(error)}`, {
         hint: 'Check that it is a file that you may read.',
@@ -206,15 +198,4 @@ export class JsonStream {
       });
     }
   }
-}
-
-/** How many of these bytes are complete UTF-8 characters. */
-function wholeCharacters(bytes: Buffer): number {
-  for (let back = 1; back <= Math.min(3, bytes.length); back += 1) {
-    const byte = bytes[bytes.length - back] ?? 0;
-    if ((byte & 0xc0) === 0x80) continue;
-    const length = byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc0 ? 2 : 1;
-    return length > back ? bytes.length - back : bytes.length;
-  }
-  return bytes.length;
 }

@@ -8,6 +8,7 @@ import { RepairHarness } from './harness.js';
 const TABLES = `
 CREATE TABLE plain (id bigint PRIMARY KEY, note text, amount numeric(10,2));
 CREATE TABLE changed (id bigint PRIMARY KEY, note text);
+CREATE TABLE caught_up (id bigint PRIMARY KEY, note text);
 CREATE TABLE racing (id bigint PRIMARY KEY, note text);
 CREATE TABLE modes (id bigint PRIMARY KEY, note text);
 CREATE TABLE dry (id bigint PRIMARY KEY, note text);
@@ -133,6 +134,26 @@ describe('repair on a mesh', () => {
         ['22', 'extra'],
       ],
     );
+  });
+
+  it('counts rows that became equal since the diff, on either node', async () => {
+    await load("INSERT INTO caught_up SELECT i, 'n' || i FROM generate_series(1, 5) i");
+    await mesh.driftSql(
+      'n2',
+      `UPDATE caught_up SET note = 'drift' WHERE id < 4; DELETE FROM caught_up WHERE id = 4;
+       INSERT INTO caught_up VALUES (9, 'extra')`,
+    );
+    const file = await harness.diff('public', 'caught_up');
+    await mesh.driftSql(
+      'n1',
+      `UPDATE caught_up SET note = 'drift' WHERE id = 1; DELETE FROM caught_up WHERE id = 4;
+       INSERT INTO caught_up VALUES (9, 'extra')`,
+    );
+    await mesh.driftSql('n2', "UPDATE caught_up SET note = 'n2' WHERE id = 2");
+    const result = await harness.repair(file, table('caught_up'));
+    assert.deepEqual(result.nodes['n2'], { ...NOTHING, upserted: 1, alreadyEqual: 4 });
+    const sql = 'SELECT * FROM caught_up ORDER BY id';
+    assert.deepEqual(await rowsOf('n2', sql), await rowsOf('n1', sql));
   });
 
   it('does not overwrite a row that changes while it is being written', async () => {

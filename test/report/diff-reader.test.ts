@@ -164,6 +164,13 @@ describe('diff file reader', () => {
     assert.equal((await readDiffFile(await fileOf(whole))).table, 't');
   });
 
+  it('does not read what comes behind the pairs that are asked for', async () => {
+    const path = await fileOf(whole.replace('}},"summary', '},"c/d":x'));
+    const rows = await readAll(path, { pairs: ['a/b'] });
+    assert.deepEqual(rows, { 'a/b': { a: [{ id: '1' }] } });
+    await assert.rejects(readAll(path), { code: 'BAD_DIFF_FILE' });
+  });
+
   it('names a file that is not there', async () => {
     await assert.rejects(readDiffFile(join(directory, 'none.json')), { code: 'BAD_DIFF_FILE' });
   });

@@ -24,6 +24,26 @@ function cancelled(): AcedError {
   return new AcedError('CANCELLED', 'cancelled');
 }
 
+/**
+ * Waits until all have ended. When one failed its fellows are usually aborted: rejects with the cause
+ * then, rather than with the CANCELLED of those.
+ */
+export async function allOrCause<T>(work: readonly Promise<T>[]): Promise<T[]> {
+  const results = await Promise.allSettled(work);
+  const reasons: unknown[] = [];
+  const values: T[] = [];
+  for (const result of results) {
+    if (result.status === 'fulfilled') values.push(result.value);
+    else reasons.push(result.reason);
+  }
+  if (reasons.length === 0) return values;
+  throw reasons.find((reason) => !isCancelled(reason)) ?? reasons[0];
+}
+
+function isCancelled(error: unknown): boolean {
+  return error instanceof AcedError && error.code === 'CANCELLED';
+}
+
 export interface BackoffOptions {
   readonly firstMs: number;
   readonly maxMs: number;

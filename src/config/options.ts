@@ -81,7 +81,7 @@ export const OPTIONS = {
     env: 'ACED_TREE_BLOCK_ROWS',
     ace: [{ key: 'mtree.diff.block_size' }],
     kind: integer({ min: 1, max: 10_000_000 }),
-    defaultValue: 128,
+    defaultValue: 200,
     doc: 'rows per block that a build aims at',
   }),
   maxCpuRatio: option({

@@ -1,6 +1,6 @@
 import { AcedError } from '../base/errors.js';
 import { onEveryNode } from '../diff/compared-nodes.js';
-import { findBoundaries } from '../ingest/partition.js';
+import { boundaryBatches } from '../ingest/partition.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import {
   addTableToPublication,
@@ -11,6 +11,7 @@ import {
 import type { Session } from '../postgres/session.js';
 import { ensureNodeSchema } from '../postgres/node-schema.js';
 import type { TableName } from '../postgres/table-name.js';
+import type { KeyText } from '../postgres/table-spec.js';
 import { quoteIdentifier } from '../base/sql.js';
 import type {
   BuildParams,
@@ -22,7 +23,13 @@ import type {
 import { findTable, readClusterTable, type ClusterTable } from './catalog-reader.js';
 import type { Cluster } from './cluster.js';
 import { passFences, takeFences } from './fences.js';
-import { mergeSmall, refreshDirty, splitOversize, type TreeWorkOptions } from './tree-work.js';
+import {
+  cutAndRead,
+  mergeSmall,
+  refreshDirty,
+  splitOversize,
+  type TreeWorkOptions,
+} from './tree-work.js';
 
 const RUNNING_TRANSACTIONS_TIMEOUT_MS = 600_000;
 /** Without an index in the order of the key every block costs a scan: use few of them. */
@@ -137,19 +144,25 @@ async function buildTree(
     ? options.blockRows
     : Math.max(options.blockRows, Math.ceil(reference.rows / MAX_UNINDEXED_BLOCKS));
   const table = cluster.trackTable(spec, fingerprints, blockRows);
-  const boundaries = await findBoundaries({
-    sql: table.sql,
-    pool: cluster.pool(reference.node),
-    range: { lower: null, upper: null },
-    blockRows,
-    isOrderIndexed,
-    signal: context.signal,
-  });
-  if (boundaries.length > 0) table.changeLayout(table.layout.split(0, boundaries));
-  await refreshDirty(cluster, table, {
+  const batches = (signal: AbortSignal): AsyncIterable<KeyText[]> =>
+    boundaryBatches({
+      sql: table.sql,
+      pool: cluster.pool(reference.node),
+      range: { lower: null, upper: null },
+      blockRows,
+      isOrderIndexed,
+      signal,
+    });
+  const expectedBlocks = Math.ceil(reference.rows / blockRows);
+  await cutAndRead(cluster, table, batches, {
     ...work,
     onProgress: (done, total) =>
-      context.emit({ type: 'progress', phase: 'Hashing blocks', done, total }),
+      context.emit({
+        type: 'progress',
+        phase: 'Hashing blocks',
+        done,
+        total: Math.max(total, expectedBlocks * table.nodes.length),
+      }),
   });
   await splitOversize(cluster, table, work);
   table.setState('live', null);

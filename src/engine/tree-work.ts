@@ -1,7 +1,9 @@
+import { allOrCause } from '../base/abort.js';
 import type { LeafValue } from '../merkle/leaves.js';
 import { findBoundaries } from '../ingest/partition.js';
 import { rehash } from '../ingest/rehash.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
+import type { KeyText } from '../postgres/table-spec.js';
 import type { Cluster } from './cluster.js';
 
 export interface TreeWorkOptions {
@@ -33,6 +35,56 @@ export async function refreshDirty(
   return rehashOnNodes(cluster, table, dirty, options);
 }
 
+/**
+ * Cuts the last block wherever a batch of boundaries says, and reads the pieces on each node while the
+ * next batch is looked for: a node never waits for another one. Blocks are final once they are cut.
+ */
+export async function cutAndRead(
+  cluster: Cluster,
+  table: TrackedTable,
+  batches: (signal: AbortSignal) => AsyncIterable<readonly KeyText[]>,
+  options: TreeWorkOptions,
+): Promise<void> {
+  const failure = new AbortController();
+  const signal = AbortSignal.any([options.signal, failure.signal]);
+  let done = 0;
+  const read = async (node: string, positions: readonly number[]): Promise<void> => {
+    let before = 0;
+    await rehashOnNodes(cluster, table, new Map([[node, positions]]), {
+      ...options,
+      signal,
+      onProgress: (blocks) => {
+        done += blocks - before;
+        before = blocks;
+        options.onProgress?.(done, table.layout.size * options.nodes.length);
+      },
+    });
+  };
+  const chains = new Map(options.nodes.map((node) => [node, Promise.resolve()]));
+  const readNext = (positions: readonly number[]): void => {
+    for (const [node, chain] of chains) {
+      const next = chain.then(() => read(node, positions));
+      next.catch(() => failure.abort());
+      chains.set(node, next);
+    }
+  };
+  const cut = async (): Promise<void> => {
+    for await (const batch of batches(signal)) {
+      if (batch.length === 0) continue;
+      const last = table.layout.size - 1;
+      table.changeLayout(table.layout.split(last, batch));
+      readNext(batch.map((_, i) => last + i));
+    }
+    readNext([table.layout.size - 1]);
+  };
+  const cutting = cut().catch((error: unknown) => {
+    failure.abort();
+    throw error;
+  });
+  await Promise.allSettled([cutting]);
+  await allOrCause([cutting, ...chains.values()]);
+}
+
 export async function rehashOnNodes(
   cluster: Cluster,
   table: TrackedTable,
@@ -44,7 +96,10 @@ export async function rehashOnNodes(
   let done = 0;
   const failure = new AbortController();
   const signal = AbortSignal.any([options.signal, failure.signal]);
-  const work = Array.from(positions, async ([node, list]) => {
+  const readNode = async (
+    node: string,
+    list: readonly number[],
+  ): Promise<readonly [string, Map<number, LeafValue>]> => {
     const values = await rehash({
       table,
       keepsRows: keepsRows(cluster, table, { node, blocks: list.length }),
@@ -58,15 +113,15 @@ export async function rehashOnNodes(
         options.onProgress?.(done, total);
       },
     });
-    return [node, values] as const;
-  });
-  try {
-    return new Map(await Promise.all(work));
-  } catch (error) {
-    failure.abort();
-    await Promise.allSettled(work);
-    throw error;
-  }
+    return [node, values];
+  };
+  const work = Array.from(positions, async ([node, list]) =>
+    readNode(node, list).catch((error: unknown) => {
+      failure.abort();
+      throw error;
+    }),
+  );
+  return new Map(await allOrCause(work));
 }
 
 /**

@@ -17,17 +17,25 @@ export interface PartitionOptions {
 
 /** Keys that cut the range into blocks of `blockRows` rows, as one node has them now. */
 export async function findBoundaries(options: PartitionOptions): Promise<KeyText[]> {
+  const found: KeyText[] = [];
+  for await (const batch of boundaryBatches(options)) found.push(...batch);
+  return found;
+}
+
+/** The same, ascending, in batches as they are found. */
+export async function* boundaryBatches(options: PartitionOptions): AsyncGenerator<KeyText[]> {
   const { sql, pool, range, blockRows, signal } = options;
   const limit = options.isOrderIndexed ? HOPS_PER_STATEMENT : Number.MAX_SAFE_INTEGER;
-  const found: KeyText[] = [];
+  let { lower } = range;
   for (;;) {
-    const lower = found.at(-1) ?? range.lower;
     const query = sql.boundaries({ lower, upper: range.upper }, blockRows, limit);
     const rows = await pool.use(
       (session) => session.query(query.text, query.params, signal),
       signal,
     );
-    for (const row of rows) found.push(row.map((value) => value ?? ''));
-    if (rows.length < limit) return found;
+    const batch = rows.map((row) => row.map((value) => value ?? ''));
+    yield batch;
+    if (rows.length < limit) return;
+    lower = batch.at(-1) ?? lower;
   }
 }

@@ -1,7 +1,7 @@
-import { sleep } from '../base/abort.js';
+import { allOrCause, sleep } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
 import { failpoint } from '../base/failpoint.js';
-import { maxLsn, NO_LSN, parseLsn, type Lsn } from '../base/lsn.js';
+import { parseLsn, type Lsn } from '../base/lsn.js';
 import type { LeafValue } from '../merkle/leaves.js';
 import { BlockRows } from '../merkle/row-digests.js';
 import type { SessionPool } from '../postgres/session-pool.js';
@@ -55,14 +55,7 @@ export async function rehash(options: RehashOptions): Promise<Map<number, LeafVa
       throw error;
     }),
   );
-  const results = await Promise.allSettled(workers);
-  const failures = results.flatMap((result) => (result.status === 'rejected' ? [result] : []));
-  // The first failure aborts the other workers; their CANCELLED says nothing of the cause.
-  const cause = failures.find(
-    ({ reason }) => !(reason instanceof AcedError && reason.code === 'CANCELLED'),
-  );
-  if (cause !== undefined) throw cause.reason;
-  if (failures[0] !== undefined) throw failures[0].reason;
+  await allOrCause(workers);
   options.pipeline.touch();
   return values;
 }
@@ -143,8 +136,7 @@ async function readBlocks(
   );
   const values = new Map<number, LeafValue>();
   const rows = new Map<number, BlockRows>();
-  let fence = NO_LSN;
-  for (const [position, count, content, , insertLsn] of answer) {
+  for (const [position, count, content] of answer) {
     if (keepsRows) {
       // bytea as text: \x and the digits.
       const block = BlockRows.unpack(Buffer.from((content ?? '\\x').slice(2), 'hex'));
@@ -155,7 +147,6 @@ async function readBlocks(
       const sum = BigInt.asUintN(64, BigInt(content ?? '0'));
       values.set(Number(position), { rows: Number(count), sum });
     }
-    fence = maxLsn(fence, parseLsn(insertLsn ?? ''));
   }
   if (values.size !== positions.length) {
     throw new AcedError(
@@ -163,5 +154,11 @@ async function readBlocks(
       `${positions.length} blocks asked for, ${values.size} answered`,
     );
   }
-  return { values, rows, fence, snapshot: parseSnapshot(answer[0]?.[3] ?? '') };
+  // One statement, one snapshot; whichever row's log position, it was taken after the snapshot.
+  const [, , , snapshot, insertLsn] = answer[0] ?? [];
+  return {
+    ...{ values, rows },
+    snapshot: parseSnapshot(snapshot ?? ''),
+    fence: parseLsn(insertLsn ?? ''),
+  };
 }

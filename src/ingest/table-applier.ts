@@ -214,7 +214,13 @@ export class TableApplier {
   }
 
   relayout(locator: Locator | null, { layout, map }: LayoutChange): void {
-    if (this.#recordings.size > 0) throw new RangeError('layout changed while blocks are read');
+    for (const { positions } of this.#recordings) {
+      for (const position of positions) {
+        const [first, last] = map(position);
+        if (first === position && last === position) continue;
+        throw new RangeError('a block was cut, joined or moved while it was read');
+      }
+    }
     this.#locator = locator;
     this.#changes.relayout(layout.size, map);
     for (const held of this.#held) held.changes = relayoutChanges(held.changes, map);

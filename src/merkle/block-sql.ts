@@ -210,11 +210,7 @@ export class BlockSql {
           this.#spec.key.map((column, i) => ordered(`r.${prefix}${i}::${column.typeName}`, column)),
         );
       const key = this.#tuple(this.#keys);
-      // With an OR only a bitmap of the index can serve the range. An index scan would fetch the
-      // heap row by row: measured 1.14 times the CPU of a bare pass, against 1.09.
-      const condition = this.#hasIndexOrder
-        ? `(${key} > ${end('l')} AND ${key} < ${end('u')} OR ${key} = ${end('l')})`
-        : `${key} >= ${end('l')} AND ${key} < ${end('u')}`;
+      const condition = `${key} >= ${end('l')} AND ${key} < ${end('u')}`;
       parts.push(
         `SELECT r.n, ${outputs}
          FROM unnest(${numbers}::int[], ${arrays.join(', ')})

@@ -326,7 +326,7 @@ describe('settings', () => {
         slotName: 'aced_hub',
         nodeSchema: 'aced',
         tree: {
-          blockRows: 128,
+          blockRows: 200,
           maxCpuRatio: 0.5,
           refreshQuietMs: 1000,
           refreshBudget: 0.25,
@@ -462,7 +462,7 @@ schedule_jobs: []
   });
 
   it('explains every option', () => {
-    assert.match(optionsHelp(), /tree\.block_rows \(ACED_TREE_BLOCK_ROWS\): .*default 128/);
+    assert.match(optionsHelp(), /tree\.block_rows \(ACED_TREE_BLOCK_ROWS\): .*default 200/);
   });
 
   it('makes slot names that PostgreSQL accepts', () => {

@@ -1,4 +1,5 @@
 import { execFile, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { waitFor } from '../support/wait.js';
@@ -28,8 +29,9 @@ export async function measureCommandLine(run: BenchRun): Promise<void> {
   const acectl = (...args: string[]): Promise<number> =>
     wallMs([ACECTL, ...args], { env, cwd: directory });
   try {
-    await waitFor(async () => (await acectl('status', mesh.cluster).catch(() => 0)) > 0, {
-      what: 'the daemon to answer',
+    // Not by asking acectl: without a daemon it would do the work itself, and keep the daemon out.
+    await waitFor(() => existsSync(env.ACED_SOCKET), {
+      what: 'the daemon to listen',
       timeoutMs: 30_000,
     });
     await acectl('mtree', 'init', mesh.cluster);

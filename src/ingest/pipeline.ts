@@ -6,6 +6,7 @@ import type { Logger } from '../base/log.js';
 import { formatLsn, type Lsn } from '../base/lsn.js';
 import type { Config, NodeConfig } from '../config/config.js';
 import { PgoutputDecoder } from '../pgoutput/decoder.js';
+import { findHalfCommitted } from '../postgres/half-committed.js';
 import { emitBarrier } from '../postgres/positions.js';
 import type { SessionPool } from '../postgres/session-pool.js';
 import { dropSlot } from '../postgres/slot.js';
@@ -84,6 +85,8 @@ export class NodePipeline {
   #fatal: AcedError | null = null;
   #epoch = 0;
   #connection = 0;
+  /** The search for commits of before the stream that are still hidden; null: not begun. */
+  #search: Promise<void> | null = null;
 
   constructor(options: PipelineOptions) {
     this.#options = options;
@@ -131,6 +134,22 @@ export class NodePipeline {
 
   get recentXids(): ChangeApplier['recentXids'] {
     return this.#applier.recentXids;
+  }
+
+  /**
+   * Must have resolved before blocks are read. What committed before the stream's start is not sent
+   * (again), and yet snapshots may not show it for long: `recentXids` has it after this. Asks the
+   * server once per epoch. Errors: those of a query.
+   */
+  async rememberHiddenCommits(): Promise<void> {
+    this.#search ??= this.#searchHiddenCommits();
+    const search = this.#search;
+    try {
+      await search;
+    } catch (error) {
+      if (this.#search === search) this.#search = null;
+      throw error;
+    }
   }
 
   start(): void {
@@ -329,9 +348,21 @@ export class NodePipeline {
     }
   }
 
+  async #searchHiddenCommits(): Promise<void> {
+    const { recentXids } = this;
+    const signal = this.#abort.signal;
+    const xids = await this.#options.pool.use(
+      (session) => findHalfCommitted(session, signal),
+      signal,
+    );
+    // As the stream has them: 32 bits.
+    for (const xid of xids) recentXids.add(Number(BigInt.asUintN(32, xid)));
+  }
+
   /** After a gap: nothing that was known of the node's leaves holds any more. */
   #startOver(position: Lsn): void {
     this.#epoch++;
+    this.#search = null;
     this.#filters = SnapshotFilters.restore([], 0);
     this.#applier = this.#createApplier(position);
     for (const table of this.#appliers.keys()) {

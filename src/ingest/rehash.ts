@@ -68,8 +68,9 @@ async function rehashChunk(
   const { table, pipeline } = options;
   const deadline = Date.now() + HIDDEN_COMMIT_TIMEOUT_MS;
   for (;;) {
-    const applier = table.applier(pipeline.name);
     const { epoch } = pipeline;
+    await pipeline.rememberHiddenCommits();
+    const applier = table.applier(pipeline.name);
     // Recording starts before the snapshot is taken: no change can fall between the two.
     const recording = applier.startRecording(new Set(positions));
     const reading = pipeline.recentXids.startReading();

@@ -37,6 +37,7 @@ const SETTINGS = {
   fsync: 'off',
   shared_buffers: '32MB',
   wal_level: 'logical',
+  max_prepared_transactions: '2',
 };
 
 interface LogLine {
@@ -360,6 +361,50 @@ describe('starting again after the world has changed', () => {
       onProgress: () => undefined,
     });
   }
+
+  async function setStandbys(names: string): Promise<void> {
+    await mesh.query('n2', `ALTER SYSTEM SET synchronous_standby_names = '${names}'`);
+    await mesh.query('n2', 'SELECT pg_reload_conf()');
+    const current = async (): Promise<boolean> =>
+      (await mesh.query('n2', 'SHOW synchronous_standby_names'))[0]?.[0] === names;
+    await waitFor(current, { what: 'the setting to arrive' });
+  }
+
+  it('commits that wait for a standby, in the leaves already, outlive the process', async () => {
+    const updates = [
+      'UPDATE exact SET v = -1 WHERE id = 401; UPDATE marked SET v = -1 WHERE id = 401',
+      'UPDATE exact SET v = -2 WHERE id = 402; UPDATE marked SET v = -2 WHERE id = 402',
+    ];
+    for (const sql of updates) await mesh.query('n1', sql);
+    await mesh.query('n2', `BEGIN; ${updates[1]}; PREPARE TRANSACTION 'waits'`);
+    await setStandbys('nobody');
+    const commits = Promise.all([
+      mesh.query('n2', updates[0] ?? ''),
+      mesh.query('n2', "COMMIT PREPARED 'waits'"),
+    ]);
+    const waiting = "SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    await waitFor(async () => (await mesh.query('n2', waiting)).length === 2, {
+      what: 'the commits to wait',
+    });
+    await withCluster(async (cluster) => {
+      cluster.startStreaming();
+      await catchUp(cluster);
+    });
+    await withCluster(async (cluster) => {
+      cluster.startStreaming();
+      await catchUp(cluster);
+      assert.equal(cluster.pipeline('n2').recentXids.size, 0, 'neither is streamed again');
+      const { size } = cluster.requireTable('public.exact').layout;
+      const all = Array.from({ length: size }, (_, position) => position);
+      await rehashBlocks(cluster, all, async () => {
+        assert.equal(cluster.pipeline('n2').recentXids.size, 2);
+        await setStandbys('');
+        await commits;
+      });
+      await assertRight(cluster);
+    });
+    assert.deepEqual(gaps('n2'), []);
+  });
 
   it('the server was restarted at once while we streamed', async () => {
     await withCluster(async (cluster) => {

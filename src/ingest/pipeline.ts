@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { backoffMs, sleep } from '../base/abort.js';
+import { backoffMs, sleep, throwIfAborted } from '../base/abort.js';
 import { AcedError, errorMessage } from '../base/errors.js';
 import { failpoint } from '../base/failpoint.js';
 import type { Logger } from '../base/log.js';
@@ -81,6 +81,8 @@ export class NodePipeline {
   #isLocating = false;
   #isSettling = false;
   #mustAbandonSlot = false;
+  /** Of the connection that is being made or streams. */
+  #attempt: AbortController | null = null;
   #running: Promise<void> | null = null;
   #fatal: AcedError | null = null;
   #epoch = 0;
@@ -163,10 +165,13 @@ export class NodePipeline {
     this.#setState({ kind: 'stopped' }, 'asked to stop');
   }
 
-  /** Gives up the slot, so that its node can recycle the write-ahead log; the stream starts over. */
-  async abandonSlot(): Promise<void> {
+  /**
+   * Gives up the slot, one that is still being made too, so that its node can recycle the write-ahead
+   * log; the stream starts over. `reason` is what the pipeline waits for meanwhile.
+   */
+  abandonSlot(reason: AcedError): void {
     this.#mustAbandonSlot = true;
-    await this.#stream?.close();
+    this.#attempt?.abort(reason);
   }
 
   addTable(table: TrackedTable): void {
@@ -266,25 +271,28 @@ export class NodePipeline {
 
   async #run(): Promise<void> {
     const isStopping = (): boolean => this.#abort.signal.aborted;
-    for (let attempt = 0; !isStopping(); attempt++) {
+    for (let failures = 0; !isStopping(); failures++) {
       const { position } = this;
+      const attempt = new AbortController();
+      this.#attempt = attempt;
       try {
-        await this.#connectAndStream();
+        await this.#connectAndStream(AbortSignal.any([this.#abort.signal, attempt.signal]));
       } catch (error) {
         if (isStopping()) break;
-        const cause = asAcedError(error);
+        const cause = asAcedError(attempt.signal.aborted ? attempt.signal.reason : error);
         if (cause.code === 'STORE' || cause.code === 'INTERNAL') this.#fatal = cause;
         // A connection that got on was a good one: start the backoff over.
-        if (this.position !== position) attempt = 0;
-        this.#setState({ kind: 'waiting', error: cause, attempt }, cause.message);
-        await sleep(backoffMs(attempt, BACKOFF), this.#abort.signal).catch(() => undefined);
+        if (this.position !== position) failures = 0;
+        this.#setState({ kind: 'waiting', error: cause, attempt: failures }, cause.message);
+        await sleep(backoffMs(failures, BACKOFF), this.#abort.signal).catch(() => undefined);
+      } finally {
+        this.#attempt = null;
       }
     }
   }
 
-  async #connectAndStream(): Promise<void> {
+  async #connectAndStream(signal: AbortSignal): Promise<void> {
     const { config, node, pool, store } = this.#options;
-    const signal = this.#abort.signal;
     this.#setState({ kind: 'connecting' }, 'start');
     // Nothing is written meanwhile: it would mix leaves of before with a position of after.
     this.#durable = null;
@@ -340,6 +348,7 @@ export class NodePipeline {
       if (end !== null) throw new AcedError('STREAM_LOST', 'the server ended the stream');
       this.flush();
       await stream.close();
+      throwIfAborted(signal);
     } finally {
       this.#stream = null;
       applier.disconnected();

@@ -322,7 +322,7 @@ describe('starting again after the world has changed', () => {
       const { epoch } = cluster.pipeline('n2');
       await rehashBlocks(cluster, [0, 1, 2, 3, 4, 5], async () => {
         await write();
-        await cluster.pipeline('n2').abandonSlot();
+        cluster.pipeline('n2').abandonSlot(new AcedError('SLOT_LOST', 'given up'));
         await write();
         await waitFor(() => cluster.pipeline('n2').epoch !== epoch, { what: 'a new slot' });
         await write();
@@ -369,6 +369,34 @@ describe('starting again after the world has changed', () => {
       (await mesh.query('n2', 'SHOW synchronous_standby_names'))[0]?.[0] === names;
     await waitFor(current, { what: 'the setting to arrive' });
   }
+
+  it('a slot that is given up while the pipeline connects is replaced once', async () => {
+    const holder = await holdSlot();
+    await withCluster(async (cluster) => {
+      cluster.startStreaming();
+      const pipeline = cluster.pipeline('n2');
+      // Publishing the table again waits for this one: the pipeline stays in the middle of connecting.
+      await n2.session('app', async (query) => {
+        await query(`ALTER PUBLICATION ${config.publicationName} DROP TABLE exact`);
+        await query('BEGIN; UPDATE exact SET v = v WHERE id = 500');
+        await holder.close();
+        const isWaiting = (): boolean => lines.some(({ event }) => event === 'publication_waits');
+        await waitFor(isWaiting, { what: 'the pipeline to wait for the transaction' });
+        pipeline.abandonSlot(new AcedError('SLOT_LOST', 'given up'));
+        const isGivenUp = ({ to, msg }: LogLine): boolean => to === 'waiting' && msg === 'given up';
+        await waitFor(() => lines.some(isGivenUp), { what: 'the attempt to end' });
+        await query('ROLLBACK');
+      });
+      await assertRight(cluster);
+      const { epoch } = pipeline;
+      await slotQuery(
+        'SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1',
+      );
+      await write();
+      await assertRight(cluster);
+      assert.equal(pipeline.epoch, epoch, 'the new slot is kept');
+    });
+  });
 
   it('commits that wait for a standby, in the leaves already, outlive the process', async () => {
     const updates = [

@@ -1,4 +1,4 @@
-import { AcedError } from '../base/errors.js';
+import { AcedError, logMessage } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import type { Config } from '../config/config.js';
 import { readDiffFile } from '../report/diff-reader.js';
@@ -144,7 +144,7 @@ export class Engine implements CommandRunner {
     for (const work of this.#background) await work.stop();
     if (this.#options.mode === 'command' && this.#cluster.isStreaming) {
       await new NodeTreeWriter(this.#cluster).writeOnce().catch((error: unknown) => {
-        this.#options.log.warn({ event: 'node_tree_failed' }, String(error));
+        this.#options.log.warn({ event: 'node_tree_failed' }, logMessage(error));
       });
     }
     await this.#cluster.close();

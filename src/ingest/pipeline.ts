@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { backoffMs, sleep, throwIfAborted } from '../base/abort.js';
-import { AcedError, errorMessage } from '../base/errors.js';
+import { AcedError, errorMessage, logMessage } from '../base/errors.js';
 import { failpoint } from '../base/failpoint.js';
 import type { Logger } from '../base/log.js';
 import { formatLsn, type Lsn } from '../base/lsn.js';
@@ -283,7 +283,7 @@ export class NodePipeline {
         if (cause.code === 'STORE' || cause.code === 'INTERNAL') this.#fatal = cause;
         // A connection that got on was a good one: start the backoff over.
         if (this.position !== position) failures = 0;
-        this.#setState({ kind: 'waiting', error: cause, attempt: failures }, cause.message);
+        this.#setState({ kind: 'waiting', error: cause, attempt: failures }, cause.logMessage);
         await sleep(backoffMs(failures, BACKOFF), this.#abort.signal).catch(() => undefined);
       } finally {
         this.#attempt = null;
@@ -413,7 +413,7 @@ export class NodePipeline {
       );
       reading.isMissing(parseSnapshot(rows[0]?.[0] ?? ''));
     } catch (error) {
-      this.#log.warn({ event: 'settle_failed' }, errorMessage(error));
+      this.#log.warn({ event: 'settle_failed' }, logMessage(error));
     } finally {
       reading.end();
       this.#isSettling = false;
@@ -441,7 +441,7 @@ export class NodePipeline {
 
   #fail(error: AcedError): void {
     this.#fatal = error;
-    this.#log.error({ event: 'pipeline_failed', code: error.code }, error.message);
+    this.#log.error({ event: 'pipeline_failed', code: error.code }, error.logMessage);
     void this.#stream?.close();
   }
 
@@ -467,7 +467,7 @@ export class NodePipeline {
     } catch (error) {
       // The transactions were not applied and their end is not confirmed: streaming again from
       // the durable position brings them back.
-      this.#log.warn({ event: 'locate_failed' }, errorMessage(error));
+      this.#log.warn({ event: 'locate_failed' }, logMessage(error));
       void this.#stream?.close();
     } finally {
       this.#isLocating = false;

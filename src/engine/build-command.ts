@@ -45,6 +45,7 @@ export async function build(
   requireInitialised(cluster);
   const name = await findTable(cluster.pools, params.table, context.signal);
   const table = await cluster.mutex(name.schema, name.name).run(async () => {
+    requireInitialised(cluster);
     if (params.analyse === true) await analyse(cluster, name, context);
     if (params.recreateObjects === true) {
       await onEveryNode(cluster.pools, (_, pool) =>
@@ -217,6 +218,7 @@ export async function update(
   });
 }
 
+/** Within a table's mutex too: a teardown may have been there before. Errors: NOT_INITIALISED. */
 export function requireInitialised(cluster: Cluster): void {
   if (cluster.isStreaming) return;
   throw new AcedError('NOT_INITIALISED', `cluster ${cluster.config.cluster} is not initialised`, {

@@ -123,11 +123,11 @@ async function fetchRows(
 ): Promise<(FetchedRow | null)[][]> {
   const { pools, sql, columns } = options;
   const keys = differences.map(({ key }) => key);
-  const byNode = await onEveryNode(pools, async (node, pool) => {
+  const byNode = await onEveryNode(pools, signal, async (node, pool, either) => {
     const query = sql.rowsByKey(keys, columns, options.commitTimeNodes.has(node));
     const rows = await pool.use(
-      (session) => session.query(query.text, query.params, signal),
-      signal,
+      (session) => session.query(query.text, query.params, either),
+      either,
     );
     const images = new Array<FetchedRow | null>(keys.length).fill(null);
     for (const row of rows) {
@@ -175,8 +175,8 @@ export async function letReplicationPass(
   }
   const deadline = Date.now() + timeoutMs;
   for (let round = 0; round < topology.rounds; round++) {
-    const fences = await onEveryNode<Lsn>(pools, (_, pool) =>
-      pool.use((session) => emitBarrier(session, randomUUID()), signal),
+    const fences = await onEveryNode<Lsn>(pools, signal, (_, pool, either) =>
+      pool.use((session) => emitBarrier(session, randomUUID()), either),
     );
     const outcome = await withSessions(pools, signal, (sessions) =>
       waitForReplication({

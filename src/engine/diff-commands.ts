@@ -1,3 +1,4 @@
+import { allOrCause } from '../base/abort.js';
 import { tableDiff } from '../diff/table-diff.js';
 import { treeDiff } from '../diff/tree-diff.js';
 import { BlockSql } from '../merkle/block-sql.js';
@@ -33,7 +34,7 @@ export async function diffTree(
     // The catalog is read after the fences were taken: DDL that sends no rows is older or newer
     // than the verdict, never unseen.
     const isCaughtUp = passFences(cluster, fences, params, context);
-    const [current, commitTimeNodes] = await Promise.all([
+    const [current, commitTimeNodes] = await allOrCause([
       ensureCurrentTree(cluster, cluster.requireTable(params.table), context, isCaughtUp),
       readCommitTimeNodes(pools, context.signal),
       isCaughtUp,
@@ -82,7 +83,7 @@ export async function diffTable(
   const nodes = cluster.selectNodes(params.nodes, 2);
   const pools = cluster.poolsOf(nodes);
   const name = await findTable(pools, params.table, context.signal);
-  const [{ spec, infos }, commitTimeNodes] = await Promise.all([
+  const [{ spec, infos }, commitTimeNodes] = await allOrCause([
     readClusterTable(pools, name, context.signal),
     readCommitTimeNodes(pools, context.signal),
   ]);

@@ -1,3 +1,4 @@
+import { allOrCause } from '../base/abort.js';
 import { AcedError, logMessage } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import type { Config } from '../config/config.js';
@@ -166,7 +167,7 @@ async function repair(
   const nodes = cluster.selectNodes(params.nodes, 2);
   const pools = cluster.poolsOf(nodes);
   const name = await findTable(pools, params.table, context.signal);
-  const [{ spec, infos }, topology] = await Promise.all([
+  const [{ spec, infos }, topology] = await allOrCause([
     readClusterTable(pools, name, context.signal),
     readClusterTopology(cluster.pools, context.signal),
   ]);

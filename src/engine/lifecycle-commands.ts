@@ -133,7 +133,7 @@ async function cleanEveryNode(
   { what, clean }: Cleaning,
 ): Promise<Record<string, string>> {
   const failures = new Map<string, AcedError>();
-  await onEveryNode(cluster.pools, async (node, pool) => {
+  await onEveryNode(cluster.pools, undefined, async (node, pool) => {
     try {
       await pool.use(clean);
     } catch (error) {

@@ -1,3 +1,4 @@
+import { allOrCause } from '../base/abort.js';
 import type { Session } from './session.js';
 
 /** One subscription: changes of `from` are applied on `to`. */
@@ -47,7 +48,7 @@ export interface SlotRow {
  * are for superusers only, so publishers are found by the name of the slot.
  */
 export async function readTopology(sessions: ReadonlyMap<string, Session>): Promise<Topology> {
-  const perNode = await Promise.all(
+  const perNode = await allOrCause(
     [...sessions].map(async ([node, session]) => ({
       subscriptions: [
         ...(await nativeSubscriptions(node, session)),

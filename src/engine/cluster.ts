@@ -151,10 +151,6 @@ export class Cluster {
     return new Map(nodes.map((node) => [node, this.pool(node)]));
   }
 
-  pipelinesOf(nodes: readonly string[]): Map<string, NodePipeline> {
-    return new Map(nodes.map((node) => [node, this.pipeline(node)]));
-  }
-
   /** The tracked table that a person typed. */
   requireTable(text: string): TrackedTable {
     const table = this.findTable(text);

@@ -1,4 +1,5 @@
 import { allOrCause } from '../base/abort.js';
+import { formatLsn } from '../base/lsn.js';
 import { tableDiff } from '../diff/table-diff.js';
 import { treeDiff } from '../diff/tree-diff.js';
 import { BlockSql } from '../merkle/block-sql.js';
@@ -46,6 +47,10 @@ export async function diffTree(
       onProgress: (done: number, total: number) =>
         context.emit({ type: 'progress', phase: 'Refreshing dirty blocks', done, total }),
     };
+    // What the streams have applied by now every reading that follows shows too.
+    const positions = Object.fromEntries(
+      nodes.map((node) => [node, formatLsn(cluster.pipeline(node).position)]),
+    );
     let refreshed = await refreshDirty(cluster, table, work);
     if ((await splitOversize(cluster, table, work)) > 0) {
       // Positions have moved: what was read before no longer names the same blocks.
@@ -64,8 +69,8 @@ export async function diffTree(
       output: params.output ?? 'json',
       context,
       table,
-      pipelines: cluster.pipelinesOf(nodes),
       refreshed,
+      positions,
     });
   });
 }

@@ -165,6 +165,13 @@ export async function letReplicationPass(
       `node ${node} cannot be reached: differences may be changes of it that were not delivered yet`,
     );
   }
+  // A node that cannot be reached may be the publisher; of its changes the warning is out already.
+  for (const { name, node } of unreachable.length === 0 ? topology.fromOutside : []) {
+    options.onWarning(
+      `subscription ${name} on ${node} has its publisher outside the cluster: what it has not ` +
+        'delivered yet cannot be told from drift',
+    );
+  }
   if (topology.edges.length === 0) {
     options.onWarning(
       'no replication between these nodes is visible to this role; a difference counts as drift ' +

@@ -25,6 +25,8 @@ export interface Topology {
    * At least 1.
    */
   readonly rounds: number;
+  /** Subscriptions whose publisher is none of the nodes: nobody here can tell what is on its way. */
+  readonly fromOutside: readonly Pick<SubscriptionRow, 'node' | 'name'>[];
 }
 
 export interface SubscriptionRow {
@@ -72,7 +74,9 @@ export function buildTopology(
   slots: readonly SlotRow[],
 ): Topology {
   const edges: Edge[] = [];
+  const fromOutside: SubscriptionRow[] = [];
   for (const subscription of subscriptions) {
+    const known = edges.length;
     for (const { node, slot, isActive } of slots) {
       if (slot !== subscription.slot || node === subscription.node) continue;
       edges.push({
@@ -87,8 +91,9 @@ export function buildTopology(
         kind: subscription.kind,
       });
     }
+    if (edges.length === known) fromOutside.push(subscription);
   }
-  return { edges, rounds: Math.max(1, diameter(edges)) };
+  return { edges, rounds: Math.max(1, diameter(edges)), fromOutside };
 }
 
 /**

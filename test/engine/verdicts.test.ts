@@ -180,6 +180,29 @@ describe('verdicts on a mesh of three nodes', () => {
     await assertAllMatch();
   });
 
+  it('says what cannot be told from drift: changes that come from outside the cluster', async () => {
+    await mesh.query(
+      'n2',
+      `CREATE SUBSCRIPTION outside CONNECTION '' PUBLICATION p
+         WITH (connect = false, slot_name = 'not_here')`,
+    );
+    await mesh.driftSql('n1', 'UPDATE customers SET credit = -1 WHERE id = 11');
+    for (const kind of KINDS) {
+      const result = await diff(kind, 'customers');
+      assert.equal(result.verdict, 'drift', kind);
+      assert.deepEqual(
+        result.warnings.map((text) =>
+          /^subscription outside on n2 .* outside the cluster/.test(text),
+        ),
+        [true],
+      );
+    }
+    await mesh.query('n2', 'ALTER SUBSCRIPTION outside SET (slot_name = NONE)');
+    await mesh.query('n2', 'DROP SUBSCRIPTION outside');
+    await mesh.driftSql('n1', 'UPDATE customers SET credit = 11 WHERE id = 11');
+    await assertAllMatch();
+  });
+
   it('defect 2: a NULL is not an empty string, and a missing row is missing', async () => {
     await mesh.driftSql('n2', `UPDATE customers SET notes = '' WHERE id = 15`);
     await mesh.driftSql('n3', `UPDATE customers SET notes = NULL WHERE id = 15`);
@@ -259,6 +282,8 @@ describe('verdicts on a mesh of three nodes', () => {
   it('a change that comes from a node that is not compared is in flight too', async () => {
     await mesh.pauseReplication('n3', 'n1');
     await mesh.query('n3', 'UPDATE customers SET credit = credit + 1 WHERE id < 20');
+    // Before n2 has it there is nothing that differs.
+    await mesh.waitForReplication();
     for (const kind of KINDS) {
       const result = await diff(kind, 'customers', ['n1', 'n2']);
       assert.equal(result.verdict, 'starved', kind);

@@ -28,16 +28,39 @@ function cancelled(): AcedError {
  * Waits until all have ended. When one failed its fellows are usually aborted: rejects with the cause
  * then, rather than with the CANCELLED of those.
  */
-export async function allOrCause<T>(work: readonly Promise<T>[]): Promise<T[]> {
+export async function allOrCause<T extends readonly unknown[] | []>(
+  work: T,
+): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {
   const results = await Promise.allSettled(work);
-  const reasons: unknown[] = [];
-  const values: T[] = [];
-  for (const result of results) {
-    if (result.status === 'fulfilled') values.push(result.value);
-    else reasons.push(result.reason);
-  }
-  if (reasons.length === 0) return values;
+  const reasons = results.flatMap((one) =>
+    one.status === 'rejected' ? [one.reason as unknown] : [],
+  );
+  if (reasons.length === 0) return Promise.all(work);
   throw reasons.find((reason) => !isCancelled(reason)) ?? reasons[0];
+}
+
+/**
+ * Runs `work` on all items at once. When it fails for one, or `signal` aborts, the signal that the
+ * others were given aborts; rejects with the cause once all have ended: nothing goes on behind the
+ * caller's back. Results are in the order of the items.
+ */
+export async function runAll<Item, Result>(
+  items: Iterable<Item>,
+  signal: AbortSignal | undefined,
+  work: (item: Item, signal: AbortSignal) => Promise<Result>,
+): Promise<Result[]> {
+  const failure = new AbortController();
+  const either = signal === undefined ? failure.signal : AbortSignal.any([signal, failure.signal]);
+  return allOrCause(
+    Array.from(items, async (item) => {
+      try {
+        return await work(item, either);
+      } catch (error) {
+        failure.abort();
+        throw error;
+      }
+    }),
+  );
 }
 
 function isCancelled(error: unknown): boolean {

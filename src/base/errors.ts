@@ -43,6 +43,8 @@ export interface AcedErrorOptions {
   /** What the operator can do about it; one sentence. */
   readonly hint?: string;
   readonly cause?: unknown;
+  /** What a log may say, where `message` may quote values of rows. */
+  readonly logMessage?: string;
 }
 
 /** An error with a code, a message that names the input, and a remedy. Never carries a password. */
@@ -50,11 +52,14 @@ export class AcedError extends Error {
   override readonly name = 'AcedError';
   readonly code: ErrorCode;
   readonly hint: string | undefined;
+  /** `message`, without what may be a value of a row. */
+  readonly logMessage: string;
 
   constructor(code: ErrorCode, message: string, options: AcedErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.hint = options.hint;
+    this.logMessage = options.logMessage ?? message;
   }
 
   get isRetryable(): boolean {
@@ -69,4 +74,9 @@ export function isErrorCode(text: string): text is ErrorCode {
 /** The message of anything that was thrown. */
 export function errorMessage(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
+}
+
+/** The message of anything that was thrown, as a log may have it: without values of rows. */
+export function logMessage(error: unknown): string {
+  return error instanceof AcedError ? error.logMessage : errorMessage(error);
 }

@@ -1,3 +1,4 @@
+import { runAll } from '../base/abort.js';
 import type { Session } from '../postgres/session.js';
 import type { SessionPool } from '../postgres/session-pool.js';
 
@@ -24,13 +25,16 @@ export async function withSessions<T>(
   return borrow(0);
 }
 
-/** Runs the same work on every node at once; fails when one fails. */
+/** Runs the same work on every node at once; fails when one fails, once the others have given up. */
 export async function onEveryNode<T>(
   pools: NodePools,
-  work: (node: string, pool: SessionPool) => Promise<T>,
+  signal: AbortSignal | undefined,
+  work: (node: string, pool: SessionPool, signal: AbortSignal) => Promise<T>,
 ): Promise<Map<string, T>> {
-  const entries = await Promise.all(
-    Array.from(pools, async ([node, pool]) => [node, await work(node, pool)] as const),
+  const entries = await runAll(
+    pools,
+    signal,
+    async ([node, pool], either) => [node, await work(node, pool, either)] as const,
   );
   return new Map(entries);
 }

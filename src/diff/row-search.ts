@@ -20,10 +20,10 @@ export async function searchRows(
   const { pools, sql, spec, signal } = options;
   const numbered: NumberedRange[] = ranges.map((range, number) => ({ ...range, number }));
   const query = sql.rowDigests(numbered);
-  const byNode = await onEveryNode(pools, async (_, pool) => {
+  const byNode = await onEveryNode(pools, signal, async (_, pool, either) => {
     const rows = await pool.use(
-      (session) => session.query(query.text, query.params, signal),
-      signal,
+      (session) => session.query(query.text, query.params, either),
+      either,
     );
     const byKey = new Map<string, KeyedRow>();
     for (const row of rows) {

@@ -123,11 +123,11 @@ async function fetchRows(
 ): Promise<(FetchedRow | null)[][]> {
   const { pools, sql, columns } = options;
   const keys = differences.map(({ key }) => key);
-  const byNode = await onEveryNode(pools, async (node, pool) => {
+  const byNode = await onEveryNode(pools, signal, async (node, pool, either) => {
     const query = sql.rowsByKey(keys, columns, options.commitTimeNodes.has(node));
     const rows = await pool.use(
-      (session) => session.query(query.text, query.params, signal),
-      signal,
+      (session) => session.query(query.text, query.params, either),
+      either,
     );
     const images = new Array<FetchedRow | null>(keys.length).fill(null);
     for (const row of rows) {
@@ -165,6 +165,13 @@ export async function letReplicationPass(
       `node ${node} cannot be reached: differences may be changes of it that were not delivered yet`,
     );
   }
+  // A node that cannot be reached may be the publisher; of its changes the warning is out already.
+  for (const { name, node } of unreachable.length === 0 ? topology.fromOutside : []) {
+    options.onWarning(
+      `subscription ${name} on ${node} has its publisher outside the cluster: what it has not ` +
+        'delivered yet cannot be told from drift',
+    );
+  }
   if (topology.edges.length === 0) {
     options.onWarning(
       'no replication between these nodes is visible to this role; a difference counts as drift ' +
@@ -175,8 +182,8 @@ export async function letReplicationPass(
   }
   const deadline = Date.now() + timeoutMs;
   for (let round = 0; round < topology.rounds; round++) {
-    const fences = await onEveryNode<Lsn>(pools, (_, pool) =>
-      pool.use((session) => emitBarrier(session, randomUUID()), signal),
+    const fences = await onEveryNode<Lsn>(pools, signal, (_, pool, either) =>
+      pool.use((session) => emitBarrier(session, randomUUID()), either),
     );
     const outcome = await withSessions(pools, signal, (sessions) =>
       waitForReplication({

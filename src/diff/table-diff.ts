@@ -1,3 +1,4 @@
+import { runAll } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
 import { formatLsn } from '../base/lsn.js';
 import type { BlockRange } from '../merkle/layout.js';
@@ -32,8 +33,11 @@ const OVERSIZE = 8;
 export async function tableDiff(options: TableDiffOptions): Promise<DiffResult> {
   const comparison = new Comparison(options);
   try {
-    const positions = await onEveryNode(options.pools, async (_, pool) =>
-      formatLsn(await pool.use((session) => currentInsertLsn(session), options.context.signal)),
+    const positions = await onEveryNode(
+      options.pools,
+      options.context.signal,
+      async (_, pool, signal) =>
+        formatLsn(await pool.use((session) => currentInsertLsn(session), signal)),
     );
     const reference = largestNode(options);
     const boundaries = await findBoundaries({
@@ -111,14 +115,12 @@ async function hashOnEveryNode(
 ): Promise<Map<string, LeafValue[]>> {
   const { sql, context, blockRows, concurrency, pools } = options;
   const perStatement = Math.max(1, Math.floor(ROWS_PER_STATEMENT / blockRows));
-  const failure = new AbortController();
-  const signal = AbortSignal.any([context.signal, failure.signal]);
   let done = 0;
   const total = ranges.length * pools.size;
-  const hashNode = async (pool: SessionPool): Promise<LeafValue[]> => {
+  const hashNode = async (pool: SessionPool, nodeSignal: AbortSignal): Promise<LeafValue[]> => {
     const values = new Array<LeafValue | undefined>(ranges.length);
     let next = 0;
-    const work = async (): Promise<void> => {
+    const work = async (signal: AbortSignal): Promise<void> => {
       while (next < ranges.length) {
         const first = next;
         next += perStatement;
@@ -140,18 +142,13 @@ async function hashOnEveryNode(
         context.emit({ type: 'progress', phase: 'Hashing initial ranges', done, total });
       }
     };
-    await Promise.all(Array.from({ length: concurrency }, work));
+    await runAll(Array.from({ length: concurrency }), nodeSignal, (_, signal) => work(signal));
     return values.map((value) => {
       if (value === undefined) throw new AcedError('INTERNAL', 'a range was not hashed');
       return value;
     });
   };
-  try {
-    return await onEveryNode(pools, (_, pool) => hashNode(pool));
-  } catch (error) {
-    failure.abort();
-    throw error;
-  }
+  return onEveryNode(pools, context.signal, (_, pool, signal) => hashNode(pool, signal));
 }
 
 function isEqualOnAll(hashes: ReadonlyMap<string, readonly LeafValue[]>, index: number): boolean {

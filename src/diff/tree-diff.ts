@@ -1,34 +1,29 @@
-import { formatLsn } from '../base/lsn.js';
 import type { LeafValue } from '../merkle/leaves.js';
 import { HashTree } from '../merkle/hash-tree.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
-import type { NodePipeline } from '../ingest/pipeline.js';
 import type { DiffResult } from '../server/protocol.js';
 import { Comparison, type ComparisonOptions } from './comparison.js';
 
 export interface TreeDiffOptions extends ComparisonOptions {
   readonly table: TrackedTable;
-  readonly pipelines: ReadonlyMap<string, NodePipeline>;
   /**
    * Node -> values of the blocks that were dirty when the comparison began, read since. They count
    * even when a change has made the block dirty again: what they show is later than the fence.
    */
   readonly refreshed: ReadonlyMap<string, ReadonlyMap<number, LeafValue>>;
+  /** Node -> the position that its leaves, and what was read since, contain at least. */
+  readonly positions: Readonly<Record<string, string>>;
 }
 
 /** Compares the trees of the nodes as they stand, and looks into the blocks that differ. */
 export async function treeDiff(options: TreeDiffOptions): Promise<DiffResult> {
   const comparison = new Comparison(options);
   try {
-    // No await between reading the positions and the walk: both are of one moment.
-    const positions: Record<string, string> = {};
-    for (const [node, pipeline] of options.pipelines)
-      positions[node] = formatLsn(pipeline.position);
     const { blocks, totalRows } = walk(options);
     const { layout } = options.table;
     await comparison.examine(blocks.map((position) => layout.range(position)));
     return await comparison.finish({
-      positions,
+      positions: options.positions,
       totalRows,
       ranges: layout.size,
       mismatchedRanges: blocks.length,
@@ -44,7 +39,7 @@ export async function treeDiff(options: TreeDiffOptions): Promise<DiffResult> {
 
 function walk(options: TreeDiffOptions): { blocks: number[]; totalRows: number } {
   const { table } = options;
-  const nodes = [...options.pipelines.keys()];
+  const nodes = [...options.pools.keys()];
   const blocks = new Set<number>();
   const [first, ...others] = nodes.map((node) => HashTree.build(table.leaves(node)));
   for (const other of others) {

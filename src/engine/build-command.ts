@@ -45,10 +45,11 @@ export async function build(
   requireInitialised(cluster);
   const name = await findTable(cluster.pools, params.table, context.signal);
   const table = await cluster.mutex(name.schema, name.name).run(async () => {
+    requireInitialised(cluster);
     if (params.analyse === true) await analyse(cluster, name, context);
     if (params.recreateObjects === true) {
-      await onEveryNode(cluster.pools, (_, pool) =>
-        pool.use((session) => ensureNodeSchema(session, cluster.config.nodeSchema)),
+      await onEveryNode(cluster.pools, context.signal, (_, pool, signal) =>
+        pool.use((session) => ensureNodeSchema(session, cluster.config.nodeSchema), signal),
       );
     }
     return buildTree(cluster, name, {
@@ -119,16 +120,16 @@ async function buildTree(
   const { context, work } = options;
   // First what can be refused, before anything is changed anywhere.
   await readClusterTable(cluster.pools, name, context.signal);
-  await onEveryNode(cluster.pools, (node, pool) =>
+  await onEveryNode(cluster.pools, context.signal, (node, pool, signal) =>
     pool.use(
       (session) =>
         publishWhole(session, cluster.config.publicationName, name, {
-          signal: context.signal,
+          signal,
           timeoutMs: RUNNING_TRANSACTIONS_TIMEOUT_MS,
           onWait: (description) =>
             context.emit({ type: 'log', level: 'info', message: `${node}: ${description}` }),
         }),
-      context.signal,
+      signal,
     ),
   );
   const { spec, infos, fingerprints } = await readClusterTable(
@@ -217,6 +218,7 @@ export async function update(
   });
 }
 
+/** Within a table's mutex too: a teardown may have been there before. Errors: NOT_INITIALISED. */
 export function requireInitialised(cluster: Cluster): void {
   if (cluster.isStreaming) return;
   throw new AcedError('NOT_INITIALISED', `cluster ${cluster.config.cluster} is not initialised`, {
@@ -238,7 +240,7 @@ export function workOptions(
 
 async function analyse(cluster: Cluster, name: TableName, context: CommandContext): Promise<void> {
   const table = `${quoteIdentifier(name.schema)}.${quoteIdentifier(name.name)}`;
-  await onEveryNode(cluster.pools, (_, pool) =>
-    pool.use((session) => session.query(`ANALYZE ${table}`, [], context.signal), context.signal),
+  await onEveryNode(cluster.pools, context.signal, (_, pool, signal) =>
+    pool.use((session) => session.query(`ANALYZE ${table}`, [], signal), signal),
   );
 }

@@ -26,14 +26,14 @@ export async function readClusterTable(
   publication?: string,
 ): Promise<ClusterTable> {
   const fingerprints: Record<string, string> = {};
-  const infos = await onEveryNode(pools, (node, pool) =>
+  const infos = await onEveryNode(pools, signal, (node, pool, either) =>
     pool.use(async (session) => {
-      const info = await readTable(session, table.schema, table.name, signal);
+      const info = await readTable(session, table.schema, table.name, either);
       const published =
         publication === undefined ? null : await publishedTable(session, publication, table);
       fingerprints[node] = `${info.fingerprint} ${published?.identity ?? 'not published'}`;
       return info;
-    }, signal),
+    }, either),
   );
   return { infos, spec: buildTableSpec(infos), fingerprints };
 }
@@ -67,11 +67,11 @@ export async function readReplication(
 ): Promise<Replication> {
   const pools = new Map(all);
   const unreachable: string[] = [];
-  await onEveryNode(all, async (node, pool) => {
+  await onEveryNode(all, signal, async (node, pool, either) => {
     try {
-      await pool.use((session) => session.query('SELECT 1', [], signal), signal);
+      await pool.use((session) => session.query('SELECT 1', [], either), either);
     } catch (error) {
-      if (compared.has(node) || signal.aborted) throw error;
+      if (compared.has(node) || either.aborted) throw error;
       pools.delete(node);
       unreachable.push(node);
     }
@@ -84,11 +84,11 @@ export async function readCommitTimeNodes(
   pools: NodePools,
   signal: AbortSignal,
 ): Promise<Set<string>> {
-  const settings = await onEveryNode(pools, (_, pool) =>
+  const settings = await onEveryNode(pools, signal, (_, pool, either) =>
     pool.use(
       (session) =>
-        session.query("SELECT pg_catalog.current_setting('track_commit_timestamp')", [], signal),
-      signal,
+        session.query("SELECT pg_catalog.current_setting('track_commit_timestamp')", [], either),
+      either,
     ),
   );
   return new Set(

@@ -90,9 +90,11 @@ export class Cluster {
     }
   }
 
+  /** Nobody finds a pipeline from the call on; all have let go of their slots when it returns. */
   async stopStreaming(): Promise<void> {
-    await Promise.all(Array.from(this.pipelines.values(), (pipeline) => pipeline.stop()));
+    const pipelines = [...this.pipelines.values()];
     this.pipelines.clear();
+    await Promise.all(pipelines.map((pipeline) => pipeline.stop()));
   }
 
   async close(): Promise<void> {
@@ -149,10 +151,6 @@ export class Cluster {
     return new Map(nodes.map((node) => [node, this.pool(node)]));
   }
 
-  pipelinesOf(nodes: readonly string[]): Map<string, NodePipeline> {
-    return new Map(nodes.map((node) => [node, this.pipeline(node)]));
-  }
-
   /** The tracked table that a person typed. */
   requireTable(text: string): TrackedTable {
     const table = this.findTable(text);
@@ -182,6 +180,17 @@ export class Cluster {
       this.#mutexes.set(key, mutex);
     }
     return mutex;
+  }
+
+  /** Waits for the work on every table, then runs `work`; none begins meanwhile on a known table. */
+  async withEveryTable<T>(work: () => Promise<T>): Promise<T> {
+    for (const { spec } of this.tables) this.mutex(spec.schema, spec.name);
+    let locked = work;
+    for (const mutex of this.#mutexes.values()) {
+      const inner = locked;
+      locked = () => mutex.run(inner);
+    }
+    return locked();
   }
 
   /** Starts a table over: one block, dirty on every node, followed by every stream from now on. */

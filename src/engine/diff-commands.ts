@@ -1,3 +1,5 @@
+import { allOrCause } from '../base/abort.js';
+import { formatLsn } from '../base/lsn.js';
 import { tableDiff } from '../diff/table-diff.js';
 import { treeDiff } from '../diff/tree-diff.js';
 import { BlockSql } from '../merkle/block-sql.js';
@@ -33,7 +35,7 @@ export async function diffTree(
     // The catalog is read after the fences were taken: DDL that sends no rows is older or newer
     // than the verdict, never unseen.
     const isCaughtUp = passFences(cluster, fences, params, context);
-    const [current, commitTimeNodes] = await Promise.all([
+    const [current, commitTimeNodes] = await allOrCause([
       ensureCurrentTree(cluster, cluster.requireTable(params.table), context, isCaughtUp),
       readCommitTimeNodes(pools, context.signal),
       isCaughtUp,
@@ -45,6 +47,10 @@ export async function diffTree(
       onProgress: (done: number, total: number) =>
         context.emit({ type: 'progress', phase: 'Refreshing dirty blocks', done, total }),
     };
+    // What the streams have applied by now every reading that follows shows too.
+    const positions = Object.fromEntries(
+      nodes.map((node) => [node, formatLsn(cluster.pipeline(node).position)]),
+    );
     let refreshed = await refreshDirty(cluster, table, work);
     if ((await splitOversize(cluster, table, work)) > 0) {
       // Positions have moved: what was read before no longer names the same blocks.
@@ -63,8 +69,8 @@ export async function diffTree(
       output: params.output ?? 'json',
       context,
       table,
-      pipelines: cluster.pipelinesOf(nodes),
       refreshed,
+      positions,
     });
   });
 }
@@ -82,7 +88,7 @@ export async function diffTable(
   const nodes = cluster.selectNodes(params.nodes, 2);
   const pools = cluster.poolsOf(nodes);
   const name = await findTable(pools, params.table, context.signal);
-  const [{ spec, infos }, commitTimeNodes] = await Promise.all([
+  const [{ spec, infos }, commitTimeNodes] = await allOrCause([
     readClusterTable(pools, name, context.signal),
     readCommitTimeNodes(pools, context.signal),
   ]);

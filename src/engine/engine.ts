@@ -1,4 +1,5 @@
-import { AcedError } from '../base/errors.js';
+import { allOrCause } from '../base/abort.js';
+import { AcedError, logMessage } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import type { Config } from '../config/config.js';
 import { readDiffFile } from '../report/diff-reader.js';
@@ -144,7 +145,7 @@ export class Engine implements CommandRunner {
     for (const work of this.#background) await work.stop();
     if (this.#options.mode === 'command' && this.#cluster.isStreaming) {
       await new NodeTreeWriter(this.#cluster).writeOnce().catch((error: unknown) => {
-        this.#options.log.warn({ event: 'node_tree_failed' }, String(error));
+        this.#options.log.warn({ event: 'node_tree_failed' }, logMessage(error));
       });
     }
     await this.#cluster.close();
@@ -166,7 +167,7 @@ async function repair(
   const nodes = cluster.selectNodes(params.nodes, 2);
   const pools = cluster.poolsOf(nodes);
   const name = await findTable(pools, params.table, context.signal);
-  const [{ spec, infos }, topology] = await Promise.all([
+  const [{ spec, infos }, topology] = await allOrCause([
     readClusterTable(pools, name, context.signal),
     readClusterTopology(cluster.pools, context.signal),
   ]);

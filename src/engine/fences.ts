@@ -1,3 +1,4 @@
+import { runAll } from '../base/abort.js';
 import { NO_LSN, type Lsn } from '../base/lsn.js';
 import { onEveryNode } from '../diff/compared-nodes.js';
 import type { CommandContext, UpdateParams } from '../server/protocol.js';
@@ -13,8 +14,8 @@ export async function takeFences(
   context: CommandContext,
 ): Promise<ReadonlyMap<string, Lsn>> {
   if (params.skipCdc === true) return new Map(nodes.map((node) => [node, NO_LSN]));
-  return onEveryNode(cluster.poolsOf(nodes), (node) =>
-    cluster.pipeline(node).takeFence(context.signal),
+  return onEveryNode(cluster.poolsOf(nodes), context.signal, (node, _, signal) =>
+    cluster.pipeline(node).takeFence(signal),
   );
 }
 
@@ -26,9 +27,7 @@ export async function passFences(
   context: CommandContext,
 ): Promise<void> {
   const timeoutMs = params.cdcTimeoutMs ?? cluster.config.stream.fenceTimeoutMs;
-  await Promise.all(
-    Array.from(fences, ([node, fence]) =>
-      cluster.pipeline(node).waitForPosition(fence, timeoutMs, context.signal),
-    ),
+  await runAll(fences, context.signal, ([node, fence], signal) =>
+    cluster.pipeline(node).waitForPosition(fence, timeoutMs, signal),
   );
 }

@@ -95,11 +95,18 @@ async function waitUntilStreaming(
 
 /**
  * `mtree teardown`: removes our own state and everything of ours from the nodes, from those that
- * can be reached even when others cannot.
+ * can be reached even when others cannot. Commands on trees that are under way fail: a build could
+ * take long, and would make anew what is removed here.
  */
 export async function teardown(cluster: Cluster): Promise<InitResult> {
-  const { config, store } = cluster;
+  // From here on no command begins to work on a tree, and what one needs next of a stream is refused.
+  cluster.store.setInitialised(false);
   await cluster.stopStreaming();
+  return cluster.withEveryTable(() => removeEverything(cluster));
+}
+
+async function removeEverything(cluster: Cluster): Promise<InitResult> {
+  const { config, store } = cluster;
   for (const table of cluster.tables) cluster.untrackTable(table.spec.schema, table.spec.name);
   // Before the nodes: with any of it left, the next start would make everything anew there.
   store.clear();
@@ -126,7 +133,7 @@ async function cleanEveryNode(
   { what, clean }: Cleaning,
 ): Promise<Record<string, string>> {
   const failures = new Map<string, AcedError>();
-  await onEveryNode(cluster.pools, async (node, pool) => {
+  await onEveryNode(cluster.pools, undefined, async (node, pool) => {
     try {
       await pool.use(clean);
     } catch (error) {

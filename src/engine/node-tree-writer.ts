@@ -1,3 +1,4 @@
+import { allOrCause } from '../base/abort.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import type { BlockLayout } from '../merkle/layout.js';
 import { ensureNodeSchema } from '../postgres/node-schema.js';
@@ -59,7 +60,7 @@ export class NodeTreeWriter {
 
   /** Brings the copies on all nodes up to date. */
   async writeOnce(signal?: AbortSignal): Promise<void> {
-    await Promise.all(
+    await allOrCause(
       Array.from(this.#cluster.pipelines.keys(), (node) => this.#writeNode(node, signal)),
     );
   }

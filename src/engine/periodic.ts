@@ -1,5 +1,5 @@
 import { sleep } from '../base/abort.js';
-import { errorMessage } from '../base/errors.js';
+import { logMessage } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 
 export interface PeriodicOptions {
@@ -34,7 +34,7 @@ export class Periodic {
         restMs = await options.round(signal);
       } catch (error) {
         if (isStopping()) return;
-        options.log.warn({ event: options.failureEvent }, errorMessage(error));
+        options.log.warn({ event: options.failureEvent }, logMessage(error));
       }
       await sleep(restMs, signal).catch(() => undefined);
     }

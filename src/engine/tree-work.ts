@@ -1,4 +1,4 @@
-import { allOrCause } from '../base/abort.js';
+import { allOrCause, runAll } from '../base/abort.js';
 import type { LeafValue } from '../merkle/leaves.js';
 import { findBoundaries } from '../ingest/partition.js';
 import { rehash } from '../ingest/rehash.js';
@@ -94,13 +94,8 @@ export async function rehashOnNodes(
   let total = 0;
   for (const list of positions.values()) total += list.length;
   let done = 0;
-  const failure = new AbortController();
-  const signal = AbortSignal.any([options.signal, failure.signal]);
-  const readNode = async (
-    node: string,
-    list: readonly number[],
-  ): Promise<readonly [string, Map<number, LeafValue>]> => {
-    const values = await rehash({
+  const values = await runAll(positions, options.signal, async ([node, list], signal) => {
+    const read = await rehash({
       table,
       keepsRows: keepsRows(cluster, table, { node, blocks: list.length }),
       pipeline: cluster.pipeline(node),
@@ -113,15 +108,9 @@ export async function rehashOnNodes(
         options.onProgress?.(done, total);
       },
     });
-    return [node, values];
-  };
-  const work = Array.from(positions, async ([node, list]) =>
-    readNode(node, list).catch((error: unknown) => {
-      failure.abort();
-      throw error;
-    }),
-  );
-  return new Map(await allOrCause(work));
+    return [node, read] as const;
+  });
+  return new Map(values);
 }
 
 /**

@@ -1,3 +1,4 @@
+import { AcedError } from '../base/errors.js';
 import { readSlot } from '../postgres/slot.js';
 import type { Cluster } from './cluster.js';
 import { Periodic } from './periodic.js';
@@ -9,8 +10,8 @@ const MAX_READINGS = 13;
 /** While it goes on, the warning is repeated so often. */
 const REPEAT_MS = 300_000;
 /**
- * Dropping a slot takes its time, and a new one holds back what was written while it was made until
- * the server moves it on, every 15 s: dropping it for that would begin again and again.
+ * Dropping a slot takes its time, and a new one that is complete holds back what was written while it
+ * was made until the server moves it on, every 15 s: dropping it for that would begin again and again.
  */
 const PATIENCE_MS = 60_000;
 
@@ -68,17 +69,17 @@ export class WalGuard {
     const limitBytes = config.stream.maxSlotWalBytes;
     const { kind, bytesLeft, secondsLeft } = walOutlook(readings, limitBytes);
     const facts = { node, retainedBytes, limitBytes, bytesLeft, secondsLeft, walStatus };
-    // One that is still being made cannot be dropped; making it is given up after a while.
     const isBeingMade = slot.confirmedFlushLsn === null && slot.active;
+    const isPatient = !isBeingMade && nowMs < (this.#patientUntilMs.get(node) ?? 0);
     if (isBeingMade) this.#patientUntilMs.set(node, nowMs + PATIENCE_MS);
-    if (kind === 'over' && nowMs >= (this.#patientUntilMs.get(node) ?? 0)) {
+    if (kind === 'over' && !isPatient) {
       log.error(
         { event: 'slot_over_limit', ...facts },
         'the slot is dropped; its node is read again',
       );
       this.#readings.delete(node);
       this.#patientUntilMs.set(node, nowMs + PATIENCE_MS);
-      await pipelines.get(node)?.abandonSlot();
+      pipelines.get(node)?.abandonSlot(overLimit(node, retainedBytes, isBeingMade));
     } else if (kind === 'fine') {
       this.#warnedAtMs.delete(node);
     } else if (nowMs - (this.#warnedAtMs.get(node) ?? -Infinity) >= REPEAT_MS) {
@@ -86,6 +87,16 @@ export class WalGuard {
       log.warn({ event: 'slot_lags', ...facts }, warning(secondsLeft));
     }
   }
+}
+
+function overLimit(node: string, retainedBytes: number, isBeingMade: boolean): AcedError {
+  const state = isBeingMade ? 'while it waited for running transactions' : 'while it was followed';
+  return new AcedError(
+    'SLOT_LOST',
+    `the slot on node ${node} held back ${retainedBytes} bytes of write-ahead log ${state}, more ` +
+      'than stream.max_slot_wal_bytes: it is dropped and made anew',
+    { hint: 'end transactions that stay open on the node, or raise the limit' },
+  );
 }
 
 function warning(secondsLeft: number | null): string {

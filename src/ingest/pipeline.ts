@@ -1,11 +1,12 @@
 import { randomUUID } from 'node:crypto';
-import { backoffMs, sleep } from '../base/abort.js';
-import { AcedError, errorMessage } from '../base/errors.js';
+import { backoffMs, sleep, throwIfAborted } from '../base/abort.js';
+import { AcedError, errorMessage, logMessage } from '../base/errors.js';
 import { failpoint } from '../base/failpoint.js';
 import type { Logger } from '../base/log.js';
 import { formatLsn, type Lsn } from '../base/lsn.js';
 import type { Config, NodeConfig } from '../config/config.js';
 import { PgoutputDecoder } from '../pgoutput/decoder.js';
+import { findHalfCommitted } from '../postgres/half-committed.js';
 import { emitBarrier } from '../postgres/positions.js';
 import type { SessionPool } from '../postgres/session-pool.js';
 import { dropSlot } from '../postgres/slot.js';
@@ -80,10 +81,14 @@ export class NodePipeline {
   #isLocating = false;
   #isSettling = false;
   #mustAbandonSlot = false;
+  /** Of the connection that is being made or streams. */
+  #attempt: AbortController | null = null;
   #running: Promise<void> | null = null;
   #fatal: AcedError | null = null;
   #epoch = 0;
   #connection = 0;
+  /** The search for commits of before the stream that are still hidden; null: not begun. */
+  #search: Promise<void> | null = null;
 
   constructor(options: PipelineOptions) {
     this.#options = options;
@@ -133,6 +138,22 @@ export class NodePipeline {
     return this.#applier.recentXids;
   }
 
+  /**
+   * Must have resolved before blocks are read. What committed before the stream's start is not sent
+   * (again), and yet snapshots may not show it for long: `recentXids` has it after this. Asks the
+   * server once per epoch. Errors: those of a query.
+   */
+  async rememberHiddenCommits(): Promise<void> {
+    this.#search ??= this.#searchHiddenCommits();
+    const search = this.#search;
+    try {
+      await search;
+    } catch (error) {
+      if (this.#search === search) this.#search = null;
+      throw error;
+    }
+  }
+
   start(): void {
     this.#running ??= this.#run();
   }
@@ -144,10 +165,13 @@ export class NodePipeline {
     this.#setState({ kind: 'stopped' }, 'asked to stop');
   }
 
-  /** Gives up the slot, so that its node can recycle the write-ahead log; the stream starts over. */
-  async abandonSlot(): Promise<void> {
+  /**
+   * Gives up the slot, one that is still being made too, so that its node can recycle the write-ahead
+   * log; the stream starts over. `reason` is what the pipeline waits for meanwhile.
+   */
+  abandonSlot(reason: AcedError): void {
     this.#mustAbandonSlot = true;
-    await this.#stream?.close();
+    this.#attempt?.abort(reason);
   }
 
   addTable(table: TrackedTable): void {
@@ -247,25 +271,28 @@ export class NodePipeline {
 
   async #run(): Promise<void> {
     const isStopping = (): boolean => this.#abort.signal.aborted;
-    for (let attempt = 0; !isStopping(); attempt++) {
+    for (let failures = 0; !isStopping(); failures++) {
       const { position } = this;
+      const attempt = new AbortController();
+      this.#attempt = attempt;
       try {
-        await this.#connectAndStream();
+        await this.#connectAndStream(AbortSignal.any([this.#abort.signal, attempt.signal]));
       } catch (error) {
         if (isStopping()) break;
-        const cause = asAcedError(error);
+        const cause = asAcedError(attempt.signal.aborted ? attempt.signal.reason : error);
         if (cause.code === 'STORE' || cause.code === 'INTERNAL') this.#fatal = cause;
         // A connection that got on was a good one: start the backoff over.
-        if (this.position !== position) attempt = 0;
-        this.#setState({ kind: 'waiting', error: cause, attempt }, cause.message);
-        await sleep(backoffMs(attempt, BACKOFF), this.#abort.signal).catch(() => undefined);
+        if (this.position !== position) failures = 0;
+        this.#setState({ kind: 'waiting', error: cause, attempt: failures }, cause.logMessage);
+        await sleep(backoffMs(failures, BACKOFF), this.#abort.signal).catch(() => undefined);
+      } finally {
+        this.#attempt = null;
       }
     }
   }
 
-  async #connectAndStream(): Promise<void> {
+  async #connectAndStream(signal: AbortSignal): Promise<void> {
     const { config, node, pool, store } = this.#options;
-    const signal = this.#abort.signal;
     this.#setState({ kind: 'connecting' }, 'start');
     // Nothing is written meanwhile: it would mix leaves of before with a position of after.
     this.#durable = null;
@@ -321,6 +348,7 @@ export class NodePipeline {
       if (end !== null) throw new AcedError('STREAM_LOST', 'the server ended the stream');
       this.flush();
       await stream.close();
+      throwIfAborted(signal);
     } finally {
       this.#stream = null;
       applier.disconnected();
@@ -329,9 +357,21 @@ export class NodePipeline {
     }
   }
 
+  async #searchHiddenCommits(): Promise<void> {
+    const { recentXids } = this;
+    const signal = this.#abort.signal;
+    const xids = await this.#options.pool.use(
+      (session) => findHalfCommitted(session, signal),
+      signal,
+    );
+    // As the stream has them: 32 bits.
+    for (const xid of xids) recentXids.add(Number(BigInt.asUintN(32, xid)));
+  }
+
   /** After a gap: nothing that was known of the node's leaves holds any more. */
   #startOver(position: Lsn): void {
     this.#epoch++;
+    this.#search = null;
     this.#filters = SnapshotFilters.restore([], 0);
     this.#applier = this.#createApplier(position);
     for (const table of this.#appliers.keys()) {
@@ -373,7 +413,7 @@ export class NodePipeline {
       );
       reading.isMissing(parseSnapshot(rows[0]?.[0] ?? ''));
     } catch (error) {
-      this.#log.warn({ event: 'settle_failed' }, errorMessage(error));
+      this.#log.warn({ event: 'settle_failed' }, logMessage(error));
     } finally {
       reading.end();
       this.#isSettling = false;
@@ -401,7 +441,7 @@ export class NodePipeline {
 
   #fail(error: AcedError): void {
     this.#fatal = error;
-    this.#log.error({ event: 'pipeline_failed', code: error.code }, error.message);
+    this.#log.error({ event: 'pipeline_failed', code: error.code }, error.logMessage);
     void this.#stream?.close();
   }
 
@@ -427,7 +467,7 @@ export class NodePipeline {
     } catch (error) {
       // The transactions were not applied and their end is not confirmed: streaming again from
       // the durable position brings them back.
-      this.#log.warn({ event: 'locate_failed' }, errorMessage(error));
+      this.#log.warn({ event: 'locate_failed' }, logMessage(error));
       void this.#stream?.close();
     } finally {
       this.#isLocating = false;

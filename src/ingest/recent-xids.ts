@@ -18,10 +18,10 @@ export interface XidReading {
 }
 
 /**
- * Transactions that were applied from the stream but that no snapshot has shown yet. A commit is
- * in the write-ahead log, hence in the stream, before other sessions can see it; with synchronous
- * replication long before. A leaf read in between would miss it, although its change has been
- * applied already.
+ * Transactions that were applied from the stream, by this process or one before, but that no snapshot
+ * has shown yet. A commit is in the write-ahead log, hence in the stream, before other sessions can
+ * see it; with synchronous replication long before. A leaf read in between would miss it, although
+ * its change has been applied already.
  *
  * Snapshots arrive in any order. One that shows a transaction says nothing of the snapshot of a
  * reading that has been under way since before, so the transaction is remembered until that has ended.

@@ -1,4 +1,4 @@
-import { allOrCause, sleep } from '../base/abort.js';
+import { runAll, sleep } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
 import { failpoint } from '../base/failpoint.js';
 import { parseLsn, type Lsn } from '../base/lsn.js';
@@ -38,9 +38,7 @@ export async function rehash(options: RehashOptions): Promise<Map<number, LeafVa
   const perStatement = Math.max(1, Math.floor(ROWS_PER_STATEMENT / table.blockRows));
   const values = new Map<number, LeafValue>();
   let next = 0;
-  const failure = new AbortController();
-  const workSignal = AbortSignal.any([signal, failure.signal]);
-  const work = async (): Promise<void> => {
+  const work = async (workSignal: AbortSignal): Promise<void> => {
     while (next < positions.length) {
       const chunk = positions.slice(next, next + perStatement);
       next += perStatement;
@@ -49,13 +47,8 @@ export async function rehash(options: RehashOptions): Promise<Map<number, LeafVa
       options.onProgress(chunk.length);
     }
   };
-  const workers = Array.from({ length: Math.max(1, options.concurrency) }, () =>
-    work().catch((error: unknown) => {
-      failure.abort();
-      throw error;
-    }),
-  );
-  await allOrCause(workers);
+  const workers = Array.from({ length: Math.max(1, options.concurrency) });
+  await runAll(workers, signal, (_, workSignal) => work(workSignal));
   options.pipeline.touch();
   return values;
 }
@@ -68,8 +61,9 @@ async function rehashChunk(
   const { table, pipeline } = options;
   const deadline = Date.now() + HIDDEN_COMMIT_TIMEOUT_MS;
   for (;;) {
-    const applier = table.applier(pipeline.name);
     const { epoch } = pipeline;
+    await pipeline.rememberHiddenCommits();
+    const applier = table.applier(pipeline.name);
     // Recording starts before the snapshot is taken: no change can fall between the two.
     const recording = applier.startRecording(new Set(positions));
     const reading = pipeline.recentXids.startReading();

@@ -124,7 +124,7 @@ async function publishMissing(session: Session, options: StartUpOptions): Promis
         (error.code === 'NO_SUCH_TABLE' || error.code === 'UNSUPPORTED');
       if (!isGone) throw error;
       // One table must not keep the others from being followed; commands on it say what is wrong.
-      log.warn({ event: 'table_not_followed', table: `${schema}.${name}` }, error.message);
+      log.warn({ event: 'table_not_followed', table: `${schema}.${name}` }, error.logMessage);
     }
   }
   return gap;

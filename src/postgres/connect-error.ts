@@ -75,9 +75,11 @@ export function sqlStateOf(error: unknown): string | undefined {
 export function toAcedError(error: unknown, node: NodeConfig, doing: string): AcedError {
   if (error instanceof AcedError) return error;
   const { code, hint, note } = explain(error);
-  const text = errorText(error);
-  return new AcedError(code, `node ${node.name} (${address(node)}), ${doing}: ${text}${note}`, {
+  const where = `node ${node.name} (${address(node)}), ${doing}`;
+  return new AcedError(code, `${where}: ${errorText(error)}${note}`, {
     ...(hint === undefined ? {} : { hint }),
+    // "invalid input syntax", "division by zero in ...": such texts quote what was read.
+    ...(code === 'QUERY_FAILED' ? { logMessage: `${where}: the server refused it${note}` } : {}),
     cause: error,
   });
 }

@@ -2,6 +2,7 @@ import { formatLsn, type Lsn } from '../base/lsn.js';
 import { quoteIdentifier } from '../base/sql.js';
 import { arrayLiteral } from './array-literal.js';
 import type { Session } from './session.js';
+import { hasSqlState, SQLSTATE } from './sqlstate.js';
 import { inTransaction } from './transaction.js';
 
 /** One leaf of a table's tree, as it stands on its node. */
@@ -62,16 +63,21 @@ export async function writeTree(
   });
 }
 
+/** Does nothing where somebody has dropped the schema. */
 export async function removeTree(
   session: Session,
   schema: string,
   tableName: string,
 ): Promise<void> {
   const quoted = quoteIdentifier(schema);
-  await inTransaction(session, SETTINGS, async () => {
-    await session.query(`DELETE FROM ${quoted}.tree WHERE table_name = $1`, [tableName]);
-    await session.query(`DELETE FROM ${quoted}.root WHERE table_name = $1`, [tableName]);
-  });
+  try {
+    await inTransaction(session, SETTINGS, async () => {
+      await session.query(`DELETE FROM ${quoted}.tree WHERE table_name = $1`, [tableName]);
+      await session.query(`DELETE FROM ${quoted}.root WHERE table_name = $1`, [tableName]);
+    });
+  } catch (error) {
+    if (!hasSqlState(error, SQLSTATE.undefinedTable)) throw error;
+  }
 }
 
 async function removeLeaves(

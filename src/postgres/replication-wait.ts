@@ -1,4 +1,4 @@
-import { sleep } from '../base/abort.js';
+import { runAll, sleep } from '../base/abort.js';
 import { parseLsn, type Lsn } from '../base/lsn.js';
 import type { Session } from './session.js';
 import type { Edge, Topology } from './topology.js';
@@ -37,7 +37,9 @@ export async function waitForReplication(
 ): Promise<WaitForReplicationResult> {
   const deadline = Date.now() + options.timeoutMs;
   const nodes = new Set(options.topology.edges.map(({ from }) => from));
-  const perNode = await Promise.all([...nodes].map((node) => waitOnNode(node, options, deadline)));
+  const perNode = await runAll(nodes, options.signal, (node, signal) =>
+    waitOnNode(node, { ...options, signal }, deadline),
+  );
   const starved = perNode.flat();
   return { passed: starved.length === 0, starved };
 }

@@ -1,12 +1,8 @@
 import { AcedError } from '../base/errors.js';
 import { parseLsn, type Lsn } from '../base/lsn.js';
 import { sleep } from '../base/abort.js';
-import {
-  describeTransactions,
-  readRunning,
-  waitUntilEnded,
-  type RunningTransaction,
-} from './running-transactions.js';
+import { waitForHalfCommitted } from './half-committed.js';
+import { describeTransactions, readRunning } from './running-transactions.js';
 import { hasSqlState, SQLSTATE } from './sqlstate.js';
 import type { Session } from './session.js';
 import { inTransaction } from './transaction.js';
@@ -115,7 +111,7 @@ export async function createSlot(
     throw slotError(error, session, slot);
   }
   try {
-    await waitForHalfCommitted(session, options);
+    await waitForHalfCommitted(session, { ...options, timeoutMs: options.lockTimeoutMs });
   } catch (error) {
     // A slot that nobody knows of would hold back the write-ahead log for ever.
     await dropSlot(session, slot).catch(() => undefined);
@@ -207,47 +203,6 @@ async function requireLogicalWal(session: Session): Promise<void> {
   throw new AcedError('WAL_LEVEL', `wal_level is ${level} on node ${session.node.name}`, {
     hint: 'Set wal_level = logical in postgresql.conf and restart the server.',
   });
-}
-
-/** How long a transaction may take from its commit record to being visible when nothing holds it up. */
-const COMMIT_GRACE_MS = 250;
-
-/**
- * A commit becomes visible only after its record is flushed, and after synchronous standbys have it.
- * A transaction that is between the two while the slot becomes consistent is neither in the stream
- * (its record came before) nor visible to a snapshot taken now: without this wait its rows would be
- * lost between the build and the stream.
- */
-async function waitForHalfCommitted(session: Session, options: CreateSlotOptions): Promise<void> {
-  const transactions = await readRunning(session, {
-    signal: options.signal,
-    scope: 'database',
-  });
-  if (transactions.length === 0) return;
-  const rows = await session.query(
-    "SELECT pg_catalog.current_setting('synchronous_standby_names') <> ''",
-  );
-  const hasStandbys = rows[0]?.[0] === 't';
-  const graceEnd = Date.now() + COMMIT_GRACE_MS;
-  await waitUntilEnded(session, transactions, {
-    timeoutMs: Math.max(options.lockTimeoutMs, 2 * COMMIT_GRACE_MS),
-    signal: options.signal,
-    onWait: options.onWait,
-    isRelevant: (transaction) =>
-      mayBeCommitting(transaction, { isInGrace: Date.now() < graceEnd, hasStandbys }),
-  });
-}
-
-function mayBeCommitting(
-  transaction: RunningTransaction,
-  { isInGrace, hasStandbys }: { isInGrace: boolean; hasStandbys: boolean },
-): boolean {
-  if (transaction.preparedAs !== null) return false;
-  if (transaction.state === null) return isInGrace || hasStandbys;
-  if (transaction.state !== 'active') return false;
-  // Names of the flush's wait events have changed between versions; all begin with WAL.
-  const isFlushing = transaction.waitEvent?.toUpperCase().startsWith('WAL') === true;
-  return isInGrace || isFlushing || transaction.waitEvent === 'SyncRep';
 }
 
 /** A slot waits for the transactions of all databases. */

@@ -4,6 +4,7 @@ import { sqlStateOf } from './connect-error.js';
 export const SQLSTATE = {
   duplicateObject: '42710',
   undefinedObject: '42704',
+  undefinedTable: '42P01',
   insufficientPrivilege: '42501',
   configurationLimitExceeded: '53400',
   objectNotInPrerequisiteState: '55000',

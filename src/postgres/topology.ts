@@ -1,3 +1,4 @@
+import { allOrCause } from '../base/abort.js';
 import type { Session } from './session.js';
 
 /** One subscription: changes of `from` are applied on `to`. */
@@ -24,6 +25,8 @@ export interface Topology {
    * At least 1.
    */
   readonly rounds: number;
+  /** Subscriptions whose publisher is none of the nodes: nobody here can tell what is on its way. */
+  readonly fromOutside: readonly Pick<SubscriptionRow, 'node' | 'name'>[];
 }
 
 export interface SubscriptionRow {
@@ -47,7 +50,7 @@ export interface SlotRow {
  * are for superusers only, so publishers are found by the name of the slot.
  */
 export async function readTopology(sessions: ReadonlyMap<string, Session>): Promise<Topology> {
-  const perNode = await Promise.all(
+  const perNode = await allOrCause(
     [...sessions].map(async ([node, session]) => ({
       subscriptions: [
         ...(await nativeSubscriptions(node, session)),
@@ -71,7 +74,9 @@ export function buildTopology(
   slots: readonly SlotRow[],
 ): Topology {
   const edges: Edge[] = [];
+  const fromOutside: SubscriptionRow[] = [];
   for (const subscription of subscriptions) {
+    const known = edges.length;
     for (const { node, slot, isActive } of slots) {
       if (slot !== subscription.slot || node === subscription.node) continue;
       edges.push({
@@ -86,8 +91,9 @@ export function buildTopology(
         kind: subscription.kind,
       });
     }
+    if (edges.length === known) fromOutside.push(subscription);
   }
-  return { edges, rounds: Math.max(1, diameter(edges)) };
+  return { edges, rounds: Math.max(1, diameter(edges)), fromOutside };
 }
 
 /**

@@ -140,6 +140,13 @@ describe('setting up and tearing down', () => {
     engine = await Engine.open(config, { log: silentLogger(), mode: 'daemon' });
   });
 
+  it('a table is torn down where somebody has dropped our schema', async () => {
+    await mesh.query('n1', 'DROP SCHEMA aced CASCADE');
+    const { nodes } = await run('mtree-teardown-table', { table: 'u' });
+    assert.deepEqual(nodes, { n1: 'removed', n2: 'removed' });
+    await run('mtree-build', { table: 'u', recreateObjects: true });
+  });
+
   it('a teardown cleans the nodes that it can reach, says which not, and can be repeated', async () => {
     await mesh.node('n2').kill();
     await assert.rejects(run('mtree-teardown-table', { table: 't' }), {
@@ -158,5 +165,28 @@ describe('setting up and tearing down', () => {
     await assert.rejects(run('mtree-build', { table: 't' }), { code: 'NOT_INITIALISED' });
     assert.deepEqual((await run('mtree-teardown', {})).nodes, { n1: 'removed', n2: 'removed' });
     assert.deepEqual(await ours('n2'), []);
+  });
+
+  it('a teardown lets no build go on behind it', async () => {
+    await run('mtree-init', {});
+    const context = testContext(stateDir);
+    let building: Promise<unknown> = Promise.resolve();
+    let tearing: Promise<unknown> = Promise.resolve();
+    await mesh.node('n1').session(mesh.database, async (query) => {
+      // Publishing a table waits for the transactions that run.
+      await query('BEGIN; INSERT INTO t VALUES (1000, 0)');
+      building = engine.run('mtree-build', { table: 'u' }, context);
+      building.catch(() => undefined);
+      await waitFor(() => context.messages().some((text) => text.startsWith('n1: ')), {
+        what: 'the build to wait',
+      });
+      tearing = run('mtree-teardown', {});
+      await assert.rejects(run('mtree-build', { table: 't' }), { code: 'NOT_INITIALISED' });
+      await query('ROLLBACK');
+    });
+    await assert.rejects(building, { code: 'NOT_INITIALISED' });
+    await tearing;
+    assert.deepEqual([await ours('n1'), await ours('n2')], [[], []]);
+    assert.deepEqual((await run('status', {})).tables, []);
   });
 });

@@ -37,6 +37,7 @@ const SETTINGS = {
   fsync: 'off',
   shared_buffers: '32MB',
   wal_level: 'logical',
+  max_prepared_transactions: '2',
 };
 
 interface LogLine {
@@ -321,7 +322,7 @@ describe('starting again after the world has changed', () => {
       const { epoch } = cluster.pipeline('n2');
       await rehashBlocks(cluster, [0, 1, 2, 3, 4, 5], async () => {
         await write();
-        await cluster.pipeline('n2').abandonSlot();
+        cluster.pipeline('n2').abandonSlot(new AcedError('SLOT_LOST', 'given up'));
         await write();
         await waitFor(() => cluster.pipeline('n2').epoch !== epoch, { what: 'a new slot' });
         await write();
@@ -360,6 +361,78 @@ describe('starting again after the world has changed', () => {
       onProgress: () => undefined,
     });
   }
+
+  async function setStandbys(names: string): Promise<void> {
+    await mesh.query('n2', `ALTER SYSTEM SET synchronous_standby_names = '${names}'`);
+    await mesh.query('n2', 'SELECT pg_reload_conf()');
+    const current = async (): Promise<boolean> =>
+      (await mesh.query('n2', 'SHOW synchronous_standby_names'))[0]?.[0] === names;
+    await waitFor(current, { what: 'the setting to arrive' });
+  }
+
+  it('a slot that is given up while the pipeline connects is replaced once', async () => {
+    const holder = await holdSlot();
+    await withCluster(async (cluster) => {
+      cluster.startStreaming();
+      const pipeline = cluster.pipeline('n2');
+      // Publishing the table again waits for this one: the pipeline stays in the middle of connecting.
+      await n2.session('app', async (query) => {
+        await query(`ALTER PUBLICATION ${config.publicationName} DROP TABLE exact`);
+        await query('BEGIN; UPDATE exact SET v = v WHERE id = 500');
+        await holder.close();
+        const isWaiting = (): boolean => lines.some(({ event }) => event === 'publication_waits');
+        await waitFor(isWaiting, { what: 'the pipeline to wait for the transaction' });
+        pipeline.abandonSlot(new AcedError('SLOT_LOST', 'given up'));
+        const isGivenUp = ({ to, msg }: LogLine): boolean => to === 'waiting' && msg === 'given up';
+        await waitFor(() => lines.some(isGivenUp), { what: 'the attempt to end' });
+        await query('ROLLBACK');
+      });
+      await assertRight(cluster);
+      const { epoch } = pipeline;
+      await slotQuery(
+        'SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1',
+      );
+      await write();
+      await assertRight(cluster);
+      assert.equal(pipeline.epoch, epoch, 'the new slot is kept');
+    });
+  });
+
+  it('commits that wait for a standby, in the leaves already, outlive the process', async () => {
+    const updates = [
+      'UPDATE exact SET v = -1 WHERE id = 401; UPDATE marked SET v = -1 WHERE id = 401',
+      'UPDATE exact SET v = -2 WHERE id = 402; UPDATE marked SET v = -2 WHERE id = 402',
+    ];
+    for (const sql of updates) await mesh.query('n1', sql);
+    await mesh.query('n2', `BEGIN; ${updates[1]}; PREPARE TRANSACTION 'waits'`);
+    await setStandbys('nobody');
+    const commits = Promise.all([
+      mesh.query('n2', updates[0] ?? ''),
+      mesh.query('n2', "COMMIT PREPARED 'waits'"),
+    ]);
+    const waiting = "SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    await waitFor(async () => (await mesh.query('n2', waiting)).length === 2, {
+      what: 'the commits to wait',
+    });
+    await withCluster(async (cluster) => {
+      cluster.startStreaming();
+      await catchUp(cluster);
+    });
+    await withCluster(async (cluster) => {
+      cluster.startStreaming();
+      await catchUp(cluster);
+      assert.equal(cluster.pipeline('n2').recentXids.size, 0, 'neither is streamed again');
+      const { size } = cluster.requireTable('public.exact').layout;
+      const all = Array.from({ length: size }, (_, position) => position);
+      await rehashBlocks(cluster, all, async () => {
+        assert.equal(cluster.pipeline('n2').recentXids.size, 2);
+        await setStandbys('');
+        await commits;
+      });
+      await assertRight(cluster);
+    });
+    assert.deepEqual(gaps('n2'), []);
+  });
 
   it('the server was restarted at once while we streamed', async () => {
     await withCluster(async (cluster) => {

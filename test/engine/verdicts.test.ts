@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { AcedError } from '../../src/base/errors.js';
 import { silentLogger } from '../../src/base/log.js';
+import { NO_LSN, parseLsn } from '../../src/base/lsn.js';
 import type { Config } from '../../src/config/config.js';
 import { build } from '../../src/engine/build-command.js';
 import { Cluster } from '../../src/engine/cluster.js';
@@ -14,6 +15,7 @@ import { removeDirectory, scratchDirectory, testContext } from '../support/conte
 import { CUSTOMERS_DDL, customerRows } from '../support/customers.js';
 import { CUSTOMERS_LOAD, startLoad, type Load } from '../support/load.js';
 import { startMesh, type Mesh } from '../support/mesh.js';
+import { waitFor } from '../support/wait.js';
 import { differingKeys } from '../support/verdict.js';
 
 const ROWS = 4000;
@@ -124,10 +126,9 @@ describe('verdicts on a mesh of three nodes', () => {
     isWriting = false;
     await writer;
     assert.ok(surprises >= 6, `${surprises} runs saw changes in flight`);
-    assert.deepEqual(
-      verdicts.filter((verdict) => verdict !== 'match' && verdict !== 'in_flight'),
-      [],
-    );
+    // Where n3 falls behind for longer than the settle time it is told as that.
+    assert.equal(verdicts.includes('drift'), false, verdicts.join());
+    assert.ok(verdicts.includes('match') || verdicts.includes('in_flight'), verdicts.join());
     await mesh.waitForReplication();
     for (const kind of KINDS) assert.equal((await diff(kind, 'hot')).verdict, 'match');
   });
@@ -179,6 +180,29 @@ describe('verdicts on a mesh of three nodes', () => {
     await assertAllMatch();
   });
 
+  it('says what cannot be told from drift: changes that come from outside the cluster', async () => {
+    await mesh.query(
+      'n2',
+      `CREATE SUBSCRIPTION outside CONNECTION '' PUBLICATION p
+         WITH (connect = false, slot_name = 'not_here')`,
+    );
+    await mesh.driftSql('n1', 'UPDATE customers SET credit = -1 WHERE id = 11');
+    for (const kind of KINDS) {
+      const result = await diff(kind, 'customers');
+      assert.equal(result.verdict, 'drift', kind);
+      assert.deepEqual(
+        result.warnings.map((text) =>
+          /^subscription outside on n2 .* outside the cluster/.test(text),
+        ),
+        [true],
+      );
+    }
+    await mesh.query('n2', 'ALTER SUBSCRIPTION outside SET (slot_name = NONE)');
+    await mesh.query('n2', 'DROP SUBSCRIPTION outside');
+    await mesh.driftSql('n1', 'UPDATE customers SET credit = 11 WHERE id = 11');
+    await assertAllMatch();
+  });
+
   it('defect 2: a NULL is not an empty string, and a missing row is missing', async () => {
     await mesh.driftSql('n2', `UPDATE customers SET notes = '' WHERE id = 15`);
     await mesh.driftSql('n3', `UPDATE customers SET notes = NULL WHERE id = 15`);
@@ -191,6 +215,33 @@ describe('verdicts on a mesh of three nodes', () => {
       await mesh.driftSql(node, `UPDATE customers SET notes = 'note ' || md5('15') WHERE id = 15`);
     }
     await assertAllMatch();
+  });
+
+  it('reports a position that a block which is written again was read up to', async () => {
+    const table = cluster.requireTable('hot');
+    for (const node of mesh.names) table.leaves(node).markAllDirty();
+    const context = testContext(stateDir);
+    let running: Promise<DiffResult> | undefined;
+    let before = NO_LSN;
+    await mesh.node('n3').session(mesh.database, async (query) => {
+      // The diff has read n1 and n2 and waits for n3.
+      await query('BEGIN; LOCK TABLE hot');
+      running = diffTree(cluster, { table: 'hot' }, context);
+      running.catch(() => undefined);
+      const hasReadTwo = (): boolean =>
+        context.events.some((event) => event.type === 'progress' && event.done === 2);
+      await waitFor(hasReadTwo, { what: 'two nodes to be read' });
+      const [row] = await mesh.query('n1', 'SELECT pg_current_wal_insert_lsn()');
+      before = parseLsn(row?.[0] ?? '');
+      await mesh.query('n1', 'UPDATE hot SET flag = flag WHERE id = 1');
+      await waitFor(() => cluster.pipeline('n1').position > before, { what: 'the change' });
+      // As it is when the rows were not kept.
+      table.leaves('n1').markAllDirty();
+      await query('ROLLBACK');
+    });
+    const result = await running;
+    assert.equal(result?.verdict, 'match');
+    assert.ok(parseLsn(result.positions['n1'] ?? '') <= before);
   });
 
   it('a paused subscription: starved, neither drift nor match', async () => {
@@ -231,6 +282,8 @@ describe('verdicts on a mesh of three nodes', () => {
   it('a change that comes from a node that is not compared is in flight too', async () => {
     await mesh.pauseReplication('n3', 'n1');
     await mesh.query('n3', 'UPDATE customers SET credit = credit + 1 WHERE id < 20');
+    // Before n2 has it there is nothing that differs.
+    await mesh.waitForReplication();
     for (const kind of KINDS) {
       const result = await diff(kind, 'customers', ['n1', 'n2']);
       assert.equal(result.verdict, 'starved', kind);

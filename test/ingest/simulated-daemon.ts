@@ -58,6 +58,7 @@ export interface Coverage {
   retried: number;
   shownBeforeStreamed: number;
   heldAtDisconnect: number;
+  hiddenAtCrash: number;
 }
 
 /** One node's stream, leaves and store, wired as NodePipeline wires them, under a test's control. */
@@ -72,6 +73,7 @@ export class SimulatedDaemon {
   #readings: Reading[] = [];
   #questions: (() => void)[] = [];
   #isLocating = false;
+  #hasSearchedHidden = false;
   #failure: Error | null = null;
   /** Changes with every connection. */
   #session = {};
@@ -152,16 +154,14 @@ export class SimulatedDaemon {
     this.#connect();
   }
 
-  /**
-   * Forgets what is not in the store. What is durable has become visible when the new process
-   * reads: it does not know which commits the old one waited for.
-   */
+  /** Forgets what is not in the store. */
   crash(): void {
-    this.#server.showUpTo(this.#store.node(NODE)?.position ?? NO_LSN);
+    this.coverage.hiddenAtCrash += this.#server.hidden.length;
     for (const reading of this.#readings) reading.abort.abort();
     this.#readings = [];
     this.#questions = [];
     this.#isLocating = false;
+    this.#hasSearchedHidden = false;
     this.#store.close();
     this.#store = Store.open(this.#stateDir, 'test');
     this.#changes = this.#load();
@@ -389,7 +389,10 @@ export class SimulatedDaemon {
     const changes = this.#changes;
     const filters = this.#filters;
     const { recentXids } = changes;
-    const pipeline = { name: NODE, epoch: 0, filters, recentXids, touch() {} };
+    const rememberHiddenCommits = (): void => this.#rememberHiddenCommits();
+    const pipeline = {
+      ...{ name: NODE, epoch: 0, filters, recentXids, rememberHiddenCommits, touch() {} },
+    };
     const values = await rehash({
       table: tracked,
       pipeline: pipeline as unknown as NodePipeline,
@@ -410,6 +413,15 @@ export class SimulatedDaemon {
     );
     if (isAhead) this.coverage.shownBeforeStreamed++;
     this.#readings.splice(this.#readings.indexOf(reading), 1);
+  }
+
+  /** As NodePipeline does it. */
+  #rememberHiddenCommits(): void {
+    if (this.#hasSearchedHidden) return;
+    this.#hasSearchedHidden = true;
+    for (const { xid } of this.#server.hidden) {
+      this.#changes.recentXids.add(Number(BigInt.asUintN(32, xid)));
+    }
   }
 
   /** As NodePipeline does it. */

@@ -208,15 +208,6 @@ export class SimulatedServer {
     while (this.hidden.length > 0) this.show(0);
   }
 
-  /** Shows what has committed before this position of the log. */
-  showUpTo(position: Lsn): void {
-    for (;;) {
-      const at = this.hidden.findIndex(({ endLsn }) => endLsn <= position);
-      if (at < 0) return;
-      this.show(at);
-    }
-  }
-
   /** Reading a table waits for whoever has truncated it. */
   waitForTruncate(table: SimulatedTable): void {
     const isTruncate = (effect: Effect): boolean =>

@@ -48,6 +48,10 @@ describe('toAcedError', () => {
         `node n1 ([::1]:5432/d), reading: as the server says (SQLSTATE ${code})`,
       );
       assert.equal(sqlStateOf(error), code);
+      // Which of its texts quote values is not known; what is understood does not.
+      const isQuoted = error.logMessage.includes('as the server says');
+      assert.equal(isQuoted, expected !== 'QUERY_FAILED');
+      assert.equal(error.logMessage.endsWith(`(SQLSTATE ${code})`), true);
     });
   }
 

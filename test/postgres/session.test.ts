@@ -123,6 +123,13 @@ describe('Session', () => {
   it('says which query error it was by its SQLSTATE', async () => {
     await withSession(async (session) => {
       await assert.rejects(session.query('SELECT 1/0'), isError('QUERY_FAILED'));
+      await assert.rejects(
+        session.query("SELECT 'of a row'::int"),
+        (error) =>
+          error instanceof AcedError &&
+          /of a row.*22P02/.test(error.message) &&
+          /: the server refused it \(SQLSTATE 22P02\)$/.test(error.logMessage),
+      );
       assert.deepEqual(await session.query('SELECT 1'), [['1']]);
     });
   });

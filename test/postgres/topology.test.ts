@@ -40,6 +40,17 @@ describe('buildTopology', () => {
     );
   });
 
+  it('lists the subscriptions that none of the nodes publishes for', () => {
+    const { fromOutside } = buildTopology(
+      [subscription('n2', 's'), subscription('n3', 'unknown'), subscription('n1', 'own')],
+      [slotOn('n1', 's'), slotOn('n1', 'own')],
+    );
+    assert.deepEqual(
+      fromOutside.map(({ name, node }) => `${name} on ${node}`),
+      ['on_unknown on n3', 'on_own on n1'],
+    );
+  });
+
   it('tells whose changes an origin stands for, unless there are several candidates', () => {
     const { edges } = buildTopology(
       [subscription('n3', 'a'), subscription('n3', 'b'), subscription('n1', 'b')],
@@ -69,7 +80,7 @@ describe('buildTopology', () => {
     );
     assert.equal(mesh.edges.length, 6);
     assert.equal(mesh.rounds, 1);
-    assert.deepEqual(buildTopology([], []), { edges: [], rounds: 1 });
+    assert.deepEqual(buildTopology([], []), { edges: [], rounds: 1, fromOutside: [] });
   });
 
   it('counts a ring', () => {

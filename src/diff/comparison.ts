@@ -51,7 +51,7 @@ export interface RunFacts {
 }
 
 /** Rows whose digests are fetched at once, per node. Two such batches are in memory. */
-const ROWS_PER_BATCH = 20_000;
+const ROWS_PER_BATCH = 10_000;
 
 /** Rows of some blocks that differed, and what has happened since. */
 interface Suspects {

@@ -22,7 +22,3 @@ export function formatLsn(lsn: Lsn): string {
   const low = (lsn & 0xffffffffn).toString(16).toUpperCase();
   return `${high}/${low}`;
 }
-
-export function maxLsn(a: Lsn, b: Lsn): Lsn {
-  return a >= b ? a : b;
-}

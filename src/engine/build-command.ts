@@ -1,6 +1,5 @@
 import { AcedError } from '../base/errors.js';
 import { onEveryNode } from '../diff/compared-nodes.js';
-import { boundaryBatches } from '../ingest/partition.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import {
   addTableToPublication,
@@ -11,7 +10,6 @@ import {
 import type { Session } from '../postgres/session.js';
 import { ensureNodeSchema } from '../postgres/node-schema.js';
 import type { TableName } from '../postgres/table-name.js';
-import type { KeyText } from '../postgres/table-spec.js';
 import { quoteIdentifier } from '../base/sql.js';
 import type {
   BuildParams,
@@ -145,17 +143,15 @@ async function buildTree(
     ? options.blockRows
     : Math.max(options.blockRows, Math.ceil(reference.rows / MAX_UNINDEXED_BLOCKS));
   const table = cluster.trackTable(spec, fingerprints, blockRows);
-  const batches = (signal: AbortSignal): AsyncIterable<KeyText[]> =>
-    boundaryBatches({
-      sql: table.sql,
-      pool: cluster.pool(reference.node),
-      range: { lower: null, upper: null },
-      blockRows,
-      isOrderIndexed,
-      signal,
-    });
+  const partition = {
+    sql: table.sql,
+    pool: cluster.pool(reference.node),
+    range: { lower: null, upper: null },
+    blockRows,
+    isOrderIndexed,
+  };
   const expectedBlocks = Math.ceil(reference.rows / blockRows);
-  await cutAndRead(cluster, table, batches, {
+  await cutAndRead(cluster, table, partition, {
     ...work,
     onProgress: (done, total) =>
       context.emit({

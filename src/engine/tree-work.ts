@@ -1,9 +1,8 @@
 import { allOrCause, runAll } from '../base/abort.js';
 import type { LeafValue } from '../merkle/leaves.js';
-import { findBoundaries } from '../ingest/partition.js';
+import { boundaryBatches, findBoundaries, type PartitionOptions } from '../ingest/partition.js';
 import { rehash } from '../ingest/rehash.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
-import type { KeyText } from '../postgres/table-spec.js';
 import type { Cluster } from './cluster.js';
 
 export interface TreeWorkOptions {
@@ -36,13 +35,13 @@ export async function refreshDirty(
 }
 
 /**
- * Cuts the last block wherever a batch of boundaries says, and reads the pieces on each node while the
+ * Partitions the last block, a batch of boundaries at a time, and reads the pieces on each node while the
  * next batch is looked for: a node never waits for another one. Blocks are final once they are cut.
  */
 export async function cutAndRead(
   cluster: Cluster,
   table: TrackedTable,
-  batches: (signal: AbortSignal) => AsyncIterable<readonly KeyText[]>,
+  partition: Omit<PartitionOptions, 'signal'>,
   options: TreeWorkOptions,
 ): Promise<void> {
   const failure = new AbortController();
@@ -69,7 +68,7 @@ export async function cutAndRead(
     }
   };
   const cut = async (): Promise<void> => {
-    for await (const batch of batches(signal)) {
+    for await (const batch of boundaryBatches({ ...partition, signal })) {
       if (batch.length === 0) continue;
       const last = table.layout.size - 1;
       table.changeLayout(table.layout.split(last, batch));
@@ -77,10 +76,9 @@ export async function cutAndRead(
     }
     readNext([table.layout.size - 1]);
   };
-  const cutting = cut().catch((error: unknown) => {
-    failure.abort();
-    throw error;
-  });
+  const cutting = cut();
+  cutting.catch(() => failure.abort());
+  // Only then all chains have their last link.
   await Promise.allSettled([cutting]);
   await allOrCause([cutting, ...chains.values()]);
 }

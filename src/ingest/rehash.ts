@@ -149,10 +149,7 @@ async function readBlocks(
     );
   }
   // One statement, one snapshot; whichever row's log position, it was taken after the snapshot.
-  const [, , , snapshot, insertLsn] = answer[0] ?? [];
-  return {
-    ...{ values, rows },
-    snapshot: parseSnapshot(snapshot ?? ''),
-    fence: parseLsn(insertLsn ?? ''),
-  };
+  const [, , , snapshotText, insertLsn] = answer[0] ?? [];
+  const snapshot = parseSnapshot(snapshotText ?? '');
+  return { values, rows, snapshot, fence: parseLsn(insertLsn ?? '') };
 }

@@ -390,9 +390,8 @@ export class SimulatedDaemon {
     const filters = this.#filters;
     const { recentXids } = changes;
     const rememberHiddenCommits = (): void => this.#rememberHiddenCommits();
-    const pipeline = {
-      ...{ name: NODE, epoch: 0, filters, recentXids, rememberHiddenCommits, touch() {} },
-    };
+    const touch = (): void => undefined;
+    const pipeline = { name: NODE, epoch: 0, filters, recentXids, rememberHiddenCommits, touch };
     const values = await rehash({
       table: tracked,
       pipeline: pipeline as unknown as NodePipeline,

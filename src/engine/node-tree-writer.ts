@@ -1,33 +1,24 @@
 import { allOrCause } from '../base/abort.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
-import type { BlockLayout } from '../merkle/layout.js';
+import { LeafCopy } from '../merkle/leaf-copy.js';
 import { ensureNodeSchema } from '../postgres/node-schema.js';
-import {
-  writeTree,
-  type NodeLeaf,
-  type NodeTableChange,
-  type NodeTreeBatch,
-} from '../postgres/node-tree.js';
+import { writeTree, type NodeTableChange, type NodeTreeBatch } from '../postgres/node-tree.js';
 import type { Cluster } from './cluster.js';
 import { Periodic } from './periodic.js';
 
 const WRITE_INTERVAL_MS = 2_000;
 const FAILURE_REST_MS = 10_000;
 
-/** What a node's copy of a table's leaves was when it was written last. */
-interface Written {
+/** A table's leaves as its node has them. */
+interface TableCopy {
   readonly table: TrackedTable;
-  readonly layout: BlockLayout;
-  readonly rows: Float64Array;
-  readonly sumLow: Int32Array;
-  readonly sumHigh: Int32Array;
-  readonly dirty: Uint8Array;
+  readonly leaves: LeafCopy;
 }
 
 /** What a node holds, and over which of its pipeline's connections we learned so. */
 interface NodeCopy {
   readonly connection: number;
-  readonly tables: ReadonlyMap<string, Written>;
+  readonly tables: ReadonlyMap<string, TableCopy>;
 }
 
 /** Copies changed leaves, roots and positions into the `aced` schema of each node, now and then. */
@@ -71,24 +62,33 @@ export class NodeTreeWriter {
     if (pipeline?.state.kind !== 'streaming') return;
     const { connection } = pipeline;
     const before = await this.#knownCopy(node, connection, signal);
-    const after = new Map<string, Written>();
+    const after = new Map<string, TableCopy>();
+    const written: (() => void)[] = [];
     const tables: NodeTableChange[] = [];
     const roots: NodeTreeBatch['roots'][number][] = [];
-    // Everything is copied before the next await: leaves and position are of one moment.
+    // Everything is captured before the next await: leaves and position are of one moment.
     for (const table of this.#cluster.tables.filter(({ state }) => state === 'live')) {
       const known = before.get(table.label);
-      const old = known?.table === table ? known : null;
-      const change = changeOf(table, node, old);
-      const isSame = change.leaves.length === 0 && old?.layout === table.layout;
-      after.set(table.label, isSame ? old : copy(table, node));
-      if (isSame) continue;
-      tables.push(change);
+      const isKnown = known?.table === table;
+      const copy = isKnown ? known : { table, leaves: new LeafCopy() };
+      after.set(table.label, copy);
+      const leaves = table.leaves(node);
+      const changes = copy.leaves.changes(table.layout, leaves);
+      if (isKnown && changes.isEmpty) continue;
+      written.push(() => {
+        copy.leaves.follow(changes);
+      });
+      tables.push({
+        tableName: table.label,
+        removedIds: isKnown ? changes.removedIds : 'all',
+        leaves: changes.records(),
+      });
       roots.push({
         tableName: table.label,
         root: table.root(node),
-        rows: table.leaves(node).totalRows,
+        rows: leaves.totalRows,
         blocks: table.layout.size,
-        dirtyBlocks: table.leaves(node).dirtyCount,
+        dirtyBlocks: leaves.dirtyCount,
       });
     }
     if (tables.length === 0) return;
@@ -96,6 +96,7 @@ export class NodeTreeWriter {
     await this.#cluster
       .pool(node)
       .use((session) => writeTree(session, config.nodeSchema, batch), signal);
+    for (const follow of written) follow();
     this.#copies.set(node, { connection, tables: after });
   }
 
@@ -107,7 +108,7 @@ export class NodeTreeWriter {
     node: string,
     connection: number,
     signal: AbortSignal | undefined,
-  ): Promise<ReadonlyMap<string, Written>> {
+  ): Promise<ReadonlyMap<string, TableCopy>> {
     const copy = this.#copies.get(node);
     if (copy?.connection === connection) return copy.tables;
     const { nodeSchema } = this.#cluster.config;
@@ -115,57 +116,10 @@ export class NodeTreeWriter {
       .pool(node)
       .use((session) => ensureNodeSchema(session, nodeSchema), signal);
     const tables =
-      copy === undefined || schema !== 'already_current' ? new Map<string, Written>() : copy.tables;
+      copy === undefined || schema !== 'already_current'
+        ? new Map<string, TableCopy>()
+        : copy.tables;
     this.#copies.set(node, { connection, tables });
     return tables;
   }
-}
-
-function changeOf(table: TrackedTable, node: string, old: Written | null): NodeTableChange {
-  const { layout, label } = table;
-  const now = table.leaves(node);
-  const oldPositions = old === null || old.layout === layout ? null : positionsById(old.layout);
-  const leaves: NodeLeaf[] = [];
-  layout.ids.forEach((id, position) => {
-    const before = oldPositions === null ? position : oldPositions.get(id);
-    if (
-      old !== null &&
-      before !== undefined &&
-      old.layout.ranks[before] === layout.ranks[position] &&
-      old.rows[before] === now.rows[position] &&
-      old.sumLow[before] === now.sumLow[position] &&
-      old.sumHigh[before] === now.sumHigh[position] &&
-      old.dirty[before] === now.dirty[position]
-    ) {
-      return;
-    }
-    leaves.push({
-      ...now.value(position),
-      blockId: BigInt(id),
-      rank: layout.ranks[position] ?? 0,
-      lowerKey: layout.lowers[position] ?? null,
-      isDirty: now.isDirty(position),
-    });
-  });
-  if (old === null) return { tableName: label, removedIds: 'all', leaves };
-  if (oldPositions === null) return { tableName: label, removedIds: [], leaves };
-  const stayed = new Set(layout.ids);
-  const removedIds = old.layout.ids.filter((id) => !stayed.has(id)).map(BigInt);
-  return { tableName: label, removedIds, leaves };
-}
-
-function positionsById({ ids }: BlockLayout): Map<number, number> {
-  return new Map(ids.map((id, position) => [id, position]));
-}
-
-function copy(table: TrackedTable, node: string): Written {
-  const { rows, sumLow, sumHigh, dirty } = table.leaves(node);
-  return {
-    table,
-    layout: table.layout,
-    rows: rows.slice(),
-    sumLow: sumLow.slice(),
-    sumHigh: sumHigh.slice(),
-    dirty: dirty.slice(),
-  };
 }

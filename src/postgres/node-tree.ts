@@ -7,11 +7,11 @@ import { inTransaction } from './transaction.js';
 
 /** One leaf of a table's tree, as it stands on its node. */
 export interface NodeLeaf {
-  readonly blockId: bigint;
+  readonly id: number;
   /** Order of the blocks by key; has gaps. */
   readonly rank: number;
   /** Null: open below. */
-  readonly lowerKey: readonly string[] | null;
+  readonly lower: readonly string[] | null;
   readonly rows: number;
   /** Unsigned, below 2^64. */
   readonly sum: bigint;
@@ -38,14 +38,15 @@ export interface NodeTreeBatch {
 export interface NodeTableChange {
   readonly tableName: string;
   /** Leaves that are gone; `all`: those that are not given below. */
-  readonly removedIds: readonly bigint[] | 'all';
-  readonly leaves: readonly NodeLeaf[];
+  readonly removedIds: readonly number[] | 'all';
+  /** Taken one by one while they are written: a whole tree of objects is never in memory. */
+  readonly leaves: Iterable<NodeLeaf>;
 }
 
 /** The tables are a copy that can be lost: no commit needs to wait for a disk. */
 const SETTINGS = { synchronous_commit: 'off' };
 
-const LEAVES_PER_STATEMENT = 5_000;
+const LEAVES_PER_STATEMENT = 2_000;
 
 /** Updates leaves, roots and the position on their node, in one transaction. */
 export async function writeTree(
@@ -84,7 +85,7 @@ async function removeLeaves(
   session: Session,
   schema: string,
   tableName: string,
-  ids: readonly bigint[] | 'all',
+  ids: readonly number[] | 'all',
 ): Promise<void> {
   if (ids !== 'all' && ids.length === 0) return;
   const condition = ids === 'all' ? '' : ' AND block_id = ANY ($2::bigint[])';
@@ -98,32 +99,45 @@ async function upsertLeaves(
   session: Session,
   schema: string,
   tableName: string,
-  leaves: readonly NodeLeaf[],
+  leaves: Iterable<NodeLeaf>,
 ): Promise<void> {
-  for (let start = 0; start < leaves.length; start += LEAVES_PER_STATEMENT) {
-    const part = leaves.slice(start, start + LEAVES_PER_STATEMENT);
-    await session.query(
-      `INSERT INTO ${quoteIdentifier(schema)}.tree AS t
-              (table_name, block_id, rank, lower_key, row_count, digest_sum, is_dirty, updated_at)
-       SELECT $1, l.block_id, l.rank, l.lower_key::text[], l.row_count, l.digest_sum, l.is_dirty, pg_catalog.now()
-         FROM ROWS FROM (
-                pg_catalog.unnest($2::bigint[]), pg_catalog.unnest($3::bigint[]), pg_catalog.unnest($4::text[]),
-                pg_catalog.unnest($5::bigint[]), pg_catalog.unnest($6::numeric[]), pg_catalog.unnest($7::boolean[])
-              ) AS l (block_id, rank, lower_key, row_count, digest_sum, is_dirty)
-           ON CONFLICT (table_name, block_id) DO UPDATE
-          SET rank = EXCLUDED.rank, lower_key = EXCLUDED.lower_key, row_count = EXCLUDED.row_count,
-              digest_sum = EXCLUDED.digest_sum, is_dirty = EXCLUDED.is_dirty, updated_at = EXCLUDED.updated_at`,
-      [
-        tableName,
-        part.map((leaf) => String(leaf.blockId)),
-        part.map((leaf) => String(leaf.rank)),
-        part.map((leaf) => (leaf.lowerKey === null ? null : arrayLiteral(leaf.lowerKey))),
-        part.map((leaf) => String(leaf.rows)),
-        part.map((leaf) => String(leaf.sum)),
-        part.map((leaf) => (leaf.isDirty ? 't' : 'f')),
-      ],
-    );
+  let part: NodeLeaf[] = [];
+  for (const leaf of leaves) {
+    part.push(leaf);
+    if (part.length < LEAVES_PER_STATEMENT) continue;
+    await upsertPart(session, schema, tableName, part);
+    part = [];
   }
+  if (part.length > 0) await upsertPart(session, schema, tableName, part);
+}
+
+async function upsertPart(
+  session: Session,
+  schema: string,
+  tableName: string,
+  part: readonly NodeLeaf[],
+): Promise<void> {
+  await session.query(
+    `INSERT INTO ${quoteIdentifier(schema)}.tree AS t
+            (table_name, block_id, rank, lower_key, row_count, digest_sum, is_dirty, updated_at)
+     SELECT $1, l.block_id, l.rank, l.lower_key::text[], l.row_count, l.digest_sum, l.is_dirty, pg_catalog.now()
+       FROM ROWS FROM (
+              pg_catalog.unnest($2::bigint[]), pg_catalog.unnest($3::bigint[]), pg_catalog.unnest($4::text[]),
+              pg_catalog.unnest($5::bigint[]), pg_catalog.unnest($6::numeric[]), pg_catalog.unnest($7::boolean[])
+            ) AS l (block_id, rank, lower_key, row_count, digest_sum, is_dirty)
+         ON CONFLICT (table_name, block_id) DO UPDATE
+        SET rank = EXCLUDED.rank, lower_key = EXCLUDED.lower_key, row_count = EXCLUDED.row_count,
+            digest_sum = EXCLUDED.digest_sum, is_dirty = EXCLUDED.is_dirty, updated_at = EXCLUDED.updated_at`,
+    [
+      tableName,
+      part.map((leaf) => String(leaf.id)),
+      part.map((leaf) => String(leaf.rank)),
+      part.map((leaf) => (leaf.lower === null ? null : arrayLiteral(leaf.lower))),
+      part.map((leaf) => String(leaf.rows)),
+      part.map((leaf) => String(leaf.sum)),
+      part.map((leaf) => (leaf.isDirty ? 't' : 'f')),
+    ],
+  );
 }
 
 async function upsertRoots(

@@ -29,10 +29,10 @@ after(async () => {
   await server.stop();
 });
 
-const leaf = (blockId: bigint, rank: number, key: string[] | null, sum = 0n): NodeLeaf => ({
-  blockId,
+const leaf = (id: number, rank: number, key: string[] | null, sum = 0n): NodeLeaf => ({
+  id,
   rank,
-  lowerKey: key,
+  lower: key,
   rows: rank * 10,
   sum,
   isDirty: rank % 2 === 1,
@@ -45,10 +45,10 @@ async function readTree(): Promise<NodeLeaf[]> {
        FROM "Aced ""1""".tree WHERE table_name = $1 ORDER BY rank`,
     [TABLE],
   );
-  return rows.map(([blockId, rank, lowerKey, rowCount, sum, isDirty]) => ({
-    blockId: BigInt(blockId ?? ''),
+  return rows.map(([id, rank, lower, rowCount, sum, isDirty]) => ({
+    id: Number(id),
     rank: Number(rank),
-    lowerKey: typeof lowerKey === 'string' ? (JSON.parse(lowerKey) as string[]) : null,
+    lower: typeof lower === 'string' ? (JSON.parse(lower) as string[]) : null,
     rows: Number(rowCount),
     sum: BigInt(sum ?? ''),
     isDirty: isDirty === 't',
@@ -83,9 +83,9 @@ describe('node schema', () => {
 
   it('keeps trees and the position they belong to', async () => {
     const leaves = [
-      leaf(7n, 0, null, 18_446_744_073_709_551_615n),
-      leaf(8n, 1, ['a"b\\', '{x,y}', '']),
-      leaf(9n, 2, ['null', 'NULL', "it's"], 5n),
+      leaf(7, 0, null, 18_446_744_073_709_551_615n),
+      leaf(8, 1, ['a"b\\', '{x,y}', '']),
+      leaf(9, 2, ['null', 'NULL', "it's"], 5n),
     ];
     const roots = [{ tableName: TABLE, root: 'abc', rows: 30, blocks: 3, dirtyBlocks: 1 }];
     const position = parseLsn('A/10');
@@ -98,17 +98,17 @@ describe('node schema', () => {
     assert.deepEqual(await readTree(), leaves);
     assert.equal(await readNodePosition(), position);
 
-    const changed = { ...leaf(8n, 1, ['a"b\\', '{x,y}', '']), sum: 77n };
+    const changed = { ...leaf(8, 1, ['a"b\\', '{x,y}', '']), sum: 77n };
     await writeTree(session, SCHEMA, {
       node: 'n1',
       position: parseLsn('A/20'),
-      tables: [{ tableName: TABLE, removedIds: [9n], leaves: [changed] }],
+      tables: [{ tableName: TABLE, removedIds: [9], leaves: [changed] }],
       roots: [],
     });
     assert.deepEqual(await readTree(), [leaves[0], changed]);
     assert.equal(await readNodePosition(), parseLsn('A/20'));
 
-    const merged = [leaf(10n, 0, null, 3n)];
+    const merged = [leaf(10, 0, null, 3n)];
     await writeTree(session, SCHEMA, {
       node: 'n1',
       position,
@@ -123,7 +123,7 @@ describe('node schema', () => {
 
   it('writes more leaves than fit one statement', async () => {
     const leaves = Array.from({ length: 12_000 }, (_, i) =>
-      leaf(BigInt(i), i, i === 0 ? null : [String(i)], BigInt(i)),
+      leaf(i, i, i === 0 ? null : [String(i)], BigInt(i)),
     );
     await writeTree(session, SCHEMA, {
       node: 'n1',

@@ -110,7 +110,7 @@ export const OPTIONS = {
     key: 'tree.row_digest_bytes',
     env: 'ACED_TREE_ROW_DIGEST_BYTES',
     kind: byteSize(0),
-    defaultValue: 64 * MEBIBYTE,
+    defaultValue: 32 * MEBIBYTE,
     doc: 'memory for the digests of rows that change often, so that their blocks are not read again; 0 keeps none',
   }),
   maxDiffRows: option({

@@ -1,8 +1,7 @@
 import { allOrCause } from '../base/abort.js';
-import { AcedError, logMessage } from '../base/errors.js';
+import { logMessage } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import type { Config } from '../config/config.js';
-import { readDiffFile } from '../report/diff-reader.js';
 import { repairTable } from '../repair/repair.js';
 import type {
   CommandContext,
@@ -157,13 +156,6 @@ async function repair(
   params: RepairParams,
   context: CommandContext,
 ): Promise<RepairResult> {
-  const { inputPath } = context;
-  if (inputPath === undefined) {
-    throw new AcedError('BAD_USAGE', 'table-repair needs a diff file', {
-      hint: 'give it with --diff-file',
-    });
-  }
-  const head = await readDiffFile(inputPath);
   const nodes = cluster.selectNodes(params.nodes, 2);
   const pools = cluster.poolsOf(nodes);
   const name = await findTable(pools, params.table, context.signal);
@@ -172,7 +164,6 @@ async function repair(
     readClusterTopology(cluster.pools, context.signal),
   ]);
   return repairTable({
-    head,
     spec,
     infos,
     pools,

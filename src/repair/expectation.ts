@@ -13,17 +13,8 @@ export interface Expectation {
   readonly hasSource: boolean;
 }
 
-interface Seen {
-  /** As the file has it: 16 hex digits; or a hash of the row's values. */
-  target: string | null;
-  hasSource: boolean;
-}
-
 export interface ExpectationOptions {
   readonly path: string;
-  readonly pair: string;
-  readonly source: string;
-  readonly target: string;
   /** The key's columns, in the order of the table's key. */
   readonly keyColumns: readonly string[];
   /** Null: the file's digests can be compared with ours. Else a hash stands for the row's values. */
@@ -31,49 +22,75 @@ export interface ExpectationOptions {
 }
 
 /**
- * The keys of one pair, each with what the diff saw on both sides. A table of short strings: a file
- * may hold a million rows, whose values stay on disk. Errors: BAD_DIFF_FILE.
+ * The keys of one pair, each with what the diff saw on both sides. Lists of short strings: a file
+ * may hold a million rows, whose values stay on disk.
  */
 export class Expectations {
-  readonly #byKey: ReadonlyMap<string, Seen>;
-  readonly #isSingleKey: boolean;
-  readonly #hasDigests: boolean;
+  readonly #options: ExpectationOptions;
+  readonly #keys: string[] = [];
+  /** As the file has them: 16 hex digits; or hashes of the rows' values. Null: no row. */
+  readonly #targets: (string | null)[] = [];
+  readonly #hasSource: boolean[] = [];
+  /** Key -> its index, until both sides are known. */
+  #places: Map<string, number> | null = new Map();
 
-  private constructor(byKey: ReadonlyMap<string, Seen>, options: ExpectationOptions) {
-    this.#byKey = byKey;
-    this.#isSingleKey = options.keyColumns.length === 1;
-    this.#hasDigests = options.values === null;
+  constructor(options: ExpectationOptions) {
+    this.#options = options;
   }
 
-  static async read(options: ExpectationOptions): Promise<Expectations> {
+  /** Reads them from the file. Errors: BAD_DIFF_FILE. */
+  static async read(
+    options: ExpectationOptions & {
+      readonly pair: string;
+      readonly source: string;
+      readonly target: string;
+    },
+  ): Promise<Expectations> {
     const { path, pair, source, target, keyColumns, values } = options;
-    const byKey = new Map<string, Seen>();
+    const expectations = new Expectations(options);
     const columns = values === null ? { columns: keyColumns } : {};
-    for await (const batch of readDiffRows(path, { pairs: [pair], ...columns })) {
-      if (batch.node !== source && batch.node !== target) continue;
-      const isSource = batch.node === source;
-      for (const row of batch.rows) {
-        const id = keyOf(row, keyColumns, path);
-        const known = byKey.get(id);
-        const proof = isSource ? null : proofOf(row, values, path);
-        if (known === undefined) byKey.set(id, { target: proof, hasSource: isSource });
-        else if (isSource) known.hasSource = true;
-        else known.target = proof;
-      }
+    for await (const { node, rows } of readDiffRows(path, { pairs: [pair], ...columns })) {
+      if (node === source || node === target) expectations.add(rows, node === source);
     }
-    return new Expectations(byKey, options);
+    expectations.seal();
+    return expectations;
+  }
+
+  /** Errors: BAD_DIFF_FILE for rows that lack what a repair needs. */
+  add(rows: readonly DiffFileRow[], areSource: boolean): void {
+    const { keyColumns, path, values } = this.#options;
+    for (const row of rows) {
+      const key = keyOf(row, keyColumns, path);
+      const known = this.#places?.get(key);
+      const place = known ?? this.#keys.length;
+      if (known === undefined) {
+        this.#places?.set(key, place);
+        this.#keys.push(key);
+        this.#targets.push(null);
+        this.#hasSource.push(false);
+      }
+      if (areSource) this.#hasSource[place] = true;
+      else this.#targets[place] = proofOf(row, values, path);
+    }
+  }
+
+  /** There are no more rows: frees what only matching them needed. */
+  seal(): void {
+    this.#places = null;
   }
 
   get size(): number {
-    return this.#byKey.size;
+    return this.#keys.length;
   }
 
   /** In the order of the file. */
   *entries(): Generator<Expectation> {
-    for (const [id, { target, hasSource }] of this.#byKey) {
-      const key = this.#isSingleKey ? [id] : (JSON.parse(id) as string[]);
-      const isHex = target !== null && this.#hasDigests;
-      yield { key, target: isHex ? signedDecimal(target) : target, hasSource };
+    const { keyColumns, values } = this.#options;
+    for (const [place, id] of this.#keys.entries()) {
+      const key = keyColumns.length === 1 ? [id] : (JSON.parse(id) as string[]);
+      const proof = this.#targets[place] ?? null;
+      const target = proof !== null && values === null ? signedDecimal(proof) : proof;
+      yield { key, target, hasSource: this.#hasSource[place] === true };
     }
   }
 }

@@ -31,6 +31,7 @@ export class CopyRelay {
     this.#reading = this.#read(sql);
     // Perhaps nobody asks for these rows any more, because something else has failed.
     this.#reading.catch(() => undefined);
+    this.#buffer.on('error', () => undefined);
   }
 
   /**

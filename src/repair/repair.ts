@@ -5,13 +5,13 @@ import type { SessionPool } from '../postgres/session-pool.js';
 import type { TableInfo } from '../postgres/table-info.js';
 import type { TableSpec } from '../postgres/table-spec.js';
 import type { Topology } from '../postgres/topology.js';
-import { readDiffFile, type DiffFileHead } from '../report/diff-reader.js';
 import { RepairReportWriter } from '../report/repair-report.js';
 import type { ReportColumn } from '../report/row-text.js';
 import type { CommandContext, RepairParams, RepairResult } from '../server/protocol.js';
-import { Expectations, ValueHasher } from './expectation.js';
+import { ValueHasher } from './expectation.js';
+import { RepairFile } from './repair-file.js';
 import { RepairSql, writtenColumns } from './repair-sql.js';
-import { echoes, repairMode, repairRequest, type RepairTarget } from './request.js';
+import { echoes, repairMode, repairRequest, sourceOfTruth, type RepairTarget } from './request.js';
 import { describeFailures } from './row-failure.js';
 import { TargetRepair, type RepairCounts, type TargetRepairResult } from './target-repair.js';
 import { TargetSession } from './target-session.js';
@@ -27,8 +27,6 @@ export interface RepairOptions {
   readonly params: RepairParams;
   readonly context: CommandContext;
   readonly config: Config;
-  /** The file's head when it has been read already. */
-  readonly head?: DiffFileHead;
 }
 
 /** As the protocol's, with the rows that needed nothing. */
@@ -52,18 +50,16 @@ export async function repairTable(options: RepairOptions): Promise<TableRepairRe
       hint: 'Name the file that table-diff wrote: --diff-file <file>.',
     });
   }
-  const head = options.head ?? (await readDiffFile(path));
-  const request = repairRequest({
-    params,
-    head,
-    path,
-    spec,
-    clusterNodes: config.nodes.map(({ name }) => name),
-    usableNodes: [...options.pools.keys()],
-  });
+  const clusterNodes = config.nodes.map(({ name }) => name);
+  const usableNodes = [...options.pools.keys()];
+  const source = sourceOfTruth(params, clusterNodes, usableNodes);
+  const keyColumns = spec.key.map(({ name }) => name);
+  const file = await RepairFile.read({ path, source, keyColumns });
+  const { head } = file;
+  const request = repairRequest({ source, head, path, spec, clusterNodes, usableNodes });
   const isDryRun = params.dryRun === true;
   const warnings = [...request.warnings, ...checkEchoes(options, request.targets, isDryRun)];
-  const run: RepairRun = { ...options, path, head, source: request.source, mode, isDryRun };
+  const run: RepairRun = { ...options, path, file, source, mode, isDryRun };
   const report = params.generateReport === true ? await createReport(run, startedAt) : null;
   const nodes: Record<string, RepairCounts> = {};
   const files: string[] = [];
@@ -90,7 +86,7 @@ export async function repairTable(options: RepairOptions): Promise<TableRepairRe
 
 interface RepairRun extends RepairOptions {
   readonly path: string;
-  readonly head: DiffFileHead;
+  readonly file: RepairFile;
   readonly source: string;
   readonly mode: ReturnType<typeof repairMode>;
   readonly isDryRun: boolean;
@@ -133,23 +129,17 @@ async function createReport(run: RepairRun, startedAt: Date): Promise<RepairRepo
 
 async function repairTarget(
   run: RepairRun,
-  { node, pair }: RepairTarget,
+  requested: RepairTarget,
   report: RepairReportWriter | null,
 ): Promise<TargetRepairResult> {
-  const { spec, seed, seedId, head, path, source, context, params } = run;
+  const { node } = requested;
+  const { spec, seed, seedId, file, path, source, context, params } = run;
   const { signal } = context;
   const info = infoOf(run, node);
   const columns = columnsOf(spec, info);
   const ignored = info.columns.map(({ name }) => name);
-  const values = head.seedId === seedId ? null : new ValueHasher(path, columns, ignored);
-  const expectations = await Expectations.read({
-    path,
-    pair,
-    source,
-    target: node,
-    keyColumns: spec.key.map(({ name }) => name),
-    values,
-  });
+  const values = file.head.seedId === seedId ? null : new ValueHasher(path, columns, ignored);
+  const expectations = await file.expectations(requested, values);
   const sql = new RepairSql(spec, info, seed);
   return poolOf(run, source).use(
     (sourceSession) =>

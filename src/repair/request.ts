@@ -33,7 +33,7 @@ export function repairMode(params: RepairParams): RepairMode {
 }
 
 export interface RequestFacts {
-  readonly params: RepairParams;
+  readonly source: string;
   readonly head: DiffFileHead;
   readonly path: string;
   readonly spec: TableSpec;
@@ -44,19 +44,16 @@ export interface RequestFacts {
 }
 
 export interface RepairRequest {
-  readonly source: string;
   readonly targets: readonly RepairTarget[];
   readonly warnings: readonly string[];
 }
 
 /**
- * Checks file, table and source of truth against each other and finds the nodes to repair: in each
- * pair with the source, the other one. Pure.
- * Errors: BAD_USAGE, UNKNOWN_NODE, BAD_DIFF_FILE, UNSUPPORTED.
+ * Checks the file against table and source of truth and finds the nodes to repair: in each pair with
+ * the source, the other one. Pure. Errors: UNKNOWN_NODE, BAD_DIFF_FILE, UNSUPPORTED.
  */
 export function repairRequest(facts: RequestFacts): RepairRequest {
-  const { params, head, clusterNodes, usableNodes } = facts;
-  const source = sourceOf(params, clusterNodes, usableNodes);
+  const { source, head, clusterNodes, usableNodes } = facts;
   checkFile(facts);
   const warnings: string[] = [];
   if (head.isLimitReached) {
@@ -76,10 +73,11 @@ export function repairRequest(facts: RequestFacts): RepairRequest {
       else warnings.push(`Node ${node} is left alone: it is not among the chosen nodes.`);
     }
   }
-  return { source, targets, warnings };
+  return { targets, warnings };
 }
 
-function sourceOf(
+/** The source of truth. Errors: BAD_USAGE, UNKNOWN_NODE. */
+export function sourceOfTruth(
   params: RepairParams,
   clusterNodes: readonly string[],
   usableNodes: readonly string[],

@@ -47,19 +47,31 @@ export interface ReadRowsOptions {
   readonly columns?: readonly string[];
 }
 
+/** Who wants rows while the whole file is read. */
+export interface RowTaker {
+  readonly columns: readonly string[];
+  wants(pair: string): boolean;
+  take(batch: DiffFileRows): void;
+}
+
 /** Reads the whole file once, keeping nothing of the rows. Errors: BAD_DIFF_FILE. */
-export async function readDiffFile(path: string): Promise<DiffFileHead> {
+export async function readDiffFile(path: string, taker?: RowTaker): Promise<DiffFileHead> {
   const pairs = new Map<string, Record<string, number>>();
   let summary: string | undefined;
-  for await (const event of scanDiffFile(path, countRows)) {
+  const columns = new Set(taker?.columns);
+  const isWanted = (pair: string): boolean => taker?.wants(pair) === true;
+  const scanOf = (pair: string): RowScan => (isWanted(pair) ? rowScan(columns) : countRow);
+  for await (const event of scanDiffFile(path, scanOf)) {
     if (event.kind === 'summary') {
       summary = event.text;
     } else if (event.kind === 'pair') {
       pairs.set(event.pair, {});
     } else {
-      const counts = pairs.get(event.pair) ?? {};
-      counts[event.node] = (counts[event.node] ?? 0) + event.rows.length;
-      pairs.set(event.pair, counts);
+      const { pair, node, rows } = event;
+      const counts = pairs.get(pair) ?? {};
+      counts[node] = (counts[node] ?? 0) + rows.length;
+      pairs.set(pair, counts);
+      if (isWanted(pair)) taker?.take(event);
     }
   }
   if (summary === undefined) throw missing(path, 'summary');
@@ -77,7 +89,7 @@ export async function* readDiffRows(
 ): AsyncGenerator<DiffFileRows> {
   const pairs = options.pairs === undefined ? null : new Set(options.pairs);
   const columns = options.columns === undefined ? null : new Set(options.columns);
-  const parse = (pair: string): RowScan<DiffFileRow> =>
+  const parse = (pair: string): RowScan =>
     pairs === null || pairs.has(pair) ? rowScan(columns) : skipValue;
   const awaited = new Set(pairs);
   for await (const event of scanDiffFile(path, parse)) {
@@ -94,22 +106,17 @@ const OPEN_BRACE = 0x7b;
 const QUOTE = 0x22;
 
 /** Returns the end of the row, or INCOMPLETE, and pushes what it found. */
-type RowScan<Row> = (bytes: Buffer, start: number, found: Row[]) => number;
+type RowScan = (bytes: Buffer, start: number, found: DiffFileRow[]) => number;
 
-type ScanEvent<Row> =
+type ScanEvent =
   | { readonly kind: 'summary'; readonly text: string }
   | { readonly kind: 'pair'; readonly pair: string }
-  | {
-      readonly kind: 'rows';
-      readonly pair: string;
-      readonly node: string;
-      readonly rows: readonly Row[];
-    };
+  | (DiffFileRows & { readonly kind: 'rows' });
 
-async function* scanDiffFile<Row>(
+async function* scanDiffFile(
   path: string,
-  rowScanOf: (pair: string) => RowScan<Row>,
-): AsyncGenerator<ScanEvent<Row>> {
+  rowScanOf: (pair: string) => RowScan,
+): AsyncGenerator<ScanEvent> {
   const stream = await JsonStream.open(path);
   try {
     let hasDiffs = false;
@@ -130,10 +137,10 @@ async function* scanDiffFile<Row>(
   }
 }
 
-async function* scanDiffs<Row>(
+async function* scanDiffs(
   stream: JsonStream,
-  rowScanOf: (pair: string) => RowScan<Row>,
-): AsyncGenerator<ScanEvent<Row>> {
+  rowScanOf: (pair: string) => RowScan,
+): AsyncGenerator<ScanEvent> {
   for await (const pair of members(stream)) {
     yield { kind: 'pair', pair };
     const scan = rowScanOf(pair);
@@ -155,7 +162,7 @@ async function* scanDiffs<Row>(
         let isFirst = true;
         let hasMore = true;
         while (hasMore) {
-          const rows: Row[] = [];
+          const rows: DiffFileRow[] = [];
           hasMore = await stream.scanElements(isFirst, (bytes, start) => scan(bytes, start, rows));
           isFirst = false;
           yield { kind: 'rows', pair, node, rows };
@@ -178,12 +185,13 @@ async function* members(stream: JsonStream): AsyncGenerator<string> {
   await stream.expect('}');
 }
 
-function countRows(): RowScan<null> {
-  return (bytes, start, found) => {
-    const end = skipValue(bytes, start);
-    if (end >= 0) found.push(null);
-    return end;
-  };
+/** Stands for each row that nobody wants, so that rows can be counted. */
+const UNREAD_ROW: DiffFileRow = { columns: [], values: [], digest: null };
+
+function countRow(bytes: Buffer, start: number, found: DiffFileRow[]): number {
+  const end = skipValue(bytes, start);
+  if (end >= 0) found.push(UNREAD_ROW);
+  return end;
 }
 
 /** What the previous row had at this place. */
@@ -195,7 +203,7 @@ interface Member {
 }
 
 /** Rows of one table repeat their columns: names are decoded once and then recognised. */
-function rowScan(wanted: ReadonlySet<string> | null): RowScan<DiffFileRow> {
+function rowScan(wanted: ReadonlySet<string> | null): RowScan {
   const members: Member[] = [];
   let columns: string[] = [];
   return (bytes, start, found) => {

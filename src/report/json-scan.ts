@@ -40,7 +40,8 @@ export function skipBlanks(bytes: Buffer, start: number): number {
 }
 
 export function skipString(bytes: Buffer, start: number): number {
-  for (let position = start + 1; position < bytes.length; position += 1) {
+  const { length } = bytes;
+  for (let position = start + 1; position < length; position += 1) {
     const code = bytes[position];
     if (code === QUOTE) return position + 1;
     if (code === BACKSLASH) position += 1;
@@ -56,19 +57,32 @@ export function skipValue(bytes: Buffer, start: number): number {
   return skipScalar(bytes, start);
 }
 
+/** What a byte outside of strings means for where an object or array ends. */
+const PLAIN = 0;
+const STRING = 1;
+const OPENS = 2;
+const CLOSES = 3;
+const MEANING = new Uint8Array(256).fill(PLAIN);
+MEANING[QUOTE] = STRING;
+MEANING[OPEN_BRACE] = MEANING[OPEN_BRACKET] = OPENS;
+MEANING[CLOSE_BRACE] = MEANING[CLOSE_BRACKET] = CLOSES;
+
 function skipComposite(bytes: Buffer, start: number): number {
+  const { length } = bytes;
   let depth = 0;
-  for (let position = start; position < bytes.length; position += 1) {
-    const code = bytes[position];
-    if (code === QUOTE) {
-      const end = skipString(bytes, position);
-      if (end === INCOMPLETE) return INCOMPLETE;
-      position = end - 1;
-    } else if (code === OPEN_BRACE || code === OPEN_BRACKET) {
+  let position = start;
+  while (position < length) {
+    const meaning = MEANING[bytes[position] ?? 0];
+    position += 1;
+    if (meaning === PLAIN) continue;
+    if (meaning === STRING) {
+      position = skipString(bytes, position - 1);
+      if (position === INCOMPLETE) return INCOMPLETE;
+    } else if (meaning === OPENS) {
       depth += 1;
-    } else if (code === CLOSE_BRACE || code === CLOSE_BRACKET) {
+    } else {
       depth -= 1;
-      if (depth === 0) return position + 1;
+      if (depth === 0) return position;
     }
   }
   return INCOMPLETE;

@@ -330,7 +330,7 @@ describe('settings', () => {
           maxCpuRatio: 0.5,
           refreshQuietMs: 1000,
           refreshBudget: 0.25,
-          rowDigestBytes: 64 * 1024 ** 2,
+          rowDigestBytes: 32 * 1024 ** 2,
         },
         diff: {
           maxDiffRows: 1_000_000,

@@ -74,7 +74,7 @@ export class NodeTreeWriter {
       after.set(table.label, copy);
       const leaves = table.leaves(node);
       const changes = copy.leaves.changes(table.layout, leaves);
-      if (isKnown && changes.isEmpty) continue;
+      if (changes.isEmpty) continue;
       written.push(() => {
         copy.leaves.follow(changes);
       });

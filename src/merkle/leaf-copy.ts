@@ -27,17 +27,13 @@ export class LeafChanges {
   /** Ascending. */
   readonly positions: Int32Array;
   readonly fields: LeafFields;
-  /** Ids to be removed before records are written; a block whose rank changed is among both. */
-  readonly removedIds: readonly number[];
+  /** How the blocks moved since the copy's own layout. */
+  readonly match: Match;
 
-  constructor(
-    layout: BlockLayout,
-    leaves: LeafSet,
-    { positions, removedIds }: { positions: Int32Array; removedIds: readonly number[] },
-  ) {
+  constructor(layout: BlockLayout, leaves: LeafSet, positions: Int32Array, match: Match) {
     this.layout = layout;
     this.positions = positions;
-    this.removedIds = removedIds;
+    this.match = match;
     this.fields = emptyFields(positions.length);
     positions.forEach((position, i) => {
       copyField(leaves, position, this.fields, i);
@@ -46,6 +42,11 @@ export class LeafChanges {
 
   get isEmpty(): boolean {
     return this.positions.length === 0 && this.removedIds.length === 0;
+  }
+
+  /** Ids to be removed before records are written; a block whose rank changed is among both. */
+  get removedIds(): readonly number[] {
+    return this.match.removedIds;
   }
 
   *records(): Generator<LeafRecord> {
@@ -71,7 +72,8 @@ export class LeafCopy {
 
   /** The copy itself stays as it is until they have arrived there: see `follow`. */
   changes(layout: BlockLayout, leaves: LeafSet): LeafChanges {
-    const { origins, removedIds } = match(this.#layout, layout);
+    const match = matchBlocks(this.#layout, layout);
+    const { origins } = match;
     const positions = new Int32Array(layout.size);
     let count = 0;
     for (let position = 0; position < layout.size; position += 1) {
@@ -80,12 +82,11 @@ export class LeafCopy {
       positions[count] = position;
       count += 1;
     }
-    return new LeafChanges(layout, leaves, { positions: positions.slice(0, count), removedIds });
+    return new LeafChanges(layout, leaves, positions.slice(0, count), match);
   }
 
-  /** The other place has the changes now. */
-  follow({ layout, positions, fields }: LeafChanges): void {
-    const { origins } = match(this.#layout, layout);
+  /** The other place has these changes, the last that were made, now. */
+  follow({ layout, positions, fields, match: { origins } }: LeafChanges): void {
     if (origins !== null) {
       const old = this.#fields;
       this.#fields = emptyFields(layout.size);
@@ -107,7 +108,7 @@ interface Match {
 }
 
 /** Both layouts ascend by rank: one walk over both finds the blocks that they share. */
-function match(old: BlockLayout | null, now: BlockLayout): Match {
+function matchBlocks(old: BlockLayout | null, now: BlockLayout): Match {
   if (old === now) return { origins: null, removedIds: [] };
   const origins = new Int32Array(now.size).fill(-1);
   const removedIds: number[] = [];

@@ -56,15 +56,17 @@ export class Expectations {
     return expectations;
   }
 
-  /** Errors: BAD_DIFF_FILE for rows that lack what a repair needs. */
+  /** Errors: BAD_DIFF_FILE for rows that lack what a repair needs; RangeError once sealed. */
   add(rows: readonly DiffFileRow[], areSource: boolean): void {
     const { keyColumns, path, values } = this.#options;
+    const places = this.#places;
+    if (places === null) throw new RangeError('rows after the pair has ended');
     for (const row of rows) {
       const key = keyOf(row, keyColumns, path);
-      const known = this.#places?.get(key);
+      const known = places.get(key);
       const place = known ?? this.#keys.length;
       if (known === undefined) {
-        this.#places?.set(key, place);
+        places.set(key, place);
         this.#keys.push(key);
         this.#targets.push(null);
         this.#hasSource.push(false);

@@ -5,7 +5,7 @@
 // through one Int32Array that the hasher owns and whose memory stays where it is: asking Node-API
 // for the address of a typed array costs more than hashing a short column does.
 
-#include <node_api.h>
+#include "addon.h"
 
 #include <cstdint>
 #include <cstring>
@@ -14,7 +14,7 @@
 
 namespace {
 
-// Layout of the shared Int32Array; src/digest/native.ts has the same numbers.
+// Layout of the shared Int32Array; src/base/native.ts has the same numbers.
 constexpr uint32_t kResultLow = 0;
 constexpr uint32_t kResultHigh = 1;
 constexpr uint32_t kFirstRange = 2;
@@ -147,7 +147,8 @@ void DeleteHasher(napi_env env, void* data, void*) {
   delete hasher;
 }
 
-// createHasher(seedLow, seedHigh, nullToken: Buffer, columnCount): { shared: Int32Array, hash }
+}  // namespace
+
 napi_value CreateHasher(napi_env env, napi_callback_info info) {
   size_t argument_count = 4;
   napi_value arguments[4];
@@ -192,16 +193,4 @@ napi_value CreateHasher(napi_env env, napi_callback_info info) {
   }
   hasher.release();
   return result;
-}
-
-}  // namespace
-
-NAPI_MODULE_INIT() {
-  napi_value function;
-  if (napi_create_function(env, "createHasher", NAPI_AUTO_LENGTH, CreateHasher, nullptr,
-                           &function) != napi_ok ||
-      napi_set_named_property(env, exports, "createHasher", function) != napi_ok) {
-    return Fail(env, "row hasher: cannot register");
-  }
-  return exports;
 }

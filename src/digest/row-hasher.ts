@@ -8,7 +8,7 @@ import {
   SHARED_RESULT_LOW,
   type NativeAddon,
   type NativeHasher,
-} from './native.js';
+} from '../base/native.js';
 import { numericTextEnd, trimNumericText } from './numeric-text.js';
 import type { DigestSeed, TextForm } from './spec.js';
 

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { createLogger } from '../base/log.js';
 import { loadConfig } from '../config/load.js';
 import type { LoadOptions } from '../config/load.js';
-import { nativeUnavailableReason } from '../digest/native.js';
+import { nativeUnavailableReason } from '../base/native.js';
 import { Engine } from '../engine/engine.js';
 import { VERSION } from '../engine/version.js';
 import { startServer } from '../server/server.js';
@@ -30,7 +30,10 @@ async function serveUntil(stop: AbortSignal, options: LoadOptions): Promise<void
   for (const { source, key } of ignored) log.warn({ event: 'setting_ignored', source, key });
   const reason = nativeUnavailableReason();
   if (reason !== null) {
-    log.warn({ event: 'native_unavailable', reason }, 'hashing in JavaScript, which is slower');
+    log.warn(
+      { event: 'native_unavailable', reason },
+      'the addon cannot be loaded: JavaScript does its work, and is slower',
+    );
   }
   const engine = await Engine.open(config, { log, mode: 'daemon' });
   try {

@@ -133,6 +133,7 @@ class BatchApplication {
 
   async #numbers(sql: string, params: readonly (string | readonly string[])[]): Promise<number[]> {
     const rows = await this.#session.query(sql, params);
-    return rows.map(([number]) => Number(number));
+    // As PostgreSQL writes an array of integers: {1,2}.
+    return (rows[0]?.[0] ?? '{}').slice(1, -1).split(',').filter(Boolean).map(Number);
   }
 }

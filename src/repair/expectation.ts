@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { AcedError } from '../base/errors.js';
 import type { KeyText } from '../postgres/table-spec.js';
-import { readDiffRows, type DiffFileRow } from '../report/diff-reader.js';
+import type { DiffFileRow } from '../report/diff-file-row.js';
+import { readDiffRows } from '../report/diff-reader.js';
 import { jsonFormatter, type JsonFormatter } from '../report/json-value.js';
 import type { ReportColumn } from '../report/row-text.js';
 
@@ -31,8 +32,14 @@ export class Expectations {
   /** As the file has them: 16 hex digits; or hashes of the rows' values. Null: no row. */
   readonly #targets: (string | null)[] = [];
   readonly #hasSource: boolean[] = [];
-  /** Key -> its index, until both sides are known. */
-  #places: Map<string, number> | null = new Map();
+  #isSourceSide: boolean | null = null;
+  /** How often rows of the other side have begun, the first of all included. */
+  #turns = 0;
+  /** Where the next key is if both sides have the same keys in the same order. */
+  #nextPlace = 0;
+  /** Key -> its index, from where the sides turn out to differ until there are no more rows. */
+  #places: Map<string, number> | null = null;
+  #isSealed = false;
 
   constructor(options: ExpectationOptions) {
     this.#options = options;
@@ -58,19 +65,15 @@ export class Expectations {
 
   /** Errors: BAD_DIFF_FILE for rows that lack what a repair needs; RangeError once sealed. */
   add(rows: readonly DiffFileRow[], areSource: boolean): void {
+    if (this.#isSealed) throw new RangeError('rows after the pair has ended');
     const { keyColumns, path, values } = this.#options;
-    const places = this.#places;
-    if (places === null) throw new RangeError('rows after the pair has ended');
+    if (areSource !== this.#isSourceSide) {
+      this.#isSourceSide = areSource;
+      this.#turns += 1;
+      this.#nextPlace = 0;
+    }
     for (const row of rows) {
-      const key = keyOf(row, keyColumns, path);
-      const known = places.get(key);
-      const place = known ?? this.#keys.length;
-      if (known === undefined) {
-        places.set(key, place);
-        this.#keys.push(key);
-        this.#targets.push(null);
-        this.#hasSource.push(false);
-      }
+      const place = this.#placeOf(keyOf(row, keyColumns, path));
       if (areSource) this.#hasSource[place] = true;
       else this.#targets[place] = proofOf(row, values, path);
     }
@@ -78,7 +81,28 @@ export class Expectations {
 
   /** There are no more rows: frees what only matching them needed. */
   seal(): void {
+    this.#isSealed = true;
     this.#places = null;
+  }
+
+  /** The place of the other side's row of this key, or a new one. */
+  #placeOf(key: string): number {
+    const known = this.#turns < 2 ? undefined : this.#find(key);
+    const place = known ?? this.#keys.length;
+    if (known === undefined) {
+      this.#places?.set(key, place);
+      this.#keys.push(key);
+      this.#targets.push(null);
+      this.#hasSource.push(false);
+    }
+    this.#nextPlace = place + 1;
+    return place;
+  }
+
+  #find(key: string): number | undefined {
+    if (this.#keys[this.#nextPlace] === key) return this.#nextPlace;
+    this.#places ??= new Map(this.#keys.map((known, place) => [known, place]));
+    return this.#places.get(key);
   }
 
   get size(): number {

@@ -95,25 +95,25 @@ export class RepairSql {
     return `COPY ${STAGE} FROM STDIN`;
   }
 
-  /** Parameters: numbers, key arrays, expected digests, first and last number. Returns numbers. */
+  /** Parameters: numbers, key arrays, expected digests, first and last number. Returns an array. */
   delete(): string {
     const count = this.#spec.key.length;
     const arrays = this.#spec.key.map((_, i) => `$${i + 2}::text[]`).join(', ');
-    return `DELETE FROM ${this.#table} t
+    return inOneRow(`DELETE FROM ${this.#table} t
       USING unnest($1::int[], ${arrays}, $${count + 2}::text[])
         r(n, ${this.#keyNames()}, expected)
       WHERE ${this.#keyEquality()} AND ${this.#digest} = r.expected::bigint
         AND r.n BETWEEN $${count + 3}::int AND $${count + 4}::int
-      RETURNING r.n`;
+      RETURNING r.n`);
   }
 
-  /** Parameters: first and last number. Returns numbers. */
+  /** Parameters: first and last number. Returns an array. */
   update(): string {
     const writable = this.#columns.filter(({ isFixed }) => !isFixed);
     const sets = writable.map(({ name, staged }) => `${name} = s.${staged}`).join(', ');
-    return `UPDATE ${this.#table} t SET ${sets} FROM ${STAGE} s
+    return inOneRow(`UPDATE ${this.#table} t SET ${sets} FROM ${STAGE} s
       WHERE ${this.#stagedRow()} AND ${this.#fixedColumns('IS NOT DISTINCT FROM', ' AND ', 'true')}
-      RETURNING s.n`;
+      RETURNING s.n`);
   }
 
   /** Whether some rows must be deleted and inserted again, because a column cannot be updated. */
@@ -121,14 +121,14 @@ export class RepairSql {
     return this.#columns.some(({ isFixed }) => isFixed);
   }
 
-  /** Deletes rows whose fixed columns differ. Parameters: first and last number. Returns numbers. */
+  /** Deletes rows whose fixed columns differ. Parameters: first and last number. Returns an array. */
   makeRoom(): string {
-    return `DELETE FROM ${this.#table} t USING ${STAGE} s
+    return inOneRow(`DELETE FROM ${this.#table} t USING ${STAGE} s
       WHERE ${this.#stagedRow()} AND (${this.#fixedColumns('IS DISTINCT FROM', ' OR ', 'false')})
-      RETURNING s.n`;
+      RETURNING s.n`);
   }
 
-  /** Parameters: first and last number, numbers for which room was made. Returns numbers. */
+  /** Parameters: first and last number, numbers for which room was made. Returns an array. */
   insert(): string {
     const names = this.#columns.map(({ name }) => name).join(', ');
     const values = this.#columns.map(({ staged }) => `s.${staged}`).join(', ');
@@ -140,7 +140,7 @@ export class RepairSql {
         SELECT ${values} FROM ${STAGE} s
         WHERE s.n BETWEEN $1::int AND $2::int AND (s.expected IS NULL OR s.n = ANY ($3::int[]))
         ON CONFLICT (${key.join(', ')}) DO NOTHING RETURNING ${outputs})
-      SELECT s.n FROM w JOIN ${STAGE} s ON ${join}`;
+      SELECT pg_catalog.array_agg(s.n) FROM w JOIN ${STAGE} s ON ${join}`;
   }
 
   /** Parameter: numbers. Columns: number, values. */
@@ -192,6 +192,11 @@ export class RepairSql {
       .map((column, i) => `t.${quoteIdentifier(column.name)} = r.k${i}::${column.typeName}`)
       .join(' AND ');
   }
+}
+
+/** The numbers of the rows that a statement wrote, in one row: thousands of rows cost more. */
+function inOneRow(statement: string): string {
+  return `WITH w AS (${statement}) SELECT pg_catalog.array_agg(n) FROM w`;
 }
 
 /**

@@ -1,7 +1,7 @@
 import { AcedError } from '../base/errors.js';
-import { scanObject, skipValue } from './json-scan.js';
+import type { DiffFileRow } from './diff-file-row.js';
 import { BAD_FILE_HINT, JsonStream } from './json-stream.js';
-import { METADATA_KEY } from './row-text.js';
+import { COUNT_ONLY, rowScan, withDigest, type RowScan } from './row-scan.js';
 
 /** What a diff file, ours or ACE's, says of itself. */
 export interface DiffFileHead {
@@ -23,15 +23,6 @@ export interface DiffFilePair {
   readonly name: string;
   /** Node -> its rows in this pair. */
   readonly rows: Readonly<Record<string, number>>;
-}
-
-export interface DiffFileRow {
-  /** The same array for rows with the same columns. */
-  readonly columns: readonly string[];
-  /** JSON text of each column as it stands in the file, so that numbers keep their digits. */
-  readonly values: readonly string[];
-  /** 16 hex digits; null in an ACE file. */
-  readonly digest: string | null;
 }
 
 export interface DiffFileRows {
@@ -58,9 +49,9 @@ export interface RowTaker {
 export async function readDiffFile(path: string, taker?: RowTaker): Promise<DiffFileHead> {
   const pairs = new Map<string, Record<string, number>>();
   let summary: string | undefined;
-  const columns = new Set(taker?.columns);
+  const columns = withDigest(taker?.columns ?? []);
   const isWanted = (pair: string): boolean => taker?.wants(pair) === true;
-  const scanOf = (pair: string): RowScan => (isWanted(pair) ? rowScan(columns) : countRow);
+  const scanOf = (pair: string): RowScan => rowScan(isWanted(pair) ? columns : COUNT_ONLY);
   for await (const event of scanDiffFile(path, scanOf)) {
     if (event.kind === 'summary') {
       summary = event.text;
@@ -88,25 +79,18 @@ export async function* readDiffRows(
   options: ReadRowsOptions = {},
 ): AsyncGenerator<DiffFileRows> {
   const pairs = options.pairs === undefined ? null : new Set(options.pairs);
-  const columns = options.columns === undefined ? null : new Set(options.columns);
-  const parse = (pair: string): RowScan =>
-    pairs === null || pairs.has(pair) ? rowScan(columns) : skipValue;
+  const columns = options.columns === undefined ? null : withDigest(options.columns);
+  const isWanted = (pair: string): boolean => pairs === null || pairs.has(pair);
+  const scanOf = (pair: string): RowScan => rowScan(isWanted(pair) ? columns : COUNT_ONLY);
   const awaited = new Set(pairs);
-  for await (const event of scanDiffFile(path, parse)) {
+  for await (const event of scanDiffFile(path, scanOf)) {
     if (event.kind === 'pair') {
-      const isWanted = pairs === null || pairs.has(event.pair);
-      if (!isWanted && awaited.size === 0) return;
+      if (!isWanted(event.pair) && awaited.size === 0) return;
       awaited.delete(event.pair);
     }
-    if (event.kind === 'rows' && event.rows.length > 0) yield event;
+    if (event.kind === 'rows' && event.rows.length > 0 && isWanted(event.pair)) yield event;
   }
 }
-
-const OPEN_BRACE = 0x7b;
-const QUOTE = 0x22;
-
-/** Returns the end of the row, or INCOMPLETE, and pushes what it found. */
-type RowScan = (bytes: Buffer, start: number, found: DiffFileRow[]) => number;
 
 type ScanEvent =
   | { readonly kind: 'summary'; readonly text: string }
@@ -183,81 +167,6 @@ async function* members(stream: JsonStream): AsyncGenerator<string> {
     yield name;
   } while (await stream.accept(','));
   await stream.expect('}');
-}
-
-/** Stands for each row that nobody wants, so that rows can be counted. */
-const UNREAD_ROW: DiffFileRow = { columns: [], values: [], digest: null };
-
-function countRow(bytes: Buffer, start: number, found: DiffFileRow[]): number {
-  const end = skipValue(bytes, start);
-  if (end >= 0) found.push(UNREAD_ROW);
-  return end;
-}
-
-/** What the previous row had at this place. */
-interface Member {
-  /** The name as it stands in the file, with its quotes. */
-  readonly raw: Buffer;
-  readonly name: string;
-  readonly isWanted: boolean;
-}
-
-/** Rows of one table repeat their columns: names are decoded once and then recognised. */
-function rowScan(wanted: ReadonlySet<string> | null): RowScan {
-  const members: Member[] = [];
-  let columns: string[] = [];
-  return (bytes, start, found) => {
-    const values: string[] = [];
-    const row = { columns, digest: null as string | null };
-    let index = 0;
-    const end = scanObject(bytes, start, (nameStart, nameEnd, valueStart, valueEnd) => {
-      let member = members[index];
-      if (member === undefined || !isAt(bytes, nameStart, member.raw)) {
-        const name = JSON.parse(bytes.toString('utf8', nameStart, nameEnd)) as string;
-        const isWanted = wanted === null || wanted.has(name) || name === METADATA_KEY;
-        member = { raw: Buffer.from(bytes.subarray(nameStart, nameEnd)), name, isWanted };
-        members[index] = member;
-      }
-      index += 1;
-      if (!member.isWanted) return;
-      if (member.name === METADATA_KEY) {
-        row.digest = digestOf(bytes, valueStart);
-        return;
-      }
-      const place = values.length;
-      if (row.columns[place] !== member.name) {
-        row.columns = [...row.columns.slice(0, place), member.name];
-      }
-      values.push(bytes.toString('utf8', valueStart, valueEnd));
-    });
-    if (end < 0) return end;
-    if (row.columns.length > values.length) row.columns = row.columns.slice(0, values.length);
-    columns = row.columns;
-    found.push({ columns, values, digest: row.digest });
-    return end;
-  };
-}
-
-function isAt(bytes: Buffer, start: number, expected: Buffer): boolean {
-  for (let i = 0; i < expected.length; i += 1) {
-    if (bytes[start + i] !== expected[i]) return false;
-  }
-  return true;
-}
-
-const DIGEST_NAME = Buffer.from('"digest"');
-const DIGEST = /^[0-9a-f]{16}$/;
-
-/** The digest among what the file knows of a row beside its values. */
-function digestOf(bytes: Buffer, start: number): string | null {
-  let digest: string | null = null;
-  if (bytes[start] !== OPEN_BRACE) return digest;
-  scanObject(bytes, start, (nameStart, _nameEnd, valueStart, valueEnd) => {
-    if (!isAt(bytes, nameStart, DIGEST_NAME) || bytes[valueStart] !== QUOTE) return;
-    const text = bytes.toString('utf8', valueStart + 1, valueEnd - 1);
-    digest = DIGEST.test(text) ? text : null;
-  });
-  return digest;
 }
 
 function missing(path: string, what: string): AcedError {

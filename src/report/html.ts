@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { readDiffFile, readDiffRows, type DiffFileHead, type DiffFileRow } from './diff-reader.js';
+import type { DiffFileRow } from './diff-file-row.js';
+import { readDiffFile, readDiffRows, type DiffFileHead } from './diff-reader.js';
 import { OutputFile, writing } from './output-file.js';
 import { publishFile } from './publish-file.js';
 

@@ -1,7 +1,7 @@
 // CPU time of the row digest per row, for each implementation.
 // Run: node <compiled>/test/bench/digest-bench.js
 import { createRowHasher, type HashColumn } from '../../src/digest/row-hasher.js';
-import { nativeUnavailableReason } from '../../src/digest/native.js';
+import { nativeUnavailableReason } from '../../src/base/native.js';
 import type { DigestSeed } from '../../src/digest/spec.js';
 import { COLUMN_NULL, COLUMN_TEXT, type Tuple } from '../../src/pgoutput/message.js';
 

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { packageRoot } from '../../src/digest/native.js';
+import { packageRoot } from '../../src/base/native.js';
 
 /** hashtextextended() of a PostgreSQL server, made by make-golden.ts. */
 export interface GoldenFile {

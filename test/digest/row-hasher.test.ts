@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { hashBytesExtended } from '../../src/digest/hash.js';
-import { nativeUnavailableReason } from '../../src/digest/native.js';
+import { nativeUnavailableReason } from '../../src/base/native.js';
 import { trimNumericText } from '../../src/digest/numeric-text.js';
 import {
   createRowHasher,
@@ -223,7 +223,7 @@ describe('ACED_NATIVE=off', () => {
   it('leaves the work to JavaScript and says why', () => {
     const program = `
       const { createRowHasher } = await import(${JSON.stringify(import.meta.resolve('../../src/digest/row-hasher.js'))});
-      const { nativeUnavailableReason } = await import(${JSON.stringify(import.meta.resolve('../../src/digest/native.js'))});
+      const { nativeUnavailableReason } = await import(${JSON.stringify(import.meta.resolve('../../src/base/native.js'))});
       const seed = { seed: 1n, nullToken: 'x' };
       let refused = false;
       try { createRowHasher(seed, [], 'native'); } catch { refused = true; }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { quoteIdentifier, quoteLiteral } from '../../src/base/sql.js';
-import { nativeUnavailableReason } from '../../src/digest/native.js';
+import { nativeUnavailableReason } from '../../src/base/native.js';
 import { createRowHasher, digestToBigInt, hashTexts } from '../../src/digest/row-hasher.js';
 import type { DigestColumn, DigestSeed, TextForm } from '../../src/digest/spec.js';
 import {

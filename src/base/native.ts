@@ -20,6 +20,21 @@ export interface NativeHasher {
   readonly hash: (buffer: Buffer) => void;
 }
 
+/** Layout of NativeRowMatcher.shared; native/row-matcher.cc has the same numbers. */
+export const SHARED_MATCHED_ROWS = 0;
+export const SHARED_MATCHED_END = 1;
+export const SHARED_FIRST_PLACE = 2;
+
+export interface NativeRowMatcher {
+  /**
+   * Number of rows, end of the last one, then (start, end) of each wanted value, row by row. The
+   * addon holds its address: never transfer or detach its ArrayBuffer.
+   */
+  readonly shared: Int32Array;
+  /** Matches rows from `start` on. RangeError: it lies outside the buffer. */
+  readonly match: (buffer: Buffer, start: number) => void;
+}
+
 export interface NativeAddon {
   readonly createHasher: (
     seedLow: number,
@@ -27,19 +42,25 @@ export interface NativeAddon {
     nullToken: Buffer,
     columnCount: number,
   ) => NativeHasher;
+  /** The wanted values are given by their indices, ascending; literals are not empty. */
+  readonly createRowMatcher: (
+    literals: readonly Buffer[],
+    wanted: readonly number[],
+    maxRows: number,
+  ) => NativeRowMatcher;
 }
 
 type Loaded = { readonly addon: NativeAddon } | { readonly unavailable: string };
 
 let loaded: Loaded | null = null;
 
-/** The C++ form, or null where it cannot be loaded or `ACED_NATIVE=off` says not to. */
+/** The C++ forms, or null where they cannot be loaded or `ACED_NATIVE=off` says not to. */
 export function nativeAddon(): NativeAddon | null {
   loaded ??= load();
   return 'addon' in loaded ? loaded.addon : null;
 }
 
-/** Why the JavaScript form stands in for the addon; null where the addon is in use. */
+/** Why JavaScript does the addon's work; null where the addon is in use. */
 export function nativeUnavailableReason(): string | null {
   loaded ??= load();
   return 'unavailable' in loaded ? loaded.unavailable : null;
@@ -65,7 +86,9 @@ function isNativeAddon(value: unknown): value is NativeAddon {
     typeof value === 'object' &&
     value !== null &&
     'createHasher' in value &&
-    typeof value.createHasher === 'function'
+    typeof value.createHasher === 'function' &&
+    'createRowMatcher' in value &&
+    typeof value.createRowMatcher === 'function'
   );
 }
 

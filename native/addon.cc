@@ -1,0 +1,21 @@
+#include "addon.h"
+
+namespace {
+
+bool Export(napi_env env, napi_value exports, const char* name, napi_callback callback) {
+  napi_value function;
+  return napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, nullptr, &function) ==
+             napi_ok &&
+         napi_set_named_property(env, exports, name, function) == napi_ok;
+}
+
+}  // namespace
+
+NAPI_MODULE_INIT() {
+  if (!Export(env, exports, "createHasher", CreateHasher) ||
+      !Export(env, exports, "createRowMatcher", CreateRowMatcher)) {
+    napi_throw_error(env, nullptr, "aced_native: cannot register");
+    return nullptr;
+  }
+  return exports;
+}

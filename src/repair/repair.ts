@@ -148,6 +148,7 @@ async function repairTarget(
           new TargetRepair({
             node,
             expectations,
+            rowBytes: file.head.rowBytes,
             mode: run.mode,
             source: sourceSession,
             targetSession,

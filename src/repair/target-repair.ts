@@ -21,6 +21,8 @@ export interface RepairCounts {
 export interface TargetRepairOptions {
   readonly node: string;
   readonly expectations: Expectations;
+  /** About what a row takes, until some have been moved. */
+  readonly rowBytes: number;
   readonly mode: RepairMode;
   readonly source: Session;
   readonly targetSession: Session;
@@ -38,7 +40,6 @@ export interface TargetRepairResult {
   readonly failures: readonly RowFailure[];
 }
 
-const FIRST_BATCH_ROWS = 500;
 const MAX_BATCH_ROWS = 10_000;
 /** One batch is one transaction and is held in a temporary table: large rows make it smaller. */
 const BATCH_BYTES = 32 * 1024 * 1024;
@@ -86,10 +87,11 @@ export class TargetRepair {
     failed: 0,
     alreadyEqual: 0,
   };
-  #batchRows = FIRST_BATCH_ROWS;
+  #batchRows: number;
 
   constructor(options: TargetRepairOptions) {
     this.#options = options;
+    this.#batchRows = rowsOfBatch(options.rowBytes);
   }
 
   async run(): Promise<TargetRepairResult> {
@@ -273,7 +275,9 @@ export class TargetRepair {
       return [{ ...row, source: digest === undefined ? undefined : { digest, values: [] } }];
     });
     await this.#countUnwritten(unwritten);
-    this.#adapt(outcome.copiedBytes, batch.writes.length);
+    if (batch.writes.length > 0) {
+      this.#batchRows = rowsOfBatch(outcome.copiedBytes / batch.writes.length);
+    }
     if (report !== null) {
       const gone = decided.filter(({ number }) => outcome.deleted.has(number));
       await report.add(
@@ -317,12 +321,6 @@ export class TargetRepair {
     return target !== null && values === null && report === null;
   }
 
-  #adapt(bytes: number, rows: number): void {
-    const perRow = rows === 0 ? 1 : Math.max(1, bytes / rows);
-    const fitting = Math.floor(BATCH_BYTES / perRow);
-    this.#batchRows = Math.max(1, Math.min(MAX_BATCH_ROWS, fitting, this.#batchRows * 4));
-  }
-
   async #reportDecided(decided: readonly Decided[]): Promise<void> {
     const { report, node } = this.#options;
     if (report === null) return;
@@ -341,6 +339,11 @@ export class TargetRepair {
       upserted.map((row) => row.source?.values ?? []),
     );
   }
+}
+
+function rowsOfBatch(rowBytes: number): number {
+  const fitting = Math.floor(BATCH_BYTES / Math.max(1, rowBytes));
+  return Math.max(1, Math.min(MAX_BATCH_ROWS, fitting));
 }
 
 function numbered(expectations: readonly Expectation[]): NumberedKey[] {

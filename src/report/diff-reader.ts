@@ -17,6 +17,8 @@ export interface DiffFileHead {
   readonly tableFilter: string | null;
   /** The diff was made with --against-origin: its repair needs recovery mode. */
   readonly againstOrigin: string | null;
+  /** What a row takes in the file, on average, with all that is not rows. */
+  readonly rowBytes: number;
 }
 
 export interface DiffFilePair {
@@ -49,6 +51,8 @@ export interface RowTaker {
 export async function readDiffFile(path: string, taker?: RowTaker): Promise<DiffFileHead> {
   const pairs = new Map<string, Record<string, number>>();
   let summary: string | undefined;
+  let rowCount = 0;
+  let bytes = 0;
   const columns = withDigest(taker?.columns ?? []);
   const isWanted = (pair: string): boolean => taker?.wants(pair) === true;
   const scanOf = (pair: string): RowScan => rowScan(isWanted(pair) ? columns : COUNT_ONLY);
@@ -57,8 +61,11 @@ export async function readDiffFile(path: string, taker?: RowTaker): Promise<Diff
       summary = event.text;
     } else if (event.kind === 'pair') {
       pairs.set(event.pair, {});
+    } else if (event.kind === 'end') {
+      bytes = event.bytes;
     } else {
       const { pair, node, rows } = event;
+      rowCount += rows.length;
       const counts = pairs.get(pair) ?? {};
       counts[node] = (counts[node] ?? 0) + rows.length;
       pairs.set(pair, counts);
@@ -66,7 +73,7 @@ export async function readDiffFile(path: string, taker?: RowTaker): Promise<Diff
     }
   }
   if (summary === undefined) throw missing(path, 'summary');
-  return toHead(path, summary, pairs);
+  return { ...toHead(path, summary, pairs), rowBytes: bytes / Math.max(1, rowCount) };
 }
 
 /**
@@ -95,6 +102,7 @@ export async function* readDiffRows(
 type ScanEvent =
   | { readonly kind: 'summary'; readonly text: string }
   | { readonly kind: 'pair'; readonly pair: string }
+  | { readonly kind: 'end'; readonly bytes: number }
   | (DiffFileRows & { readonly kind: 'rows' });
 
 async function* scanDiffFile(
@@ -116,6 +124,7 @@ async function* scanDiffFile(
     }
     if ((await stream.peek()) !== '') throw stream.failure('something follows the JSON object');
     if (!hasDiffs) throw missing(path, 'diffs');
+    yield { kind: 'end', bytes: stream.bytesRead };
   } finally {
     await stream.close();
   }
@@ -179,7 +188,7 @@ function toHead(
   path: string,
   summaryText: string,
   pairs: ReadonlyMap<string, Record<string, number>>,
-): DiffFileHead {
+): Omit<DiffFileHead, 'rowBytes'> {
   const summary = parseObject(path, 'summary', summaryText);
   const schema = summary['schema'];
   const table = summary['table'];

@@ -42,6 +42,11 @@ export class JsonStream {
     }
   }
 
+  /** From the start of the file. */
+  get bytesRead(): number {
+    return this.#discarded + this.#bytes.length;
+  }
+
   async close(): Promise<void> {
     await this.#handle.close();
   }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -112,7 +112,9 @@ describe('diff file reader', () => {
         diffs: { 'a/b': { rows: { a: [row, row], b: null }, more: {} } },
       })}`,
     );
-    assert.equal((await readDiffFile(path)).seedId, 'x');
+    const { seedId, rowBytes } = await readDiffFile(path);
+    assert.equal(seedId, 'x');
+    assert.equal(rowBytes, (await stat(path)).size / 2);
     const rows = await readAll(path);
     const found = rows['a/b']?.['a'] ?? [];
     assert.equal(found.length, 2);

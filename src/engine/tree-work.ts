@@ -93,36 +93,43 @@ export async function rehashOnNodes(
   for (const list of positions.values()) total += list.length;
   let done = 0;
   const values = await runAll(positions, options.signal, async ([node, list], signal) => {
-    const read = await rehash({
-      table,
-      keepsRows: keepsRows(cluster, table, { node, blocks: list.length }),
-      pipeline: cluster.pipeline(node),
-      pool: cluster.pool(node),
-      positions: list,
-      concurrency: options.concurrency,
-      signal,
-      onProgress: (blocks) => {
-        done += blocks;
-        options.onProgress?.(done, total);
-      },
-    });
+    const kept = blocksToKeep(cluster, table, node, list);
+    const others = list.filter((position) => !kept.has(position));
+    const read = new Map<number, LeafValue>();
+    for (const part of [
+      { positions: others, keepsRows: false },
+      { positions: [...kept], keepsRows: true },
+    ]) {
+      const values = await rehash({
+        ...part,
+        table,
+        pipeline: cluster.pipeline(node),
+        pool: cluster.pool(node),
+        concurrency: options.concurrency,
+        signal,
+        onProgress: (blocks) => {
+          done += blocks;
+          options.onProgress?.(done, total);
+        },
+      });
+      for (const [position, value] of values) read.set(position, value);
+    }
     return [node, read] as const;
   });
   return new Map(values);
 }
 
-/**
- * The rows of blocks that changes have touched are worth keeping: they are the ones that will change
- * again. A build, or a diff after a bulk load, would only push those out.
- */
-function keepsRows(
+/** Blocks whose rows are worth keeping, unless there are so many that they would push out others. */
+function blocksToKeep(
   { rowDigestCache }: Cluster,
   table: TrackedTable,
-  { node, blocks }: { readonly node: string; readonly blocks: number },
-): boolean {
-  if (table.state !== 'live' || !table.applier(node).wantsRowDigests) return false;
-  const bytes = blocks * table.blockRows * ROW_DIGEST_BYTES;
-  return bytes <= rowDigestCache.maxBytes * CACHE_SHARE;
+  node: string,
+  positions: readonly number[],
+): ReadonlySet<number> {
+  if (table.state !== 'live' || !table.applier(node).wantsRowDigests) return new Set();
+  const recurring = table.rowDigests(node).recurring(positions);
+  const bytes = recurring.size * table.blockRows * ROW_DIGEST_BYTES;
+  return bytes <= rowDigestCache.maxBytes * CACHE_SHARE ? recurring : new Set();
 }
 
 /**

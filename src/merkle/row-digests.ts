@@ -206,13 +206,15 @@ export class RowDigestCache {
 }
 
 /**
- * Rows of some blocks of one table on one node, by block position: those that changes have touched
- * and that were read since. With them an update or delete whose old row the stream does not have is
+ * Rows of some blocks of one table on one node, by block position: those that change again and
+ * again. With them an update or delete whose old row the stream does not have is
  * an exact change of its leaf, which would otherwise have to be read again.
  */
 export class TableRowDigests {
   readonly #cache: RowDigestCache;
   #entries = new Map<number, Entry>();
+  /** By block: 1 once it has been read because it had changed. */
+  #wasRead = new Uint8Array(0);
 
   constructor(cache: RowDigestCache) {
     this.#cache = cache;
@@ -236,6 +238,28 @@ export class TableRowDigests {
     this.#cache.add(entry);
   }
 
+  /**
+   * Of blocks that are about to be read because they have changed, those that were read for that
+   * before. Only their rows are worth keeping: a block that a bulk load passes changes once.
+   */
+  recurring(positions: readonly number[]): Set<number> {
+    const found = new Set<number>();
+    for (const position of positions) {
+      if (this.#wasRead[position] === 1) found.add(position);
+      else this.#markRead(position);
+    }
+    return found;
+  }
+
+  #markRead(position: number): void {
+    if (position >= this.#wasRead.length) {
+      const larger = new Uint8Array(2 * (position + 1));
+      larger.set(this.#wasRead);
+      this.#wasRead = larger;
+    }
+    this.#wasRead[position] = 1;
+  }
+
   /** After operations on the block's rows: they may need more memory now. */
   resized(position: number): void {
     const entry = this.#entries.get(position);
@@ -252,11 +276,17 @@ export class TableRowDigests {
   clear(): void {
     for (const entry of this.#entries.values()) this.#cache.forget(entry);
     this.#entries.clear();
+    this.#wasRead.fill(0);
   }
 
   /** Follows a split or merge: of blocks that are new nothing is known. */
-  relayout({ map, addedPositions }: LayoutChange): void {
+  relayout({ layout, map, addedPositions }: LayoutChange): void {
     const added = new Set(addedPositions);
+    const wasRead = this.#wasRead;
+    this.#wasRead = new Uint8Array(layout.size);
+    for (let position = 0; position < wasRead.length; position++) {
+      if (wasRead[position] === 1) this.#wasRead[map(position)[0]] = 1;
+    }
     const old = this.#entries;
     this.#entries = new Map();
     for (const [position, entry] of old) {

@@ -82,9 +82,10 @@ async function drainBoth(
   work: { backlog: Backlog; changes: number; round: number },
 ): Promise<{ floorMs: number; ms: number; cpuUs: number }> {
   await slotIsFree(mesh, config.slotName);
+  // A copy: a new slot would not read the log again that ours has to begin in.
   await mesh.query(
     'n1',
-    `SELECT pg_catalog.pg_create_logical_replication_slot('${FLOOR_SLOT}', 'pgoutput')`,
+    `SELECT pg_catalog.pg_copy_logical_replication_slot('${config.slotName}', '${FLOOR_SLOT}')`,
   );
   await mesh.node('n1').session(mesh.database, async (query) => {
     for (const statement of work.backlog.sql(work.changes, work.round).split(/;(?= DO)/)) {

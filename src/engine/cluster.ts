@@ -23,6 +23,8 @@ export class Cluster {
   readonly pools = new Map<string, SessionPool>();
   readonly pipelines = new Map<string, NodePipeline>();
   readonly rowDigestCache: RowDigestCache;
+  /** Making and removing what is the whole cluster's exclude each other. */
+  readonly lifecycle = new Mutex();
   readonly #tables = new Map<string, TrackedTable>();
   readonly #mutexes = new Map<string, Mutex>();
   readonly #onSchemaChange = new Set<(table: TrackedTable, reason: string) => void>();

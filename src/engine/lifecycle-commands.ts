@@ -21,8 +21,13 @@ const SLOT_RELEASE_MS = 10_000;
 /**
  * `mtree init`: publication, schema and slot on every node. Running it again changes nothing, and
  * never untracks a table. A first one that fails takes back what it has made.
+ * Errors: NOT_INITIALISED when a teardown came in between, those of the nodes.
  */
-export async function initialise(cluster: Cluster, context: CommandContext): Promise<InitResult> {
+export function initialise(cluster: Cluster, context: CommandContext): Promise<InitResult> {
+  return cluster.lifecycle.run(() => makeEverything(cluster, context));
+}
+
+async function makeEverything(cluster: Cluster, context: CommandContext): Promise<InitResult> {
   const { store } = cluster;
   const wasInitialised = store.isInitialised();
   const undo: Undo[] = [];
@@ -81,6 +86,11 @@ async function waitUntilStreaming(
   let toldMs = Date.now();
   while (pipeline.state.kind !== 'streaming') {
     const { state } = pipeline;
+    if (state.kind === 'stopped') {
+      throw new AcedError('NOT_INITIALISED', 'a teardown has stopped the streams meanwhile', {
+        hint: `run again: acectl mtree init ${cluster.config.cluster}`,
+      });
+    }
     if (state.kind === 'waiting' && (!state.error.isRetryable || state.attempt > 2)) {
       throw state.error;
     }
@@ -96,13 +106,21 @@ async function waitUntilStreaming(
 /**
  * `mtree teardown`: removes our own state and everything of ours from the nodes, from those that
  * can be reached even when others cannot. Commands on trees that are under way fail: a build could
- * take long, and would make anew what is removed here.
+ * take long, and would make anew what is removed here. An init that waits for its streams fails too.
  */
 export async function teardown(cluster: Cluster): Promise<InitResult> {
-  // From here on no command begins to work on a tree, and what one needs next of a stream is refused.
+  await endStreaming(cluster);
+  return cluster.lifecycle.run(async () => {
+    // An init that was not yet waiting has started them again.
+    await endStreaming(cluster);
+    return cluster.withEveryTable(() => removeEverything(cluster));
+  });
+}
+
+/** From here on no command begins to work on a tree, and what one needs next of a stream is refused. */
+async function endStreaming(cluster: Cluster): Promise<void> {
   cluster.store.setInitialised(false);
   await cluster.stopStreaming();
-  return cluster.withEveryTable(() => removeEverything(cluster));
 }
 
 async function removeEverything(cluster: Cluster): Promise<InitResult> {

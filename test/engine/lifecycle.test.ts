@@ -189,4 +189,26 @@ describe('setting up and tearing down', () => {
     assert.deepEqual([await ours('n1'), await ours('n2')], [[], []]);
     assert.deepEqual((await run('status', {})).tables, []);
   });
+
+  it('a teardown ends an init that waits for its slots', async () => {
+    const context = testContext(stateDir);
+    let starting: Promise<unknown> = Promise.resolve();
+    await mesh.node('n1').session(mesh.database, async (query) => {
+      // A new slot waits for the transactions that run.
+      await query('BEGIN; INSERT INTO t VALUES (1001, 0)');
+      starting = engine.run('mtree-init', {}, context);
+      starting.catch(() => undefined);
+      await waitFor(
+        () => context.messages().some((text) => text.startsWith('still waiting for node n1')),
+        { what: 'the init to wait' },
+      );
+      const tearing = run('mtree-teardown', {});
+      await assert.rejects(starting, { code: 'NOT_INITIALISED' });
+      assert.deepEqual((await tearing).nodes, { n1: 'removed', n2: 'removed' });
+      await query('ROLLBACK');
+    });
+    assert.deepEqual([await ours('n1'), await ours('n2')], [[], []]);
+    await run('mtree-init', {});
+    await run('mtree-teardown', {});
+  });
 });

@@ -371,15 +371,13 @@ describe('starting again after the world has changed', () => {
   }
 
   it('a slot that is given up while the pipeline connects is replaced once', async () => {
-    const holder = await holdSlot();
     await withCluster(async (cluster) => {
-      cluster.startStreaming();
-      const pipeline = cluster.pipeline('n2');
       // Publishing the table again waits for this one: the pipeline stays in the middle of connecting.
       await n2.session('app', async (query) => {
         await query(`ALTER PUBLICATION ${config.publicationName} DROP TABLE exact`);
         await query('BEGIN; UPDATE exact SET v = v WHERE id = 500');
-        await holder.close();
+        cluster.startStreaming();
+        const pipeline = cluster.pipeline('n2');
         const isWaiting = (): boolean => lines.some(({ event }) => event === 'publication_waits');
         await waitFor(isWaiting, { what: 'the pipeline to wait for the transaction' });
         pipeline.abandonSlot(new AcedError('SLOT_LOST', 'given up'));
@@ -388,6 +386,7 @@ describe('starting again after the world has changed', () => {
         await query('ROLLBACK');
       });
       await assertRight(cluster);
+      const pipeline = cluster.pipeline('n2');
       const { epoch } = pipeline;
       await slotQuery(
         'SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1',

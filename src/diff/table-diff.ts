@@ -1,6 +1,7 @@
 import { runAll } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
 import { formatLsn } from '../base/lsn.js';
+import { blocksPerStatement } from '../merkle/block-sql.js';
 import type { BlockRange } from '../merkle/layout.js';
 import type { LeafValue } from '../merkle/leaves.js';
 import type { SessionPool } from '../postgres/session-pool.js';
@@ -21,8 +22,6 @@ export interface TableDiffOptions extends ComparisonOptions {
   readonly tableFilter?: string;
 }
 
-/** Rows hashed by one statement. */
-const ROWS_PER_STATEMENT = 100_000;
 /** A block that is so many times too large on some node is cut up before its rows are fetched. */
 const OVERSIZE = 8;
 
@@ -114,7 +113,7 @@ async function hashOnEveryNode(
   options: TableDiffOptions,
 ): Promise<Map<string, LeafValue[]>> {
   const { sql, context, blockRows, concurrency, pools } = options;
-  const perStatement = Math.max(1, Math.floor(ROWS_PER_STATEMENT / blockRows));
+  const perStatement = blocksPerStatement(blockRows);
   let done = 0;
   const total = ranges.length * pools.size;
   const hashNode = async (pool: SessionPool, nodeSignal: AbortSignal): Promise<LeafValue[]> => {

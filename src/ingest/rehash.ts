@@ -2,6 +2,7 @@ import { runAll, sleep } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
 import { failpoint } from '../base/failpoint.js';
 import { parseLsn, type Lsn } from '../base/lsn.js';
+import { blocksPerStatement } from '../merkle/block-sql.js';
 import type { LeafValue } from '../merkle/leaves.js';
 import { BlockRows } from '../merkle/row-digests.js';
 import type { SessionPool } from '../postgres/session-pool.js';
@@ -23,8 +24,6 @@ export interface RehashOptions {
   readonly onProgress: (blocks: number) => void;
 }
 
-/** Rows that one statement reads at most, as far as blocks have their planned size. */
-const ROWS_PER_STATEMENT = 100_000;
 const HIDDEN_COMMIT_RETRY_MS = 20;
 const HIDDEN_COMMIT_TIMEOUT_MS = 60_000;
 
@@ -35,7 +34,7 @@ const HIDDEN_COMMIT_TIMEOUT_MS = 60_000;
  */
 export async function rehash(options: RehashOptions): Promise<Map<number, LeafValue>> {
   const { table, positions, signal } = options;
-  const perStatement = Math.max(1, Math.floor(ROWS_PER_STATEMENT / table.blockRows));
+  const perStatement = blocksPerStatement(table.blockRows);
   const values = new Map<number, LeafValue>();
   let next = 0;
   const work = async (workSignal: AbortSignal): Promise<void> => {

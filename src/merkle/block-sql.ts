@@ -22,6 +22,16 @@ export interface BlockSqlOptions {
   readonly filter?: string;
 }
 
+/** Rows that one statement reads at most, as far as blocks have their planned size. */
+const ROWS_PER_STATEMENT = 100_000;
+/** Bounds what a statement's answer takes in memory, however small the blocks are. */
+const BLOCKS_PER_STATEMENT = 1_000;
+
+/** How many blocks of so many rows are hashed by one statement. */
+export function blocksPerStatement(blockRows: number): number {
+  return Math.min(BLOCKS_PER_STATEMENT, Math.max(1, Math.floor(ROWS_PER_STATEMENT / blockRows)));
+}
+
 /**
  * Builds the statements that read blocks: hashes, row digests, boundaries, rows. Keys travel as
  * text and are cast to the column's type in the server, whose order alone counts.

@@ -1,8 +1,10 @@
 import { allOrCause } from '../base/abort.js';
 import { formatLsn } from '../base/lsn.js';
+import { onEveryNode } from '../diff/compared-nodes.js';
 import { tableDiff } from '../diff/table-diff.js';
 import { treeDiff } from '../diff/tree-diff.js';
 import { BlockSql } from '../merkle/block-sql.js';
+import { checkRowFilter } from '../postgres/row-filter.js';
 import type {
   CommandContext,
   DiffResult,
@@ -93,6 +95,12 @@ export async function diffTable(
     readCommitTimeNodes(pools, context.signal),
   ]);
   const { config } = cluster;
+  const { tableFilter } = params;
+  if (tableFilter !== undefined) {
+    await onEveryNode(pools, context.signal, (_, pool, signal) =>
+      pool.use((session) => checkRowFilter(session, name, tableFilter, signal), signal),
+    );
+  }
   const blockSize = params.blockSize ?? 100_000;
   const concurrencyFactor = params.concurrencyFactor ?? config.diff.concurrencyFactor;
   const isOrderIndexed = spec.key.every((column) => column.collate === null);
@@ -103,7 +111,7 @@ export async function diffTable(
     sql: new BlockSql({
       spec,
       seed: cluster.store.seed,
-      ...(params.tableFilter === undefined ? {} : { filter: params.tableFilter }),
+      ...(tableFilter === undefined ? {} : { filter: tableFilter }),
     }),
     infos,
     pools,
@@ -119,6 +127,6 @@ export async function diffTable(
     compareUnitSize: params.compareUnitSize ?? config.diff.compareUnitSize,
     concurrencyFactor,
     concurrency: cluster.hashConcurrency(concurrencyFactor),
-    ...(params.tableFilter === undefined ? {} : { tableFilter: params.tableFilter }),
+    ...(tableFilter === undefined ? {} : { tableFilter }),
   });
 }

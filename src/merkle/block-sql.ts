@@ -1,6 +1,7 @@
 import { quoteIdentifier } from '../base/sql.js';
 import type { DigestSeed } from '../digest/spec.js';
 import { digestExpression, keyTextExpression } from '../digest/sql.js';
+import { bracketed } from '../postgres/row-filter.js';
 import type { KeyColumnSpec, KeyText, TableSpec } from '../postgres/table-spec.js';
 import type { BlockRange } from './layout.js';
 
@@ -18,7 +19,7 @@ export interface NumberedRange extends BlockRange {
 export interface BlockSqlOptions {
   readonly spec: TableSpec;
   readonly seed: DigestSeed;
-  /** A condition of the user's, over the table's columns: only rows that meet it are compared. */
+  /** A condition of the user's that checkRowFilter took: only rows that meet it are compared. */
   readonly filter?: string;
 }
 
@@ -50,7 +51,7 @@ export class BlockSql {
     const { spec, seed } = options;
     this.#spec = spec;
     this.#table = `${quoteIdentifier(spec.schema)}.${quoteIdentifier(spec.name)} t`;
-    this.#filter = options.filter === undefined ? '' : `(${options.filter})`;
+    this.#filter = options.filter === undefined ? '' : bracketed(options.filter);
     this.#digest = digestExpression(spec.columns, seed, 't');
     this.#keyDigest = digestExpression(spec.key, seed, 't');
     this.#keys = spec.key.map((column) => ordered(`t.${quoteIdentifier(column.name)}`, column));

@@ -41,6 +41,25 @@ export interface TableRepairResult extends RepairResult {
  * MISSING_PRIVILEGE, REPORT_WRITE, those of the connections.
  */
 export async function repairTable(options: RepairOptions): Promise<TableRepairResult> {
+  try {
+    return await repairFromFile(options);
+  } catch (error) {
+    throw namedAsTyped(error, options.context);
+  }
+}
+
+/** The daemon reads a copy of the file, under a path that says nothing to the user. */
+function namedAsTyped(error: unknown, { inputPath, inputName }: CommandContext): unknown {
+  if (!(error instanceof AcedError) || error.code !== 'BAD_DIFF_FILE') return error;
+  if (inputPath === undefined || inputName === undefined) return error;
+  return new AcedError(error.code, error.message.replaceAll(inputPath, inputName), {
+    ...(error.hint === undefined ? {} : { hint: error.hint }),
+    logMessage: error.logMessage.replaceAll(inputPath, inputName),
+    cause: error,
+  });
+}
+
+async function repairFromFile(options: RepairOptions): Promise<TableRepairResult> {
   const { context, params, spec, config } = options;
   const startedAt = new Date();
   const mode = repairMode(params);

@@ -53,7 +53,7 @@ export interface RepairRequest {
  * the source, the other one. Pure. Errors: UNKNOWN_NODE, BAD_DIFF_FILE, UNSUPPORTED.
  */
 export function repairRequest(facts: RequestFacts): RepairRequest {
-  const { source, head, clusterNodes, usableNodes } = facts;
+  const { source, head, path, clusterNodes, usableNodes } = facts;
   checkFile(facts);
   const warnings: string[] = [];
   if (head.isLimitReached) {
@@ -62,9 +62,11 @@ export function repairRequest(facts: RequestFacts): RepairRequest {
     );
   }
   const targets: RepairTarget[] = [];
+  let hasSource = false;
   for (const { name, rows } of head.pairs) {
     const nodes = pairNodes(name, Object.keys(rows));
     if (!nodes.includes(source)) continue;
+    hasSource = true;
     for (const node of nodes.filter((other) => other !== source)) {
       if (!clusterNodes.includes(node)) {
         throw unknownNode(node, `the diff file's pair ${name}`, clusterNodes);
@@ -72,6 +74,12 @@ export function repairRequest(facts: RequestFacts): RepairRequest {
       if (usableNodes.includes(node)) targets.push({ node, pair: name });
       else warnings.push(`Node ${node} is left alone: it is not among the chosen nodes.`);
     }
+  }
+  if (head.pairs.length > 0 && !hasSource) {
+    const names = head.pairs.map(({ name }) => name).join(', ');
+    throw new AcedError('BAD_DIFF_FILE', `${path} has no pair with ${source}, only ${names}`, {
+      hint: 'Name one of the nodes of the file as the source of truth, or run the diff again.',
+    });
   }
   return { targets, warnings };
 }

@@ -242,12 +242,17 @@ function notForUs(path: string, error: NodeJS.ErrnoException): AcedError {
 
 async function sizeOfInput(path: string): Promise<number> {
   try {
-    return (await stat(path)).size;
+    const found = await stat(path);
+    if (!found.isDirectory()) return found.size;
   } catch (error) {
     throw new AcedError('BAD_DIFF_FILE', `cannot read ${path}: ${errorMessage(error)}`, {
+      hint: 'give the file that a diff has written',
       cause: error,
     });
   }
+  throw new AcedError('BAD_DIFF_FILE', `cannot read ${path}: it is a directory`, {
+    hint: 'give the file that a diff has written',
+  });
 }
 
 /** The daemon's word is not enough to write outside the directory. */

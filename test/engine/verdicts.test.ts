@@ -294,6 +294,30 @@ describe('verdicts on a mesh of three nodes', () => {
     await assertAllMatch();
   });
 
+  it('a filter is one condition, or the command is refused before it begins', async () => {
+    const filtered = (tableFilter: string): Promise<DiffResult> =>
+      diffTable(cluster, { table: 'customers', tableFilter }, testContext(stateDir));
+    const wrong = [
+      'id < 100) OR (1=1',
+      'id < 100) or (true',
+      'nope < 100',
+      'credit',
+      'count(*) > 5',
+      'id < 100 ORDER BY id',
+      'true; DROP TABLE hot',
+      'id < 100 /*',
+      'id = $2',
+      "id < 'x'",
+      '',
+    ];
+    for (const filter of wrong) {
+      await assert.rejects(filtered(filter), { code: 'BAD_USAGE', message: /^--table-filter / });
+    }
+    assert.equal((await filtered('id < 100 -- the first ones')).verdict, 'match');
+    assert.equal((await filtered('id < 100 OR id > 200')).verdict, 'match');
+    assert.equal((await mesh.query('n1', 'SELECT FROM hot LIMIT 1')).length, 1);
+  });
+
   it('defect 3: a statement that fails on one node fails the whole command', async () => {
     await mesh.queryAll('CREATE ROLE reader LOGIN; GRANT SELECT ON customers TO reader');
     const readerDir = await scratchDirectory();

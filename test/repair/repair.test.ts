@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { removeDirectory, scratchDirectory } from '../support/context.js';
 import { startMesh, type Mesh } from '../support/mesh.js';
 import { fixturePath } from '../report/fixtures.js';
 import { waitFor } from '../support/wait.js';
@@ -413,6 +416,29 @@ describe('repair on a mesh', () => {
     await refused({ sourceOfTruth: '' }, 'orders', 'BAD_USAGE');
     await refused({ sourceOfTruth: 'n9' }, 'orders', 'UNKNOWN_NODE');
     await refused({}, 'plain', 'BAD_DIFF_FILE');
+  });
+
+  it('a file without a pair of the source of truth repairs nothing, and says so', async () => {
+    const directory = await scratchDirectory();
+    const file = join(directory, 'other.json');
+    try {
+      const text = await readFile(fixturePath('orders_diffs.json'), 'utf8');
+      const { diffs, summary } = JSON.parse(text) as {
+        diffs: Record<string, unknown>;
+        summary: unknown;
+      };
+      const others = Object.fromEntries(
+        Object.entries(diffs).filter(([pair]) => !pair.includes('n1')),
+      );
+      assert.ok(Object.keys(others).length > 0);
+      await writeFile(file, JSON.stringify({ diffs: others, summary }));
+      await assert.rejects(harness.repair(file, table('orders')), {
+        code: 'BAD_DIFF_FILE',
+        message: 'given.json has no pair with n1, only n2/n3',
+      });
+    } finally {
+      await removeDirectory(directory);
+    }
   });
 
   it('says which privileges are missing', async () => {

@@ -489,11 +489,13 @@ describe('uploads', () => {
     await run();
   });
 
-  it('of a file that is not there fail before anything is sent', async () => {
+  it('of a file that is not there, or is a directory, fail before anything is sent', async () => {
     await start();
-    const options = { reportDir: work, inputPath: join(root, 'nope.json') };
-    const run = client().run('table-repair', { table: 't' }, options);
-    await assert.rejects(run, { code: 'BAD_DIFF_FILE', message: /nope\.json/ });
+    for (const inputPath of [join(root, 'nope.json'), root]) {
+      const run = client().run('table-repair', { table: 't' }, { reportDir: work, inputPath });
+      const message = new RegExp(`^cannot read ${inputPath}: `);
+      await assert.rejects(run, { code: 'BAD_DIFF_FILE', message });
+    }
     assert.deepEqual(runner.calls, []);
   });
 

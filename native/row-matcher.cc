@@ -1,9 +1,9 @@
 // Finds the values in JSON objects that repeat one layout: the same names, blanks and punctuation
-// between values that may differ. src/report/row-matcher.ts learns the layout from a row that was
+// between values that may differ. src/diff-file/row-matcher.ts learns the layout from a row that was
 // read member by member, and reads that way again whatever does not match: an object of another
 // layout, one that the buffer cuts off, or anything that is no JSON.
 //
-// Values are judged as src/report/json-scan.ts judges them.
+// Values are judged as src/diff-file/json-scan.ts judges them.
 
 #include "addon.h"
 

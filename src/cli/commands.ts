@@ -1,4 +1,4 @@
-import type { CommandName, CommandParams } from '../server/protocol.js';
+import type { CommandName, CommandParams } from '../protocol/commands.js';
 import {
   BUILD,
   COMMON,

@@ -7,7 +7,7 @@ import type {
   RepairResult,
   StatusResult,
   UpdateResult,
-} from '../server/protocol.js';
+} from '../protocol/commands.js';
 
 export const EXIT_DONE = 0;
 export const EXIT_DIFFERENT = 1;

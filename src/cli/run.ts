@@ -6,7 +6,7 @@ import type {
   CommandResults,
   CommandRunner,
   ProgressEvent,
-} from '../server/protocol.js';
+} from '../protocol/commands.js';
 import type { AnyRequest, CommandRequest } from './commands.js';
 import type { FlagValues } from './flags.js';
 import { helpText } from './help.js';

@@ -1,4 +1,4 @@
-import type { ProgressEvent } from '../server/protocol.js';
+import type { ProgressEvent } from '../protocol/commands.js';
 import type { OutcomeLine } from './outcome.js';
 
 export interface OutputStream {

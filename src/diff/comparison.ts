@@ -2,25 +2,19 @@ import { errorMessage } from '../base/errors.js';
 import type { Config } from '../config/config.js';
 import type { BlockSql } from '../merkle/block-sql.js';
 import type { BlockRange } from '../merkle/layout.js';
-import type { TableInfo } from '../postgres/table-info.js';
-import type { TableSpec } from '../postgres/table-spec.js';
-import { originNodes } from '../postgres/topology.js';
-import { DiffFileWriter, type RowImage, type SummaryFields } from '../report/diff-file.js';
+import type { TableInfo } from '../table/table-info.js';
+import type { TableSpec } from '../table/table-spec.js';
+import { letReplicationPass, type Passage, type Replication } from '../replication/passage.js';
+import { originNodes } from '../replication/topology.js';
+import { DiffFileWriter, type RowImage, type SummaryFields } from '../diff-file/diff-writer.js';
 import { writeHtmlReport } from '../report/html.js';
-import type { CommandContext, DiffResult, Verdict } from '../server/protocol.js';
+import type { CommandContext, DiffResult, Verdict } from '../protocol/commands.js';
 import { chunksOf } from './chunks.js';
-import type { NodePools } from './compared-nodes.js';
+import type { NodePools } from '../postgres/every-node.js';
 import { oneAhead } from './one-ahead.js';
 import type { RowDifference } from './row-difference.js';
 import { searchRows } from './row-search.js';
-import {
-  letReplicationPass,
-  settle,
-  type DriftedRow,
-  type FetchedRow,
-  type Passage,
-  type Replication,
-} from './settle.js';
+import { settle, type DriftedRow, type FetchedRow } from './settle.js';
 
 export interface ComparisonOptions {
   readonly config: Config;

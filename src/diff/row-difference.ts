@@ -1,4 +1,4 @@
-import type { KeyText } from '../postgres/table-spec.js';
+import type { KeyText } from '../table/table-spec.js';
 import type { RowState } from './settle-rule.js';
 
 /** A key whose row is not the same on all nodes. */

@@ -1,8 +1,8 @@
 import { compareSortables, sortableKey } from '../merkle/sortable-key.js';
 import type { BlockSql, NumberedRange } from '../merkle/block-sql.js';
 import type { BlockRange } from '../merkle/layout.js';
-import type { KeyText, TableSpec } from '../postgres/table-spec.js';
-import { onEveryNode, type NodePools } from './compared-nodes.js';
+import type { KeyText, TableSpec } from '../table/table-spec.js';
+import { onEveryNode, type NodePools } from '../postgres/every-node.js';
 import { findDifferences, keyId, type KeyedRow, type RowDifference } from './row-difference.js';
 
 export interface RowSearchOptions {

@@ -1,13 +1,8 @@
-import { randomUUID } from 'node:crypto';
-import { sleep } from '../base/abort.js';
-import type { Lsn } from '../base/lsn.js';
 import type { BlockSql } from '../merkle/block-sql.js';
-import type { KeyText } from '../postgres/table-spec.js';
-import { emitBarrier } from '../postgres/positions.js';
-import { waitForReplication } from '../postgres/replication-wait.js';
-import type { Topology } from '../postgres/topology.js';
+import type { KeyText } from '../table/table-spec.js';
+import { letReplicationPass, type Passage, type PassageOptions } from '../replication/passage.js';
 import { chunksOf } from './chunks.js';
-import { onEveryNode, withSessions, type NodePools } from './compared-nodes.js';
+import { onEveryNode, type NodePools } from '../postgres/every-node.js';
 import { oneAhead } from './one-ahead.js';
 import type { RowDifference } from './row-difference.js';
 import { settleRow, type RowState } from './settle-rule.js';
@@ -29,21 +24,6 @@ export interface DriftedRow {
   readonly rows: readonly (FetchedRow | null)[];
 }
 
-/** How changes travel between the nodes of a cluster. */
-export interface Replication {
-  /** Nodes that can be asked, those that are not compared too: changes also come from them. */
-  readonly pools: NodePools;
-  readonly topology: Topology;
-  /** Nodes whose changes nobody can tell the arrival of. */
-  readonly unreachable: readonly string[];
-}
-
-export interface PassageOptions {
-  readonly replication: Replication;
-  readonly signal: AbortSignal;
-  readonly onWarning: (message: string) => void;
-}
-
 export interface SettleOptions extends PassageOptions {
   readonly pools: NodePools;
   readonly sql: BlockSql;
@@ -57,8 +37,6 @@ export interface SettleOptions extends PassageOptions {
 
 /** Keys fetched by one statement. */
 const KEYS_PER_STATEMENT = 500;
-/** Where no replication is visible, a row that stays the same for so long counts as settled. */
-const BLIND_SETTLE_MS = 2000;
 
 /**
  * Tells drift from replication in flight: when replication has passed, reads the rows again, and
@@ -142,70 +120,4 @@ async function fetchRows(
     return images;
   });
   return [...byNode.values()];
-}
-
-/**
- * `passed`: every node has applied what the others had committed when this was asked.
- * `stopped`: so it is on all paths that run, but some subscription does not run at all.
- * `behind`: a running path did not get there in time.
- */
-export type Passage = 'passed' | 'stopped' | 'behind';
-
-/** Lets replication pass over as many hops as the topology has. */
-export async function letReplicationPass(
-  options: PassageOptions,
-  timeoutMs: number,
-): Promise<Passage> {
-  const { replication, signal } = options;
-  const { pools, topology, unreachable } = replication;
-  let passage: Passage = 'passed';
-  for (const node of unreachable) {
-    passage = 'stopped';
-    options.onWarning(
-      `node ${node} cannot be reached: differences may be changes of it that were not delivered yet`,
-    );
-  }
-  // A node that cannot be reached may be the publisher; of its changes the warning is out already.
-  for (const { name, node } of unreachable.length === 0 ? topology.fromOutside : []) {
-    options.onWarning(
-      `subscription ${name} on ${node} has its publisher outside the cluster: what it has not ` +
-        'delivered yet cannot be told from drift',
-    );
-  }
-  if (topology.edges.length === 0) {
-    options.onWarning(
-      'no replication between these nodes is visible to this role; a difference counts as drift ' +
-        `when the row stays the same for ${BLIND_SETTLE_MS} ms`,
-    );
-    await sleep(BLIND_SETTLE_MS, signal);
-    return passage;
-  }
-  const deadline = Date.now() + timeoutMs;
-  for (let round = 0; round < topology.rounds; round++) {
-    const fences = await onEveryNode<Lsn>(pools, signal, (_, pool, either) =>
-      pool.use((session) => emitBarrier(session, randomUUID()), either),
-    );
-    const outcome = await withSessions(pools, signal, (sessions) =>
-      waitForReplication({
-        sessions,
-        topology,
-        fences,
-        timeoutMs: Math.max(1, deadline - Date.now()),
-        signal,
-      }),
-    );
-    for (const { edge, missingBytes } of outcome.starved) {
-      const isRunning = edge.isEnabled && edge.isActive;
-      if (isRunning) passage = 'behind';
-      else if (passage === 'passed') passage = 'stopped';
-      options.onWarning(
-        `subscription ${edge.subscription} (${edge.from} -> ${edge.to}) is ` +
-          (isRunning ? 'behind' : 'not running') +
-          `${missingBytes === null ? '' : ` by ${missingBytes} bytes`}: ` +
-          'differences may be changes that were not delivered yet',
-      );
-    }
-    if (passage === 'behind') return passage;
-  }
-  return passage;
 }

@@ -5,11 +5,11 @@ import { blocksPerStatement } from '../merkle/block-sql.js';
 import type { BlockRange } from '../merkle/layout.js';
 import type { LeafValue } from '../merkle/leaves.js';
 import type { SessionPool } from '../postgres/session-pool.js';
-import type { KeyText } from '../postgres/table-spec.js';
-import { currentInsertLsn } from '../postgres/positions.js';
+import type { KeyText } from '../table/table-spec.js';
+import { currentInsertLsn } from '../replication/positions.js';
 import { findBoundaries } from '../ingest/partition.js';
-import type { DiffResult } from '../server/protocol.js';
-import { onEveryNode } from './compared-nodes.js';
+import type { DiffResult } from '../protocol/commands.js';
+import { onEveryNode } from '../postgres/every-node.js';
 import { Comparison, type ComparisonOptions } from './comparison.js';
 
 export interface TableDiffOptions extends ComparisonOptions {

@@ -1,7 +1,7 @@
 import type { LeafValue } from '../merkle/leaves.js';
 import { HashTree } from '../merkle/hash-tree.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
-import type { DiffResult } from '../server/protocol.js';
+import type { DiffResult } from '../protocol/commands.js';
 import { Comparison, type ComparisonOptions } from './comparison.js';
 
 export interface TreeDiffOptions extends ComparisonOptions {

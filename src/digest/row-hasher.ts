@@ -10,7 +10,7 @@ import {
   type NativeHasher,
 } from '../base/native.js';
 import { numericTextEnd, trimNumericText } from './numeric-text.js';
-import type { DigestSeed, TextForm } from './spec.js';
+import type { DigestSeed, TextForm } from './digest-column.js';
 
 export interface HashColumn {
   /** Place of the column in the tuples of the stream. */

@@ -1,7 +1,7 @@
 import type { BlockSql } from '../merkle/block-sql.js';
 import type { BlockRange } from '../merkle/layout.js';
 import type { SessionPool } from '../postgres/session-pool.js';
-import type { KeyText } from '../postgres/table-spec.js';
+import type { KeyText } from '../table/table-spec.js';
 
 /** Pieces found by one statement: bounds how long one snapshot is held. */
 const HOPS_PER_STATEMENT = 1000;

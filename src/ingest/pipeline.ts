@@ -6,10 +6,10 @@ import type { Logger } from '../base/log.js';
 import { formatLsn, type Lsn } from '../base/lsn.js';
 import type { Config, NodeConfig } from '../config/config.js';
 import { PgoutputDecoder } from '../pgoutput/decoder.js';
-import { findHalfCommitted } from '../postgres/half-committed.js';
-import { emitBarrier } from '../postgres/positions.js';
+import { findHalfCommitted } from '../replication/half-committed.js';
+import { emitBarrier } from '../replication/positions.js';
 import type { SessionPool } from '../postgres/session-pool.js';
-import { dropSlot } from '../postgres/slot.js';
+import { dropSlot, SLOT_RELEASE_TIMEOUT_MS } from '../replication/slot.js';
 import { parseSnapshot } from '../postgres/snapshot.js';
 import type { Store } from '../store/store.js';
 import { openReplicationStream, type ReplicationStream } from '../stream/replication-stream.js';
@@ -54,8 +54,6 @@ const FENCE_POLL_MAX_MS = 50;
 /** Idle positions are made durable less often than changes. */
 const IDLE_FLUSH_MS = 5_000;
 const BACKOFF = { firstMs: 200, maxMs: 15_000 };
-/** Our own walsender may need a moment to notice that its client has gone. */
-const SLOT_RELEASE_TIMEOUT_MS = 10_000;
 
 interface FenceWaiter {
   readonly lsn: Lsn;

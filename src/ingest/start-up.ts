@@ -7,7 +7,7 @@ import {
   addTableToPublication,
   ensurePublication,
   publicationTables,
-} from '../postgres/publication.js';
+} from '../replication/publication.js';
 import type { Session } from '../postgres/session.js';
 import type { SessionPool } from '../postgres/session-pool.js';
 import {
@@ -16,9 +16,9 @@ import {
   identifySystem,
   readSlot,
   type SystemIdentity,
-} from '../postgres/slot.js';
-import { decideStart } from '../postgres/start-decision.js';
-import type { TableName } from '../postgres/table-name.js';
+} from '../replication/slot.js';
+import { decideStart } from '../replication/start-decision.js';
+import type { TableName } from '../table/table-name.js';
 import type { Store } from '../store/store.js';
 
 export interface StartUpOptions {

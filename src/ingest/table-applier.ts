@@ -1,5 +1,5 @@
 import { createRowHasher, type RowHasher } from '../digest/row-hasher.js';
-import type { DigestSeed } from '../digest/spec.js';
+import type { DigestSeed } from '../digest/digest-column.js';
 import type { Locator } from '../merkle/locator.js';
 import type { LeafSet } from '../merkle/leaves.js';
 import type { LayoutChange, PositionMap } from '../merkle/layout.js';
@@ -18,7 +18,7 @@ import {
   type RowOperationKind,
   type TableRowDigests,
 } from '../merkle/row-digests.js';
-import type { KeyText, TableSpec } from '../postgres/table-spec.js';
+import type { KeyText, TableSpec } from '../table/table-spec.js';
 import { trimNumericText } from '../digest/numeric-text.js';
 import { applyLeafChange, joinLeafChanges, type LeafChange } from './leaf-change.js';
 import type { SnapshotFilters } from './snapshot-filters.js';

@@ -1,12 +1,12 @@
 import { failpoint } from '../base/failpoint.js';
-import type { DigestSeed } from '../digest/spec.js';
+import type { DigestSeed } from '../digest/digest-column.js';
 import { BlockSql } from '../merkle/block-sql.js';
 import { HashTree } from '../merkle/hash-tree.js';
 import type { BlockLayout, LayoutChange } from '../merkle/layout.js';
 import { createLocator, type Locator } from '../merkle/locator.js';
 import { LeafSet } from '../merkle/leaves.js';
 import { TableRowDigests, type RowDigestCache } from '../merkle/row-digests.js';
-import type { TableSpec } from '../postgres/table-spec.js';
+import type { TableSpec } from '../table/table-spec.js';
 import type { Store, StoredTable, TableState } from '../store/store.js';
 import type { SnapshotFilters } from './snapshot-filters.js';
 import { TableApplier } from './table-applier.js';

@@ -4,7 +4,7 @@ import { runCli } from '../cli/run.js';
 import type { CliFlags, InProcessRunner } from '../cli/run.js';
 import { locateDaemon } from '../config/locate.js';
 import type { LoadOptions, LoadedConfig } from '../config/load.js';
-import { VERSION } from '../engine/version.js';
+import { VERSION } from '../commands/version.js';
 import { cancelOnSignals } from './signals.js';
 
 // What a command at a running daemon does without is imported where it is needed: the start-up
@@ -22,7 +22,7 @@ async function load(flags: CliFlags): Promise<LoadedConfig> {
 
 async function connectInProcess(flags: CliFlags): Promise<InProcessRunner> {
   const { config } = await load(flags);
-  const { Engine } = await import('../engine/engine.js');
+  const { Engine } = await import('../commands/engine.js');
   const { createLogger, silentLogger } = await import('../base/log.js');
   const log = flags.isDebug ? createLogger('debug', process.stderr) : silentLogger();
   return Engine.open(config, { log, mode: 'command' });

@@ -4,7 +4,7 @@ import { parseArgs } from 'node:util';
 import { AcedError, errorMessage } from '../base/errors.js';
 import { createLogger } from '../base/log.js';
 import { optionsHelp } from '../config/options.js';
-import { VERSION } from '../engine/version.js';
+import { VERSION } from '../commands/version.js';
 import { serve } from './serve.js';
 
 const EXIT_TROUBLE = 2;

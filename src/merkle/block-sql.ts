@@ -1,8 +1,8 @@
-import { quoteIdentifier } from '../base/sql.js';
-import type { DigestSeed } from '../digest/spec.js';
-import { digestExpression, keyTextExpression } from '../digest/sql.js';
-import { bracketed } from '../postgres/row-filter.js';
-import type { KeyColumnSpec, KeyText, TableSpec } from '../postgres/table-spec.js';
+import { quoteIdentifier } from '../base/quote.js';
+import type { DigestSeed } from '../digest/digest-column.js';
+import { digestExpression, keyTextExpression } from '../digest/digest-sql.js';
+import { bracketed } from '../table/row-filter.js';
+import type { KeyColumnSpec, KeyText, TableSpec } from '../table/table-spec.js';
 import type { BlockRange } from './layout.js';
 
 /** SQL and its parameters, as texts or arrays of texts. */

@@ -1,4 +1,4 @@
-import type { KeyText } from '../postgres/table-spec.js';
+import type { KeyText } from '../table/table-spec.js';
 
 /** `[lower, upper)` in the order of the key; null is open. */
 export interface BlockRange {

@@ -1,4 +1,4 @@
-import type { KeyText } from '../postgres/table-spec.js';
+import type { KeyText } from '../table/table-spec.js';
 import type { BlockLayout } from './layout.js';
 import { joinHalves, type LeafSet, type LeafValue } from './leaves.js';
 

@@ -1,5 +1,5 @@
 import type { Tuple } from '../pgoutput/message.js';
-import type { KeyColumnSpec, KeyOrderKind, KeyText } from '../postgres/table-spec.js';
+import type { KeyColumnSpec, KeyOrderKind, KeyText } from '../table/table-spec.js';
 import type { BlockLayout, LayoutChange } from './layout.js';
 import { compareSortables, sortableKey, type Sortable } from './sortable-key.js';
 

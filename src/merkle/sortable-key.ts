@@ -1,5 +1,5 @@
 import { trimNumericText } from '../digest/numeric-text.js';
-import type { KeyOrderKind } from '../postgres/table-spec.js';
+import type { KeyOrderKind } from '../table/table-spec.js';
 
 /** A value whose JavaScript order (`<`, `>`) is the server's order of the key column. */
 export type Sortable = number | bigint | string;

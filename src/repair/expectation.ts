@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
 import { AcedError } from '../base/errors.js';
-import type { KeyText } from '../postgres/table-spec.js';
-import type { DiffFileRow } from '../report/diff-file-row.js';
-import { readDiffRows } from '../report/diff-reader.js';
-import { jsonFormatter, type JsonFormatter } from '../report/json-value.js';
-import type { ReportColumn } from '../report/row-text.js';
+import type { KeyText } from '../table/table-spec.js';
+import type { DiffFileRow } from '../diff-file/file-row.js';
+import { readDiffRows } from '../diff-file/diff-reader.js';
+import { jsonFormatter, type JsonFormatter } from '../diff-file/json-value.js';
+import type { ReportColumn } from '../diff-file/row-text.js';
 
 /** What the diff saw of one key. */
 export interface Expectation {

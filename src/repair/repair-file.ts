@@ -1,4 +1,4 @@
-import { readDiffFile, type DiffFileHead, type DiffFileRows } from '../report/diff-reader.js';
+import { readDiffFile, type DiffFileHead, type DiffFileRows } from '../diff-file/diff-reader.js';
 import { Expectations, type ValueHasher } from './expectation.js';
 import type { RepairTarget } from './request.js';
 

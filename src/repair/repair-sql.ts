@@ -1,9 +1,9 @@
-import { quoteIdentifier, quoteLiteral, quoteQualified } from '../base/sql.js';
-import type { DigestSeed } from '../digest/spec.js';
-import { digestExpression } from '../digest/sql.js';
+import { quoteIdentifier, quoteLiteral, quoteQualified } from '../base/quote.js';
+import type { DigestSeed } from '../digest/digest-column.js';
+import { digestExpression } from '../digest/digest-sql.js';
 import { arrayLiteral } from '../postgres/array-literal.js';
-import type { TableInfo } from '../postgres/table-info.js';
-import type { KeyText, TableSpec } from '../postgres/table-spec.js';
+import type { TableInfo } from '../table/table-info.js';
+import type { KeyText, TableSpec } from '../table/table-spec.js';
 
 /** A key with its number within the batch. */
 export interface NumberedKey {

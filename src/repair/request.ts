@@ -1,8 +1,8 @@
 import { AcedError } from '../base/errors.js';
-import type { TableSpec } from '../postgres/table-spec.js';
-import type { Topology } from '../postgres/topology.js';
-import type { DiffFileHead } from '../report/diff-reader.js';
-import type { RepairParams } from '../server/protocol.js';
+import type { TableSpec } from '../table/table-spec.js';
+import type { Topology } from '../replication/topology.js';
+import type { DiffFileHead } from '../diff-file/diff-reader.js';
+import type { RepairParams } from '../protocol/commands.js';
 
 /** What a repair may do to the other nodes. */
 export interface RepairMode {

@@ -1,6 +1,6 @@
 import { sleep } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
-import { quoteIdentifier, quoteLiteral } from '../base/sql.js';
+import { quoteIdentifier, quoteLiteral } from '../base/quote.js';
 import type { Session } from '../postgres/session.js';
 import { hasSqlState, SQLSTATE } from '../postgres/sqlstate.js';
 

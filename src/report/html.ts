@@ -1,9 +1,9 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import type { DiffFileRow } from './diff-file-row.js';
-import { readDiffFile, readDiffRows, type DiffFileHead } from './diff-reader.js';
-import { OutputFile, writing } from './output-file.js';
-import { publishFile } from './publish-file.js';
+import type { DiffFileRow } from '../diff-file/file-row.js';
+import { readDiffFile, readDiffRows, type DiffFileHead } from '../diff-file/diff-reader.js';
+import { OutputFile, writing } from '../diff-file/output-file.js';
+import { publishFile } from '../diff-file/publish-file.js';
 
 /** Rows of one side that are held to be set beside the other side's. */
 const MAX_PAIRED_ROWS = 20_000;

@@ -1,11 +1,11 @@
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { NodeConfig } from '../config/config.js';
-import { indentedJson } from './diff-summary.js';
-import { jsonFormatter, jsonString } from './json-value.js';
-import { OutputFile, writing } from './output-file.js';
-import { publishFile } from './publish-file.js';
-import type { ReportColumn } from './row-text.js';
+import { indentedJson } from '../diff-file/diff-summary.js';
+import { jsonFormatter, jsonString } from '../diff-file/json-value.js';
+import { OutputFile, writing } from '../diff-file/output-file.js';
+import { publishFile } from '../diff-file/publish-file.js';
+import type { ReportColumn } from '../diff-file/row-text.js';
 
 /** The arguments of the command as ACE names them. */
 export interface RepairArguments {

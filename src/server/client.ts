@@ -7,16 +7,16 @@ import type { Socket } from 'node:net';
 import { basename, dirname, join, normalize } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { AcedError, errorMessage } from '../base/errors.js';
-import { PROTOCOL_VERSION } from './protocol.js';
+import { PROTOCOL_VERSION } from '../protocol/commands.js';
 import type {
   CommandEnd,
   CommandName,
   CommandParams,
   CommandResults,
   ProgressEvent,
-} from './protocol.js';
-import { COMMAND_ID_HEADER, PARAMS_HEADER, errorFromEnd } from './wire.js';
-import type { CommandEnvelope, ErrorEnd, PingAnswer } from './wire.js';
+} from '../protocol/commands.js';
+import { COMMAND_ID_HEADER, PARAMS_HEADER, errorFromEnd } from '../protocol/wire.js';
+import type { CommandEnvelope, ErrorEnd, PingAnswer } from '../protocol/wire.js';
 
 export interface RunOptions {
   readonly signal?: AbortSignal;

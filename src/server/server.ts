@@ -3,13 +3,18 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { pipeline } from 'node:stream/promises';
 import { AcedError, errorMessage } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
-import { isCommandName, isObject, parseParams } from './params.js';
-import { PROTOCOL_VERSION } from './protocol.js';
-import type { CommandEnd, CommandName, CommandRunner, ProgressEvent } from './protocol.js';
+import { isCommandName, isObject, parseParams } from '../protocol/params.js';
+import { PROTOCOL_VERSION } from '../protocol/commands.js';
+import type {
+  CommandEnd,
+  CommandName,
+  CommandRunner,
+  ProgressEvent,
+} from '../protocol/commands.js';
 import { listenOnSocket } from './socket.js';
 import { Spool } from './spool.js';
-import { COMMAND_ID_HEADER, PARAMS_HEADER, errorEnd, takesInput } from './wire.js';
-import type { PingAnswer } from './wire.js';
+import { COMMAND_ID_HEADER, PARAMS_HEADER, errorEnd, takesInput } from '../protocol/wire.js';
+import type { PingAnswer } from '../protocol/wire.js';
 
 export interface ServerOptions {
   readonly socketPath: string;

@@ -4,10 +4,10 @@ import path from 'node:path';
 import Sqlite from 'better-sqlite3';
 import { AcedError, errorMessage } from '../base/errors.js';
 import { formatLsn, parseLsn, type Lsn } from '../base/lsn.js';
-import type { DigestSeed } from '../digest/spec.js';
+import type { DigestSeed } from '../digest/digest-column.js';
 import { BlockLayout, type LayoutChange } from '../merkle/layout.js';
 import type { LeafState } from '../merkle/leaves.js';
-import type { KeyText, TableSpec } from '../postgres/table-spec.js';
+import type { KeyText, TableSpec } from '../table/table-spec.js';
 import { migrate } from './migrations.js';
 import { StateLock } from './state-lock.js';
 

@@ -3,7 +3,7 @@ import { throwIfAborted } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import { formatLsn, type Lsn } from '../base/lsn.js';
-import { quoteIdentifier } from '../base/sql.js';
+import { quoteIdentifier } from '../base/quote.js';
 import type { NodeConfig } from '../config/config.js';
 import { connectClient } from '../postgres/client-config.js';
 import { PacedSocket } from './paced-socket.js';

@@ -2,7 +2,7 @@
 // Run: node <compiled>/test/bench/digest-bench.js
 import { createRowHasher, type HashColumn } from '../../src/digest/row-hasher.js';
 import { nativeUnavailableReason } from '../../src/base/native.js';
-import type { DigestSeed } from '../../src/digest/spec.js';
+import type { DigestSeed } from '../../src/digest/digest-column.js';
 import { COLUMN_NULL, COLUMN_TEXT, type Tuple } from '../../src/pgoutput/message.js';
 
 const SEED: DigestSeed = { seed: 0x1234_5678_9abc_def0n, nullToken: '0123456789abcdef'.repeat(2) };

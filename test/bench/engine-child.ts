@@ -3,9 +3,9 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { errorMessage } from '../../src/base/errors.js';
 import { createLogger } from '../../src/base/log.js';
 import { parseLsn } from '../../src/base/lsn.js';
-import { Cluster } from '../../src/engine/cluster.js';
-import { Engine } from '../../src/engine/engine.js';
-import type { CommandContext, CommandRunner } from '../../src/server/protocol.js';
+import { Cluster } from '../../src/cluster/cluster.js';
+import { Engine } from '../../src/commands/engine.js';
+import type { CommandContext, CommandRunner } from '../../src/protocol/commands.js';
 import type { ChildAnswer, ChildRequest, DrainAnswer, RunAnswer } from './engine-messages.js';
 
 const DRAIN_TIMEOUT_MS = 600_000;

@@ -1,5 +1,5 @@
 import type { Config } from '../../src/config/config.js';
-import type { CommandName, CommandParams, CommandResults } from '../../src/server/protocol.js';
+import type { CommandName, CommandParams, CommandResults } from '../../src/protocol/commands.js';
 
 /** What the benchmark and the process that it measures say to each other. */
 export type ChildRequest = { readonly id: number } & ChildWork;

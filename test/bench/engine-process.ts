@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Config } from '../../src/config/config.js';
-import type { CommandName, CommandParams } from '../../src/server/protocol.js';
+import type { CommandName, CommandParams } from '../../src/protocol/commands.js';
 import type { ChildAnswer, ChildWork, DrainAnswer, RunAnswer } from './engine-messages.js';
 
 const CHILD = fileURLToPath(new URL('./engine-child.js', import.meta.url));

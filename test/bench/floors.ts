@@ -1,8 +1,8 @@
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { from as copyFrom, to as copyTo } from 'pg-copy-streams';
-import { digestExpression } from '../../src/digest/sql.js';
-import { readClusterTable } from '../../src/engine/catalog-reader.js';
+import { digestExpression } from '../../src/digest/digest-sql.js';
+import { readClusterTable } from '../../src/cluster/cluster-table.js';
 import { SessionPool } from '../../src/postgres/session-pool.js';
 import type { Mesh } from '../support/mesh.js';
 

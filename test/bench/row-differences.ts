@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { DiffResult } from '../../src/server/protocol.js';
+import type { DiffResult } from '../../src/protocol/commands.js';
 import type { BenchRun } from './bench-run.js';
 import { median } from './figures.js';
 import type { RunAnswer } from './engine-messages.js';

@@ -3,7 +3,7 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { findDifferences, keyId, type KeyedRow } from '../../src/diff/row-difference.js';
 import { settleRow, type RowState } from '../../src/diff/settle-rule.js';
-import type { KeyText } from '../../src/postgres/table-spec.js';
+import type { KeyText } from '../../src/table/table-spec.js';
 
 function rowsOf(
   rows: readonly (readonly [key: KeyText, digest: string, version: string])[],

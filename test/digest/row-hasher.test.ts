@@ -11,7 +11,7 @@ import {
   hashTexts,
   type HashColumn,
 } from '../../src/digest/row-hasher.js';
-import type { DigestSeed, TextForm } from '../../src/digest/spec.js';
+import type { DigestSeed, TextForm } from '../../src/digest/digest-column.js';
 import { readGoldenFile } from './golden-file.js';
 import { tupleOf } from './tuples.js';
 

@@ -12,7 +12,7 @@ import type { LeafValue } from '../../src/merkle/leaves.js';
 import { RowDigestCache } from '../../src/merkle/row-digests.js';
 import { PgoutputDecoder } from '../../src/pgoutput/decoder.js';
 import type { SessionPool } from '../../src/postgres/session-pool.js';
-import type { KeyText } from '../../src/postgres/table-spec.js';
+import type { KeyText } from '../../src/table/table-spec.js';
 import { Store } from '../../src/store/store.js';
 import { encode, type PlainMessage } from '../pgoutput/encoder.js';
 import {

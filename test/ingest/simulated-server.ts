@@ -1,8 +1,8 @@
 import type { Lsn } from '../../src/base/lsn.js';
 import { hashTexts } from '../../src/digest/row-hasher.js';
-import type { DigestSeed } from '../../src/digest/spec.js';
+import type { DigestSeed } from '../../src/digest/digest-column.js';
 import type { Relation, ReplicaIdentity } from '../../src/pgoutput/message.js';
-import type { KeyText, TableSpec } from '../../src/postgres/table-spec.js';
+import type { KeyText, TableSpec } from '../../src/table/table-spec.js';
 import type { Column, PlainMessage } from '../pgoutput/encoder.js';
 
 export interface SimulatedTable {

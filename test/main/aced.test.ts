@@ -3,7 +3,7 @@ import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import type { StatusResult } from '../../src/server/protocol.js';
+import type { StatusResult } from '../../src/protocol/commands.js';
 import { startProgram, type Ended } from '../cli/program.js';
 import { startMesh, type Mesh } from '../support/mesh.js';
 import { waitFor } from '../support/wait.js';

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { BlockSql, type BlockQuery } from '../../src/merkle/block-sql.js';
 import { BlockLayout } from '../../src/merkle/layout.js';
-import type { KeyColumnSpec, KeyText, TableSpec } from '../../src/postgres/table-spec.js';
+import type { KeyColumnSpec, KeyText, TableSpec } from '../../src/table/table-spec.js';
 import { startServer, type TestServer } from '../support/postgres.js';
 
 const SEED = { seed: 42n, nullToken: '0123456789abcdef0123456789abcdef' };

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import type { KeyOrderKind } from '../../src/postgres/table-spec.js';
+import type { KeyOrderKind } from '../../src/table/table-spec.js';
 
 /** A key column's type, how the server sorts it, and texts that it can have. */
 export interface KeySample {

@@ -6,7 +6,7 @@ import { createLocator } from '../../src/merkle/locator.js';
 import { compareSortables, sortableKey } from '../../src/merkle/sortable-key.js';
 import { COLUMN_TEXT, type Tuple } from '../../src/pgoutput/message.js';
 import { createTuple, growTuple } from '../../src/pgoutput/tuple.js';
-import type { KeyColumnSpec, KeyOrderKind, KeyText } from '../../src/postgres/table-spec.js';
+import type { KeyColumnSpec, KeyOrderKind, KeyText } from '../../src/table/table-spec.js';
 import { bytesText, int8Text, uuidText } from './key-samples.js';
 
 type LocalKind = Exclude<KeyOrderKind, 'server'>;

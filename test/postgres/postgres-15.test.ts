@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import { readTable } from '../../src/postgres/catalog.js';
-import { ensureNodeSchema } from '../../src/postgres/node-schema.js';
-import { emitBarrier } from '../../src/postgres/positions.js';
-import { addTableToPublication, ensurePublication } from '../../src/postgres/publication.js';
+import { readTable } from '../../src/table/catalog.js';
+import { ensureNodeSchema } from '../../src/mirror/mirror-schema.js';
+import { emitBarrier } from '../../src/replication/positions.js';
+import { addTableToPublication, ensurePublication } from '../../src/replication/publication.js';
 import { Session } from '../../src/postgres/session.js';
-import { createSlot, dropSlot, identifySystem, readSlot } from '../../src/postgres/slot.js';
-import { readTopology } from '../../src/postgres/topology.js';
+import { createSlot, dropSlot, identifySystem, readSlot } from '../../src/replication/slot.js';
+import { readTopology } from '../../src/replication/topology.js';
 import { startMesh, type Mesh } from '../support/mesh.js';
 
 /** The oldest server that we support has other catalogs: the same queries must run there. */

@@ -1,18 +1,18 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { DigestSeed } from '../../src/digest/spec.js';
-import { digestExpression } from '../../src/digest/sql.js';
-import { quoteIdentifier, quoteQualified } from '../../src/base/sql.js';
-import { readTable } from '../../src/postgres/catalog.js';
+import type { DigestSeed } from '../../src/digest/digest-column.js';
+import { digestExpression } from '../../src/digest/digest-sql.js';
+import { quoteIdentifier, quoteQualified } from '../../src/base/quote.js';
+import { readTable } from '../../src/table/catalog.js';
 import { SessionPool } from '../../src/postgres/session-pool.js';
-import { buildTableSpec } from '../../src/postgres/spec.js';
-import { readTopology } from '../../src/postgres/topology.js';
-import type { TableInfo } from '../../src/postgres/table-info.js';
-import type { TableSpec } from '../../src/postgres/table-spec.js';
+import { buildTableSpec } from '../../src/table/build-spec.js';
+import { readTopology } from '../../src/replication/topology.js';
+import type { TableInfo } from '../../src/table/table-info.js';
+import type { TableSpec } from '../../src/table/table-spec.js';
 import { repairTable, type TableRepairResult } from '../../src/repair/repair.js';
-import { DiffFileWriter, type DiffRow, type RowImage } from '../../src/report/diff-file.js';
-import type { RepairParams } from '../../src/server/protocol.js';
+import { DiffFileWriter, type DiffRow, type RowImage } from '../../src/diff-file/diff-writer.js';
+import type { RepairParams } from '../../src/protocol/commands.js';
 import type { Mesh } from '../support/mesh.js';
 
 const SEED: DigestSeed = { seed: -77n, nullToken: 'd'.repeat(32) };

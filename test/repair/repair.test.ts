@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { removeDirectory, scratchDirectory } from '../support/context.js';
 import { startMesh, type Mesh } from '../support/mesh.js';
-import { fixturePath } from '../report/fixtures.js';
+import { fixturePath } from '../diff-file/fixtures.js';
 import { waitFor } from '../support/wait.js';
 import { RepairHarness } from './harness.js';
 

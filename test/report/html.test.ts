@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { it } from 'node:test';
 import { writeHtmlReport } from '../../src/report/html.js';
-import { fixturePath } from './fixtures.js';
+import { fixturePath } from '../diff-file/fixtures.js';
 
 it('makes a page that marks differing cells and escapes everything', async () => {
   const directory = await mkdtemp(join(tmpdir(), 'aced-html-'));

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { RepairReportWriter, type RepairReportOptions } from '../../src/report/repair-report.js';
-import { fixtureText } from './fixtures.js';
+import { fixtureText } from '../diff-file/fixtures.js';
 
 let directory = '';
 

@@ -12,7 +12,7 @@ import type {
   DiffResult,
   RepairResult,
   Verdict,
-} from '../../src/server/protocol.js';
+} from '../../src/protocol/commands.js';
 
 export interface Call {
   readonly name: CommandName;

@@ -20,7 +20,7 @@ import { afterEach, beforeEach, describe, it } from 'node:test';
 import { AcedError } from '../../src/base/errors.js';
 import { silentLogger } from '../../src/base/log.js';
 import { DaemonClient } from '../../src/server/client.js';
-import type { ProgressEvent } from '../../src/server/protocol.js';
+import type { ProgressEvent } from '../../src/protocol/commands.js';
 import { startServer } from '../../src/server/server.js';
 import type { RunningServer, ServerOptions } from '../../src/server/server.js';
 import { waitFor } from '../support/wait.js';

@@ -1,5 +1,5 @@
 import type { Lsn } from '../../src/base/lsn.js';
-import type { TableSpec } from '../../src/postgres/table-spec.js';
+import type { TableSpec } from '../../src/table/table-spec.js';
 import type { NodeBatch, StoredLeaf } from '../../src/store/store.js';
 
 export const CLUSTER = 'test';

@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { CommandContext, ProgressEvent } from '../../src/server/protocol.js';
+import type { CommandContext, ProgressEvent } from '../../src/protocol/commands.js';
 
 /** A command's context whose events are kept, with a report directory of its own. */
 export interface TestContext extends CommandContext {

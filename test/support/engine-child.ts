@@ -3,8 +3,8 @@ import { createInterface } from 'node:readline';
 import { createLogger } from '../../src/base/log.js';
 import { AcedError, errorMessage } from '../../src/base/errors.js';
 import type { Config } from '../../src/config/config.js';
-import { Engine } from '../../src/engine/engine.js';
-import type { CommandName, CommandParams } from '../../src/server/protocol.js';
+import { Engine } from '../../src/commands/engine.js';
+import type { CommandName, CommandParams } from '../../src/protocol/commands.js';
 
 /**
  * A daemon's engine in a process of its own, for tests that kill it. Argument: a file with a Config

@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import type { FailpointName } from '../../src/base/failpoint.js';
 import type { Config } from '../../src/config/config.js';
-import type { CommandName, CommandParams } from '../../src/server/protocol.js';
+import type { CommandName, CommandParams } from '../../src/protocol/commands.js';
 
 const CHILD = fileURLToPath(new URL('./engine-child.js', import.meta.url));
 

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import assert from 'node:assert/strict';
-import type { Cluster } from '../../src/engine/cluster.js';
+import type { Cluster } from '../../src/cluster/cluster.js';
 import type { TrackedTable } from '../../src/ingest/tracked-table.js';
-import { emitBarrier } from '../../src/postgres/positions.js';
+import { emitBarrier } from '../../src/replication/positions.js';
 
 /** Waits until every stream has passed all that is committed now. */
 export async function catchUp(cluster: Cluster): Promise<void> {

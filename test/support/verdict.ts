@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { DiffResult } from '../../src/server/protocol.js';
+import type { DiffResult } from '../../src/protocol/commands.js';
 
 interface DiffFile {
   readonly diffs: Readonly<

@@ -1,0 +1,97 @@
+import { onEveryNode, withSessions, type NodePools } from '../postgres/every-node.js';
+import type { Replication } from '../replication/passage.js';
+import { readTable, resolveTable } from '../table/catalog.js';
+import { publishedTable } from '../replication/publication.js';
+import { buildTableSpec } from '../table/build-spec.js';
+import type { TableInfo } from '../table/table-info.js';
+import type { TableName } from '../table/table-name.js';
+import type { TableSpec } from '../table/table-spec.js';
+import { readTopology, type Topology } from '../replication/topology.js';
+
+export interface ClusterTable {
+  readonly infos: ReadonlyMap<string, TableInfo>;
+  readonly spec: TableSpec;
+  /**
+   * Node -> fingerprint of the catalog that the spec was made from, and of how the table is
+   * published there: while it was not, or not as a whole, its changes were not streamed.
+   */
+  readonly fingerprints: Readonly<Record<string, string>>;
+}
+
+/** What a table is on every node, and what of it can be compared. */
+export async function readClusterTable(
+  pools: NodePools,
+  table: TableName,
+  signal: AbortSignal,
+  publication?: string,
+): Promise<ClusterTable> {
+  const fingerprints: Record<string, string> = {};
+  const infos = await onEveryNode(pools, signal, (node, pool, either) =>
+    pool.use(async (session) => {
+      const info = await readTable(session, table.schema, table.name, either);
+      const published =
+        publication === undefined ? null : await publishedTable(session, publication, table);
+      fingerprints[node] = `${info.fingerprint} ${published?.identity ?? 'not published'}`;
+      return info;
+    }, either),
+  );
+  return { infos, spec: buildTableSpec(infos), fingerprints };
+}
+
+/** Finds the table that a person typed, on the first node that is asked. */
+export async function findTable(
+  pools: NodePools,
+  text: string,
+  signal: AbortSignal,
+): Promise<TableName> {
+  const [pool] = pools.values();
+  if (pool === undefined) throw new RangeError('no nodes');
+  return pool.use((session) => resolveTable(session, text), signal);
+}
+
+export async function readClusterTopology(
+  pools: NodePools,
+  signal: AbortSignal,
+): Promise<Topology> {
+  return withSessions(pools, signal, (sessions) => readTopology(sessions));
+}
+
+/**
+ * How changes travel in the whole cluster, also through nodes that are not compared. Rejects when
+ * a compared node cannot be asked; another one is listed as unreachable.
+ */
+export async function readReplication(
+  all: NodePools,
+  compared: NodePools,
+  signal: AbortSignal,
+): Promise<Replication> {
+  const pools = new Map(all);
+  const unreachable: string[] = [];
+  await onEveryNode(all, signal, async (node, pool, either) => {
+    try {
+      await pool.use((session) => session.query('SELECT 1', [], either), either);
+    } catch (error) {
+      if (compared.has(node) || either.aborted) throw error;
+      pools.delete(node);
+      unreachable.push(node);
+    }
+  });
+  return { pools, unreachable, topology: await readClusterTopology(pools, signal) };
+}
+
+/** The nodes that record when and where from a row was written last. */
+export async function readCommitTimeNodes(
+  pools: NodePools,
+  signal: AbortSignal,
+): Promise<Set<string>> {
+  const settings = await onEveryNode(pools, signal, (_, pool, either) =>
+    pool.use(
+      (session) =>
+        session.query("SELECT pg_catalog.current_setting('track_commit_timestamp')", [], either),
+      either,
+    ),
+  );
+  return new Set(
+    Array.from(settings).flatMap(([node, rows]) => (rows[0]?.[0] === 'on' ? [node] : [])),
+  );
+}

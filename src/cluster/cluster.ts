@@ -1,0 +1,234 @@
+import { availableParallelism } from 'node:os';
+import { AcedError } from '../base/errors.js';
+import type { Logger } from '../base/log.js';
+import type { Config } from '../config/config.js';
+import { NodePipeline, tableKey } from '../ingest/pipeline.js';
+import { TrackedTable } from '../ingest/tracked-table.js';
+import { RowDigestCache } from '../merkle/row-digests.js';
+import type { SessionPool } from '../postgres/session-pool.js';
+import { SessionPool as Pool } from '../postgres/session-pool.js';
+import { parseNameParts } from '../table/table-name.js';
+import type { TableSpec } from '../table/table-spec.js';
+import { Store, type StoredTable } from '../store/store.js';
+import { Mutex } from './mutex.js';
+
+/** Connections beside the hashing ones: catalog, fences, housekeeping. */
+const EXTRA_CONNECTIONS = 3;
+
+/** Everything that lives as long as the engine: store, connections, pipelines, tables. */
+export class Cluster {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly store: Store;
+  readonly pools = new Map<string, SessionPool>();
+  readonly pipelines = new Map<string, NodePipeline>();
+  readonly rowDigestCache: RowDigestCache;
+  /** Making and removing what is the whole cluster's exclude each other. */
+  readonly lifecycle = new Mutex();
+  readonly #tables = new Map<string, TrackedTable>();
+  readonly #mutexes = new Map<string, Mutex>();
+  readonly #onSchemaChange = new Set<(table: TrackedTable, reason: string) => void>();
+
+  constructor(config: Config, log: Logger) {
+    this.config = config;
+    this.log = log;
+    this.store = Store.open(config.stateDir, config.cluster);
+    this.rowDigestCache = new RowDigestCache(config.tree.rowDigestBytes);
+    for (const stored of this.store.tables()) {
+      const table = this.#trackedTable(stored);
+      this.#tables.set(tableKey(table.spec.schema, table.spec.name), table);
+    }
+    for (const node of config.nodes) {
+      this.pools.set(
+        node.name,
+        new Pool(node, {
+          max: this.hashConcurrency(config.tree.maxCpuRatio) + EXTRA_CONNECTIONS,
+          applicationName: `aced ${config.cluster}`,
+        }),
+      );
+    }
+  }
+
+  get isStreaming(): boolean {
+    return this.pipelines.size > 0;
+  }
+
+  get tables(): readonly TrackedTable[] {
+    return [...this.#tables.values()];
+  }
+
+  /** Hashing statements at once on one node. */
+  hashConcurrency(ratio: number): number {
+    return Math.max(1, Math.floor(availableParallelism() * ratio));
+  }
+
+  onSchemaChange(listener: (table: TrackedTable, reason: string) => void): void {
+    this.#onSchemaChange.add(listener);
+  }
+
+  /** One pipeline per node; does nothing when they run. */
+  startStreaming(): void {
+    if (this.isStreaming) return;
+    for (const node of this.config.nodes) {
+      const pipeline = new NodePipeline({
+        config: this.config,
+        node,
+        pool: this.pool(node.name),
+        store: this.store,
+        log: this.log,
+        tables: this.#tables,
+        onSchemaChange: (table, reason) => {
+          for (const listener of this.#onSchemaChange) listener(table, reason);
+        },
+        onGap: (name, reason) => {
+          // Without tables there is nothing to lose: it is the first start.
+          const level = this.#tables.size === 0 ? 'info' : 'warn';
+          const facts = { event: 'stream_gap', node: name, tables: this.#tables.size };
+          this.log[level](facts, `all blocks of the node are read again: ${reason}`);
+        },
+      });
+      this.pipelines.set(node.name, pipeline);
+      pipeline.start();
+    }
+  }
+
+  /** Nobody finds a pipeline from the call on; all have let go of their slots when it returns. */
+  async stopStreaming(): Promise<void> {
+    const pipelines = [...this.pipelines.values()];
+    this.pipelines.clear();
+    await Promise.all(pipelines.map((pipeline) => pipeline.stop()));
+  }
+
+  async close(): Promise<void> {
+    await this.stopStreaming();
+    await Promise.all(Array.from(this.pools.values(), (pool) => pool.close()));
+    this.store.close();
+  }
+
+  pool(node: string): SessionPool {
+    const pool = this.pools.get(node);
+    if (pool === undefined) throw this.#unknownNode(node);
+    return pool;
+  }
+
+  pipeline(node: string): NodePipeline {
+    const pipeline = this.pipelines.get(node);
+    if (pipeline === undefined) {
+      throw new AcedError('NOT_INITIALISED', `cluster ${this.config.cluster} is not streaming`, {
+        hint: `run: acectl mtree init ${this.config.cluster}`,
+      });
+    }
+    return pipeline;
+  }
+
+  /** The nodes a command works on, in the cluster's order. At least `minimum` of them. */
+  selectNodes(names: readonly string[] | undefined, minimum: number): string[] {
+    const all = this.config.nodes.map((node) => node.name);
+    for (const name of names ?? []) if (!all.includes(name)) throw this.#unknownNode(name);
+    const selected =
+      names === undefined || names.length === 0 ? all : all.filter((name) => names.includes(name));
+    if (selected.length < minimum) {
+      throw new AcedError('BAD_USAGE', `${minimum} nodes are needed, got ${selected.join(', ')}`, {
+        hint: `the cluster has ${all.join(', ')}`,
+      });
+    }
+    return selected;
+  }
+
+  /** For work that is the whole cluster's: refuses a choice of nodes rather than to ignore it. */
+  requireAllNodes(names: readonly string[] | undefined): void {
+    const selected = this.selectNodes(names, 1);
+    const left = this.config.nodes.filter((node) => !selected.includes(node.name));
+    if (left.length === 0) return;
+    throw new AcedError(
+      'UNSUPPORTED',
+      `this command works on all nodes of the cluster, not on ${selected.join(', ')} alone`,
+      {
+        hint: `leave --nodes out, or take ${left.map(({ name }) => name).join(', ')} out of the cluster definition`,
+      },
+    );
+  }
+
+  poolsOf(nodes: readonly string[]): Map<string, SessionPool> {
+    return new Map(nodes.map((node) => [node, this.pool(node)]));
+  }
+
+  /** The tracked table that a person typed. */
+  requireTable(text: string): TrackedTable {
+    const table = this.findTable(text);
+    if (table === undefined) {
+      throw new AcedError('NOT_TRACKED', `table ${text} has no Merkle tree`, {
+        hint: `run: acectl mtree build ${this.config.cluster} ${text}`,
+      });
+    }
+    return table;
+  }
+
+  findTable(text: string): TrackedTable | undefined {
+    const { schema, name } = parseNameParts(text);
+    const exact = this.#tables.get(tableKey(schema.text, name.text));
+    if (exact !== undefined) return exact;
+    const fold = (part: typeof schema): string =>
+      part.isQuoted ? part.text : part.text.toLowerCase();
+    return this.#tables.get(tableKey(fold(schema), fold(name)));
+  }
+
+  /** Work that changes or relies on a table's boundaries and leaves excludes other such work. */
+  mutex(schema: string, name: string): Mutex {
+    const key = tableKey(schema, name);
+    let mutex = this.#mutexes.get(key);
+    if (mutex === undefined) {
+      mutex = new Mutex();
+      this.#mutexes.set(key, mutex);
+    }
+    return mutex;
+  }
+
+  /** Waits for the work on every table, then runs `work`; none begins meanwhile on a known table. */
+  async withEveryTable<T>(work: () => Promise<T>): Promise<T> {
+    for (const { spec } of this.tables) this.mutex(spec.schema, spec.name);
+    let locked = work;
+    for (const mutex of this.#mutexes.values()) {
+      const inner = locked;
+      locked = () => mutex.run(inner);
+    }
+    return locked();
+  }
+
+  /** Starts a table over: one block, dirty on every node, followed by every stream from now on. */
+  trackTable(
+    spec: TableSpec,
+    fingerprints: Readonly<Record<string, string>>,
+    blockRows: number,
+  ): TrackedTable {
+    this.untrackTable(spec.schema, spec.name);
+    const stored = this.store.addTable(spec, fingerprints, blockRows);
+    const table = this.#trackedTable(stored);
+    this.#tables.set(tableKey(spec.schema, spec.name), table);
+    for (const pipeline of this.pipelines.values()) pipeline.addTable(table);
+    return table;
+  }
+
+  untrackTable(schema: string, name: string): void {
+    const table = this.#tables.get(tableKey(schema, name));
+    if (table === undefined) return;
+    this.#tables.delete(tableKey(schema, name));
+    for (const pipeline of this.pipelines.values()) pipeline.removeTable(table);
+    table.forgetRows();
+    this.store.removeTable(schema, name);
+  }
+
+  #trackedTable(stored: StoredTable): TrackedTable {
+    return new TrackedTable(this.store, stored, {
+      nodes: this.config.nodes.map(({ name }) => name),
+      rowDigestCache: this.rowDigestCache,
+    });
+  }
+
+  #unknownNode(name: string): AcedError {
+    const known = this.config.nodes.map((node) => node.name).join(', ');
+    return new AcedError('UNKNOWN_NODE', `cluster ${this.config.cluster} has no node "${name}"`, {
+      hint: `its nodes are ${known}`,
+    });
+  }
+}

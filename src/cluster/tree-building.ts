@@ -1,0 +1,155 @@
+import { AcedError } from '../base/errors.js';
+import type { TrackedTable } from '../ingest/tracked-table.js';
+import { onEveryNode } from '../postgres/every-node.js';
+import type { Session } from '../postgres/session.js';
+import type { CommandContext } from '../protocol/commands.js';
+import {
+  addTableToPublication,
+  publishedTable,
+  removeTableFromPublication,
+  type AddTableOptions,
+} from '../replication/publication.js';
+import type { TableName } from '../table/table-name.js';
+import type { Cluster } from './cluster.js';
+import { readClusterTable, type ClusterTable } from './cluster-table.js';
+import { cutAndRead, splitOversize, type TreeWorkOptions } from './tree-work.js';
+
+const RUNNING_TRANSACTIONS_TIMEOUT_MS = 600_000;
+/** Without an index in the order of the key every block costs a scan: use few of them. */
+const MAX_UNINDEXED_BLOCKS = 64;
+
+/**
+ * The tracked table, with a tree of the catalog as it is now. DDL that sends no row messages is
+ * seen here at the latest: a changed catalog means a new tree. Holds the table's mutex already.
+ * A new tree is not begun before `isReady` has resolved.
+ */
+export async function ensureCurrentTree(
+  cluster: Cluster,
+  table: TrackedTable,
+  context: CommandContext,
+  isReady: Promise<unknown> = Promise.resolve(),
+): Promise<{ table: TrackedTable; catalog: ClusterTable }> {
+  const { publicationName } = cluster.config;
+  const catalog = await readClusterTable(
+    cluster.pools,
+    table.spec,
+    context.signal,
+    publicationName,
+  );
+  const changed = table.nodes.filter(
+    (node) => table.fingerprints[node] !== catalog.fingerprints[node],
+  );
+  if (changed.length === 0 && table.state === 'live') return { table, catalog };
+  const reason =
+    changed.length > 0
+      ? `its definition or publication changed on ${changed.join(', ')}`
+      : (table.reason ?? 'its build did not finish');
+  context.emit({
+    type: 'log',
+    level: 'info',
+    message: `The tree of ${table.label} is built again: ${reason}`,
+  });
+  await isReady;
+  const rebuilt = await buildTree(cluster, table.spec, {
+    blockRows: table.blockRows,
+    work: workOptions(cluster, undefined, context),
+    context,
+  });
+  return { table: rebuilt, catalog };
+}
+
+interface BuildTreeOptions {
+  readonly blockRows: number;
+  readonly work: TreeWorkOptions;
+  readonly context: CommandContext;
+}
+
+export async function buildTree(
+  cluster: Cluster,
+  name: TableName,
+  options: BuildTreeOptions,
+): Promise<TrackedTable> {
+  const { context, work } = options;
+  // First what can be refused, before anything is changed anywhere.
+  await readClusterTable(cluster.pools, name, context.signal);
+  await onEveryNode(cluster.pools, context.signal, (node, pool, signal) =>
+    pool.use(
+      (session) =>
+        publishWhole(session, cluster.config.publicationName, name, {
+          signal,
+          timeoutMs: RUNNING_TRANSACTIONS_TIMEOUT_MS,
+          onWait: (description) =>
+            context.emit({ type: 'log', level: 'info', message: `${node}: ${description}` }),
+        }),
+      signal,
+    ),
+  );
+  const { spec, infos, fingerprints } = await readClusterTable(
+    cluster.pools,
+    name,
+    context.signal,
+    cluster.config.publicationName,
+  );
+  const estimates = Array.from(infos, ([node, info]) => ({ node, rows: info.estimatedRows }));
+  const reference = estimates.reduce((best, one) => (one.rows > best.rows ? one : best));
+  const isOrderIndexed = spec.key.every((column) => column.collate === null);
+  const blockRows = isOrderIndexed
+    ? options.blockRows
+    : Math.max(options.blockRows, Math.ceil(reference.rows / MAX_UNINDEXED_BLOCKS));
+  const table = cluster.trackTable(spec, fingerprints, blockRows);
+  const partition = {
+    sql: table.sql,
+    pool: cluster.pool(reference.node),
+    range: { lower: null, upper: null },
+    blockRows,
+    isOrderIndexed,
+  };
+  const expectedBlocks = Math.ceil(reference.rows / blockRows);
+  await cutAndRead(cluster, table, partition, {
+    ...work,
+    onProgress: (done, total) =>
+      context.emit({
+        type: 'progress',
+        phase: 'Hashing blocks',
+        done,
+        total: Math.max(total, expectedBlocks * table.nodes.length),
+      }),
+  });
+  await splitOversize(cluster, table, work);
+  table.setState('live', null);
+  return table;
+}
+
+/** Publishes all rows and columns of a table; somebody may have restricted what is published. */
+async function publishWhole(
+  session: Session,
+  publication: string,
+  name: TableName,
+  options: AddTableOptions,
+): Promise<void> {
+  const published = await publishedTable(session, publication, name);
+  if (published?.isRestricted === true) {
+    await removeTableFromPublication(session, publication, name.schema, name.name);
+  }
+  await addTableToPublication(session, publication, name.schema, name.name, options);
+}
+
+/** Within a table's mutex too: a teardown may have been there before. Errors: NOT_INITIALISED. */
+export function requireInitialised(cluster: Cluster): void {
+  if (cluster.isStreaming) return;
+  throw new AcedError('NOT_INITIALISED', `cluster ${cluster.config.cluster} is not initialised`, {
+    hint: `run: acectl mtree init ${cluster.config.cluster}`,
+  });
+}
+
+export function workOptions(
+  cluster: Cluster,
+  maxCpuRatio: number | undefined,
+  context: CommandContext,
+): TreeWorkOptions {
+  return {
+    nodes: cluster.config.nodes.map((node) => node.name),
+    concurrency: cluster.hashConcurrency(maxCpuRatio ?? cluster.config.tree.maxCpuRatio),
+    signal: context.signal,
+  };
+}

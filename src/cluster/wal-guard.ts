@@ -1,0 +1,106 @@
+import { AcedError } from '../base/errors.js';
+import { readSlot } from '../replication/slot.js';
+import type { Cluster } from './cluster.js';
+import { Periodic } from './periodic.js';
+import { walOutlook, type WalReading } from './wal-budget.js';
+
+const CHECK_INTERVAL_MS = 10_000;
+/** The trend is taken over so many readings, two minutes. */
+const MAX_READINGS = 13;
+/** While it goes on, the warning is repeated so often. */
+const REPEAT_MS = 300_000;
+/**
+ * Dropping a slot takes its time, and a new one that is complete holds back what was written while it
+ * was made until the server moves it on, every 15 s: dropping it for that would begin again and again.
+ */
+const PATIENCE_MS = 60_000;
+
+/**
+ * Our slot keeps write-ahead log on its node for as long as we lag. At the configured limit the
+ * slot is dropped and the node's blocks are read again later: a verifier must not fill a disk.
+ */
+export class WalGuard {
+  readonly #cluster: Cluster;
+  readonly #readings = new Map<string, WalReading[]>();
+  readonly #warnedAtMs = new Map<string, number>();
+  readonly #patientUntilMs = new Map<string, number>();
+  readonly #loop: Periodic;
+
+  constructor(cluster: Cluster, checkIntervalMs = CHECK_INTERVAL_MS) {
+    this.#cluster = cluster;
+    this.#loop = new Periodic({
+      log: cluster.log,
+      failureEvent: 'wal_guard_failed',
+      restAfterFailureMs: checkIntervalMs,
+      round: async (signal) => {
+        const nodes = [...cluster.pipelines.keys()];
+        const results = await Promise.allSettled(nodes.map((node) => this.#check(node, signal)));
+        const failure = results.find((result) => result.status === 'rejected');
+        if (failure !== undefined) throw failure.reason;
+        return checkIntervalMs;
+      },
+    });
+  }
+
+  async stop(): Promise<void> {
+    await this.#loop.stop();
+  }
+
+  async #check(node: string, signal: AbortSignal): Promise<void> {
+    const { config, log, pipelines } = this.#cluster;
+    const slot = await this.#cluster
+      .pool(node)
+      .use((session) => readSlot(session, config.slotName), signal);
+    if (slot === null) {
+      this.#readings.delete(node);
+      return;
+    }
+    const nowMs = Date.now();
+    const retainedBytes = Number(slot.retainedBytes);
+    const { walStatus } = slot;
+    const readings = this.#readings.get(node) ?? [];
+    readings.push({
+      atMs: nowMs,
+      retainedBytes,
+      walStatus,
+      safeBytes: slot.safeWalSize === null ? null : Number(slot.safeWalSize),
+    });
+    this.#readings.set(node, readings.slice(-MAX_READINGS));
+    const limitBytes = config.stream.maxSlotWalBytes;
+    const { kind, bytesLeft, secondsLeft } = walOutlook(readings, limitBytes);
+    const facts = { node, retainedBytes, limitBytes, bytesLeft, secondsLeft, walStatus };
+    const isBeingMade = slot.confirmedFlushLsn === null && slot.active;
+    const isPatient = !isBeingMade && nowMs < (this.#patientUntilMs.get(node) ?? 0);
+    if (isBeingMade) this.#patientUntilMs.set(node, nowMs + PATIENCE_MS);
+    if (kind === 'over' && !isPatient) {
+      log.error(
+        { event: 'slot_over_limit', ...facts },
+        'the slot is dropped; its node is read again',
+      );
+      this.#readings.delete(node);
+      this.#patientUntilMs.set(node, nowMs + PATIENCE_MS);
+      pipelines.get(node)?.abandonSlot(overLimit(node, retainedBytes, isBeingMade));
+    } else if (kind === 'fine') {
+      this.#warnedAtMs.delete(node);
+    } else if (nowMs - (this.#warnedAtMs.get(node) ?? -Infinity) >= REPEAT_MS) {
+      this.#warnedAtMs.set(node, nowMs);
+      log.warn({ event: 'slot_lags', ...facts }, warning(secondsLeft));
+    }
+  }
+}
+
+function overLimit(node: string, retainedBytes: number, isBeingMade: boolean): AcedError {
+  const state = isBeingMade ? 'while it waited for running transactions' : 'while it was followed';
+  return new AcedError(
+    'SLOT_LOST',
+    `the slot on node ${node} held back ${retainedBytes} bytes of write-ahead log ${state}, more ` +
+      'than stream.max_slot_wal_bytes: it is dropped and made anew',
+    { hint: 'end transactions that stay open on the node, or raise the limit' },
+  );
+}
+
+function warning(secondsLeft: number | null): string {
+  const text = 'the slot holds back much write-ahead log';
+  if (secondsLeft === null) return text;
+  return `${text}; at this pace it is given up in ${Math.ceil(secondsLeft / 60)} min`;
+}

@@ -1,0 +1,46 @@
+import { findTable } from '../cluster/cluster-table.js';
+import type { Cluster } from '../cluster/cluster.js';
+import { buildTree, requireInitialised, workOptions } from '../cluster/tree-building.js';
+import { quoteIdentifier } from '../base/quote.js';
+import { ensureNodeSchema } from '../mirror/mirror-schema.js';
+import { onEveryNode } from '../postgres/every-node.js';
+import type { BuildParams, BuildResult, CommandContext } from '../protocol/commands.js';
+import type { TableName } from '../table/table-name.js';
+
+/** `mtree build`: publishes the table, cuts it into blocks and reads them, on all nodes. */
+export async function build(
+  cluster: Cluster,
+  params: BuildParams,
+  context: CommandContext,
+): Promise<BuildResult> {
+  const startedAtMs = Date.now();
+  requireInitialised(cluster);
+  const name = await findTable(cluster.pools, params.table, context.signal);
+  const table = await cluster.mutex(name.schema, name.name).run(async () => {
+    requireInitialised(cluster);
+    if (params.analyse === true) await analyse(cluster, name, context);
+    if (params.recreateObjects === true) {
+      await onEveryNode(cluster.pools, context.signal, (_, pool, signal) =>
+        pool.use((session) => ensureNodeSchema(session, cluster.config.nodeSchema), signal),
+      );
+    }
+    return buildTree(cluster, name, {
+      blockRows: params.blockRows ?? cluster.config.tree.blockRows,
+      work: workOptions(cluster, params.maxCpuRatio, context),
+      context,
+    });
+  });
+  return {
+    table: table.label,
+    blocks: table.layout.size,
+    rows: Object.fromEntries(table.nodes.map((node) => [node, table.leaves(node).totalRows])),
+    timeTakenMs: Date.now() - startedAtMs,
+  };
+}
+
+async function analyse(cluster: Cluster, name: TableName, context: CommandContext): Promise<void> {
+  const table = `${quoteIdentifier(name.schema)}.${quoteIdentifier(name.name)}`;
+  await onEveryNode(cluster.pools, context.signal, (_, pool, signal) =>
+    pool.use((session) => session.query(`ANALYZE ${table}`, [], signal), signal),
+  );
+}

@@ -1,0 +1,151 @@
+import { logMessage } from '../base/errors.js';
+import type { Logger } from '../base/log.js';
+import type { Config } from '../config/config.js';
+import type {
+  CommandContext,
+  CommandName,
+  CommandParams,
+  CommandResults,
+  CommandRunner,
+  InitResult,
+} from '../protocol/commands.js';
+import { build } from './build.js';
+import { Cluster } from '../cluster/cluster.js';
+import { diffTable } from './diff-table.js';
+import { diffTree } from './diff-tree.js';
+import { initialise } from './init.js';
+import { repair } from './repair.js';
+import { NodeTreeWriter } from '../cluster/mirror-writer.js';
+import { Refresher } from '../cluster/refresher.js';
+import { readStatus } from './status.js';
+import { teardown, teardownTable } from './teardown.js';
+import { update } from './update.js';
+import { WalGuard } from '../cluster/wal-guard.js';
+
+export interface EngineOptions {
+  readonly log: Logger;
+  /** `command`: lives for one command, so it streams only when the command needs it. */
+  readonly mode: 'daemon' | 'command';
+}
+
+/** Background work of the daemon. */
+interface Background {
+  stop(): Promise<void>;
+}
+
+type Handlers = {
+  readonly [Name in CommandName]: (
+    params: CommandParams[Name],
+    context: CommandContext,
+  ) => Promise<CommandResults[Name]>;
+};
+
+/** Commands that work from the trees, hence from the streams. */
+const NEEDS_STREAM: ReadonlySet<CommandName> = new Set<CommandName>([
+  'mtree-build',
+  'mtree-update',
+  'mtree-table-diff',
+  'mtree-teardown-table',
+]);
+
+/** Blocks are cut alike on every node, and a slot is needed on each: no choice of nodes. */
+const WHOLE_CLUSTER: ReadonlySet<CommandName> = new Set<CommandName>([
+  'mtree-init',
+  'mtree-build',
+  'mtree-update',
+  'mtree-teardown',
+  'mtree-teardown-table',
+]);
+
+/** Everything that aced can do, behind the socket or within one acectl process. */
+export class Engine implements CommandRunner {
+  readonly #cluster: Cluster;
+  readonly #options: EngineOptions;
+  readonly #startedAtMs = Date.now();
+  readonly #handlers: Handlers;
+  #background: Background[] = [];
+
+  private constructor(config: Config, options: EngineOptions) {
+    this.#options = options;
+    this.#cluster = new Cluster(config, options.log);
+    const cluster = this.#cluster;
+    this.#handlers = {
+      'mtree-init': (_, context) => this.#initialise(context),
+      'mtree-build': (params, context) => build(cluster, params, context),
+      'mtree-update': (params, context) => update(cluster, params, context),
+      'mtree-table-diff': (params, context) => diffTree(cluster, params, context),
+      'mtree-teardown': () => teardown(cluster),
+      'mtree-teardown-table': (params) => teardownTable(cluster, params.table),
+      'table-diff': (params, context) => diffTable(cluster, params, context),
+      'table-repair': (params, context) => repair(cluster, params, context),
+      status: (params, context) =>
+        readStatus(cluster, {
+          nodes: cluster.selectNodes(params.nodes, 1),
+          signal: context.signal,
+          isDaemon: options.mode === 'daemon',
+          startedAtMs: this.#startedAtMs,
+        }),
+    };
+  }
+
+  /** Locks the state directory. A daemon of an initialised cluster starts streaming at once. */
+  static async open(config: Config, options: EngineOptions): Promise<Engine> {
+    const engine = new Engine(config, options);
+    if (options.mode === 'daemon') {
+      engine.#warnOfRemovedNodes();
+      if (engine.#cluster.store.isInitialised()) engine.#cluster.startStreaming();
+      engine.#background = [
+        new Refresher(engine.#cluster),
+        NodeTreeWriter.start(engine.#cluster),
+        new WalGuard(engine.#cluster),
+      ];
+    }
+    return Promise.resolve(engine);
+  }
+
+  async run<Name extends CommandName>(
+    name: Name,
+    params: CommandParams[Name],
+    context: CommandContext,
+  ): Promise<CommandResults[Name]> {
+    const cluster = this.#cluster;
+    if (WHOLE_CLUSTER.has(name)) cluster.requireAllNodes(params.nodes);
+    if (NEEDS_STREAM.has(name) && cluster.store.isInitialised()) cluster.startStreaming();
+    return this.#handlers[name](params, context);
+  }
+
+  async #initialise(context: CommandContext): Promise<InitResult> {
+    const result = await initialise(this.#cluster, context);
+    if (this.#options.mode === 'command') {
+      const message =
+        'No aced is running: until one is, or mtree teardown, the slots hold back write-ahead log on every node';
+      context.emit({ type: 'log', level: 'warn', message });
+    }
+    return result;
+  }
+
+  /** Nobody reads or watches the slot of a node that has left the definition. */
+  #warnOfRemovedNodes(): void {
+    const { config, log, tables } = this.#cluster;
+    const known = new Set(config.nodes.map(({ name }) => name));
+    const followed = new Set(tables.flatMap(({ fingerprints }) => Object.keys(fingerprints)));
+    for (const node of followed) {
+      if (known.has(node)) continue;
+      log.warn(
+        { event: 'node_removed', node },
+        `no longer in the cluster definition; drop the slot ${config.slotName} there, it holds back write-ahead log`,
+      );
+    }
+  }
+
+  /** Finishes the batches, makes them durable, confirms them, and lets go of everything. */
+  async close(): Promise<void> {
+    for (const work of this.#background) await work.stop();
+    if (this.#options.mode === 'command' && this.#cluster.isStreaming) {
+      await new NodeTreeWriter(this.#cluster).writeOnce().catch((error: unknown) => {
+        this.#options.log.warn({ event: 'node_tree_failed' }, logMessage(error));
+      });
+    }
+    await this.#cluster.close();
+  }
+}

@@ -1,0 +1,98 @@
+import { sleep } from '../base/abort.js';
+import { AcedError } from '../base/errors.js';
+import type { Cluster } from '../cluster/cluster.js';
+import { dropNodeSchema, ensureNodeSchema } from '../mirror/mirror-schema.js';
+import type { Session } from '../postgres/session.js';
+import type { SessionPool } from '../postgres/session-pool.js';
+import type { CommandContext, InitResult } from '../protocol/commands.js';
+import { dropPublication, ensurePublication } from '../replication/publication.js';
+import { dropSlot, readSlot, SLOT_RELEASE_TIMEOUT_MS } from '../replication/slot.js';
+
+const STREAM_POLL_MS = 20;
+
+/**
+ * `mtree init`: publication, schema and slot on every node. Running it again changes nothing, and
+ * never untracks a table. A first one that fails takes back what it has made.
+ * Errors: NOT_INITIALISED when a teardown came in between, those of the nodes.
+ */
+export function initialise(cluster: Cluster, context: CommandContext): Promise<InitResult> {
+  return cluster.lifecycle.run(() => makeEverything(cluster, context));
+}
+
+async function makeEverything(cluster: Cluster, context: CommandContext): Promise<InitResult> {
+  const { store } = cluster;
+  const wasInitialised = store.isInitialised();
+  const undo: Undo[] = [];
+  try {
+    const preparing = Array.from(cluster.pools, async ([node, pool]) => {
+      const work = (session: Session): Promise<string> =>
+        prepareNode(cluster, session, { pool, undo });
+      return [node, await pool.use(work, context.signal)] as const;
+    });
+    // When one fails, what the others make meanwhile must be in `undo` too.
+    await Promise.allSettled(preparing);
+    const nodes = new Map(await Promise.all(preparing));
+    store.setInitialised(true);
+    cluster.startStreaming();
+    for (const node of nodes.keys()) await waitUntilStreaming(cluster, node, context);
+    return { nodes: Object.fromEntries(nodes) };
+  } catch (error) {
+    // What streams already goes on; a half-made cluster would hold back write-ahead log for nobody.
+    if (!wasInitialised) {
+      await cluster.stopStreaming();
+      store.clear();
+      await Promise.allSettled(undo.map((one) => one()));
+    }
+    throw error;
+  }
+}
+
+type Undo = () => Promise<unknown>;
+
+/** Adds to `undo` what is not there yet: an administrator's publication must outlive our failure. */
+async function prepareNode(
+  { config }: Cluster,
+  session: Session,
+  { pool, undo }: { pool: SessionPool; undo: Undo[] },
+): Promise<string> {
+  const { slotName, publicationName, nodeSchema } = config;
+  if ((await readSlot(session, slotName)) === null) {
+    undo.push(() =>
+      pool.use((one) => dropSlot(one, slotName, { waitMs: SLOT_RELEASE_TIMEOUT_MS })),
+    );
+  }
+  const publication = await ensurePublication(session, publicationName);
+  if (publication === 'created') {
+    undo.push(() => pool.use((one) => dropPublication(one, publicationName)));
+  }
+  const schema = await ensureNodeSchema(session, nodeSchema);
+  if (schema === 'created') undo.push(() => pool.use((one) => dropNodeSchema(one, nodeSchema)));
+  return publication === 'created' || schema === 'created' ? 'created' : 'already_initialised';
+}
+
+/** Waits for a first connection; a slot waits for the transactions that run on its node. */
+async function waitUntilStreaming(
+  cluster: Cluster,
+  node: string,
+  context: CommandContext,
+): Promise<void> {
+  const pipeline = cluster.pipeline(node);
+  let toldMs = Date.now();
+  while (pipeline.state.kind !== 'streaming') {
+    const { state } = pipeline;
+    if (state.kind === 'stopped') {
+      throw new AcedError('NOT_INITIALISED', 'a teardown has stopped the streams meanwhile', {
+        hint: `run again: acectl mtree init ${cluster.config.cluster}`,
+      });
+    }
+    if (state.kind === 'waiting' && (!state.error.isRetryable || state.attempt > 2)) {
+      throw state.error;
+    }
+    if (Date.now() - toldMs > 5000) {
+      toldMs = Date.now();
+      const message = `still waiting for node ${node} (${state.kind}); a new slot waits for the transactions that run there`;
+      context.emit({ type: 'log', level: 'info', message });
+    }
+    await sleep(STREAM_POLL_MS, context.signal);
+  }
+}

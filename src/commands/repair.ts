@@ -1,0 +1,31 @@
+import { allOrCause } from '../base/abort.js';
+import { findTable, readClusterTable, readClusterTopology } from '../cluster/cluster-table.js';
+import type { Cluster } from '../cluster/cluster.js';
+import type { CommandContext, RepairParams, RepairResult } from '../protocol/commands.js';
+import { repairTable } from '../repair/repair.js';
+
+/** `table-repair`: from a diff file, with the topology as it is now. */
+export async function repair(
+  cluster: Cluster,
+  params: RepairParams,
+  context: CommandContext,
+): Promise<RepairResult> {
+  const nodes = cluster.selectNodes(params.nodes, 2);
+  const pools = cluster.poolsOf(nodes);
+  const name = await findTable(pools, params.table, context.signal);
+  const [{ spec, infos }, topology] = await allOrCause([
+    readClusterTable(pools, name, context.signal),
+    readClusterTopology(cluster.pools, context.signal),
+  ]);
+  return repairTable({
+    spec,
+    infos,
+    pools,
+    topology,
+    seed: cluster.store.seed,
+    seedId: cluster.store.seedId,
+    params,
+    context,
+    config: cluster.config,
+  });
+}

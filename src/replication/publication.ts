@@ -1,0 +1,240 @@
+import { AcedError, errorMessage } from '../base/errors.js';
+import { quoteIdentifier } from '../base/quote.js';
+import { waitForRunning } from './running-transactions.js';
+import { hasSqlState, SQLSTATE } from '../postgres/sqlstate.js';
+import type { Session } from '../postgres/session.js';
+import type { TableName } from '../table/table-name.js';
+import { inTransaction, REMOVAL_SETTINGS } from '../postgres/transaction.js';
+
+/** `publish_via_partition_root`: rows of partitions come under the name of the table. */
+const OPTIONS = "publish = 'insert, update, delete, truncate', publish_via_partition_root = true";
+
+/**
+ * Makes the daemon's publication, without any table, or brings an existing one's options in line.
+ * Errors: MISSING_PRIVILEGE (CREATE on the database); UNSUPPORTED if it is FOR ALL TABLES, which
+ * would make updates of tables without a key fail.
+ */
+export async function ensurePublication(
+  session: Session,
+  name: string,
+): Promise<'created' | 'already_exists'> {
+  const rows = await session.query(
+    `SELECT puballtables, pubviaroot AND pubinsert AND pubupdate AND pubdelete AND pubtruncate
+       FROM pg_catalog.pg_publication WHERE pubname = $1::name`,
+    [name],
+  );
+  const [isForAll, isInLine] = rows[0] ?? [];
+  if (isForAll === 't') {
+    throw new AcedError(
+      'UNSUPPORTED',
+      `publication ${name} on node ${session.node.name} is FOR ALL TABLES`,
+      { hint: 'Drop it, or choose another publication name for aced.' },
+    );
+  }
+  if (isInLine === 't') return 'already_exists';
+  const quoted = quoteIdentifier(name);
+  const statement =
+    isInLine === undefined
+      ? `CREATE PUBLICATION ${quoted} WITH (${OPTIONS})`
+      : `ALTER PUBLICATION ${quoted} SET (${OPTIONS})`;
+  try {
+    await inTransaction(session, {}, () => session.query(statement));
+  } catch (error) {
+    if (hasSqlState(error, SQLSTATE.duplicateObject)) return 'already_exists';
+    throw withHint(
+      error,
+      `Grant CREATE on database ${session.node.database} to ${session.node.user}.`,
+    );
+  }
+  return isInLine === undefined ? 'created' : 'already_exists';
+}
+
+export interface AddTableOptions {
+  readonly signal?: AbortSignal;
+  /** For the table's lock, and again for the transactions that were running. */
+  readonly timeoutMs: number;
+  /** Told who is waited for, whenever that changes. */
+  readonly onWait?: (description: string) => void;
+}
+
+/**
+ * Publishes a table and returns once every change from now on will be in the stream. pgoutput does
+ * not send what a transaction wrote before its table was published, even if it commits afterwards,
+ * so all transactions that were running when the change took effect are waited for. The lock is
+ * SHARE UPDATE EXCLUSIVE: readers and writers do not queue behind it.
+ * Errors: UNSUPPORTED when the user's own UPDATE or DELETE would then fail, or the table is not in
+ * the write-ahead log; MISSING_PRIVILEGE; TIMEOUT naming who holds it up; CANCELLED.
+ */
+export async function addTableToPublication(
+  session: Session,
+  publication: string,
+  schema: string,
+  table: string,
+  options: AddTableOptions,
+): Promise<'added' | 'already_published'> {
+  await requirePublishable(session, schema, table);
+  const isPublished = (await publicationTables(session, publication)).some(
+    (one) => one.schema === schema && one.name === table,
+  );
+  if (!isPublished) {
+    const settings = { lock_timeout: `${Math.max(1, Math.ceil(options.timeoutMs))}ms` };
+    const statement = `ALTER PUBLICATION ${quoteIdentifier(publication)} ADD TABLE ONLY ${qualify(schema, table)}`;
+    try {
+      await inTransaction(session, settings, () => session.query(statement, [], options.signal));
+    } catch (error) {
+      if (!hasSqlState(error, SQLSTATE.duplicateObject)) {
+        throw withHint(
+          error,
+          `Adding a table to a publication needs ownership of both: make ${session.node.user} a member of the table's owner.`,
+        );
+      }
+    }
+  }
+  // Also when it was published already: whoever did that may not have waited.
+  await waitForRunning(session, options);
+  return isPublished ? 'already_published' : 'added';
+}
+
+export async function removeTableFromPublication(
+  session: Session,
+  publication: string,
+  schema: string,
+  table: string,
+): Promise<'removed' | 'not_published'> {
+  const published = await publicationTables(session, publication);
+  if (!published.some((one) => one.schema === schema && one.name === table)) return 'not_published';
+  await inTransaction(session, REMOVAL_SETTINGS, () =>
+    session.query(
+      `ALTER PUBLICATION ${quoteIdentifier(publication)} DROP TABLE ONLY ${qualify(schema, table)}`,
+    ),
+  );
+  return 'removed';
+}
+
+export async function dropPublication(
+  session: Session,
+  name: string,
+): Promise<'dropped' | 'absent'> {
+  const rows = await session.query(
+    'SELECT FROM pg_catalog.pg_publication WHERE pubname = $1::name',
+    [name],
+  );
+  if (rows.length === 0) return 'absent';
+  await inTransaction(session, REMOVAL_SETTINGS, () =>
+    session.query(`DROP PUBLICATION IF EXISTS ${quoteIdentifier(name)}`),
+  );
+  return 'dropped';
+}
+
+/** The tables that were added by name, by schema and name. */
+export async function publicationTables(session: Session, name: string): Promise<TableName[]> {
+  const rows = await session.query(
+    `SELECT n.nspname, c.relname
+       FROM pg_catalog.pg_publication p
+       JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid
+       JOIN pg_catalog.pg_class c ON c.oid = r.prrelid
+       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+      WHERE p.pubname = $1::name
+      ORDER BY n.nspname, c.relname`,
+    [name],
+  );
+  return rows.map(([schema, table]) => ({ schema: schema ?? '', name: table ?? '' }));
+}
+
+export interface PublishedTable {
+  /** Changes when the table was taken out and added again, or the publication was altered. */
+  readonly identity: string;
+  /** Rows or columns are left out of the stream. */
+  readonly isRestricted: boolean;
+}
+
+/** How a publication publishes a table that was added to it by name; null: not at all. */
+export async function publishedTable(
+  session: Session,
+  publication: string,
+  { schema, name }: TableName,
+): Promise<PublishedTable | null> {
+  const rows = await session.query(
+    `SELECT pg_catalog.concat_ws('/', p.oid, p.xmin, r.oid, r.xmin),
+            r.prqual IS NOT NULL OR r.prattrs IS NOT NULL
+       FROM pg_catalog.pg_publication p
+       JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid
+       JOIN pg_catalog.pg_class c ON c.oid = r.prrelid
+       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+      WHERE p.pubname = $1::name AND n.nspname = $2::name AND c.relname = $3::name`,
+    [publication, schema, name],
+  );
+  const [identity, isRestricted] = rows[0] ?? [];
+  if (typeof identity !== 'string') return null;
+  return { identity, isRestricted: isRestricted === 't' };
+}
+
+/**
+ * PostgreSQL refuses UPDATE and DELETE of a published table without a usable replica identity; for
+ * partitioned tables it looks at the partition that holds the row.
+ */
+async function requirePublishable(session: Session, schema: string, table: string): Promise<void> {
+  const rows = await session.query(PUBLISHABLE_QUERY, [schema, table]);
+  if (rows.length === 0) {
+    throw new AcedError(
+      'NO_SUCH_TABLE',
+      `no table ${schema}.${table} on node ${session.node.name}`,
+    );
+  }
+  for (const [memberSchema, memberName, kind, persistence, identity, isUsable] of rows) {
+    const refuse = (why: string, hint: string): never => {
+      const what = `${memberSchema}.${memberName} on node ${session.node.name}`;
+      throw new AcedError('UNSUPPORTED', `cannot publish ${what}: ${why}`, { hint });
+    };
+    if (kind !== 'r' && kind !== 'p') refuse('it is not a table', 'Only tables can be followed.');
+    if (persistence !== 'p') {
+      refuse('it is not in the write-ahead log', 'Use ALTER TABLE ... SET LOGGED.');
+    }
+    if (kind === 'r' && isUsable !== 't') {
+      refuse(
+        `updates and deletes would fail with replica identity ${IDENTITY_NAMES[identity ?? ''] ?? 'unknown'}`,
+        'Add a primary key that is not deferrable, or set REPLICA IDENTITY FULL.',
+      );
+    }
+  }
+}
+
+const IDENTITY_NAMES: Readonly<Record<string, string>> = {
+  d: 'default and no usable primary key',
+  n: 'nothing',
+  i: 'using an index that is not valid',
+  f: 'full',
+};
+
+const PUBLISHABLE_QUERY = `
+WITH RECURSIVE member AS (
+  SELECT c.oid, c.relkind, c.relpersistence, c.relreplident, c.relname, n.nspname
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+   WHERE n.nspname = $1::name AND c.relname = $2::name AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+   UNION ALL
+  SELECT c.oid, c.relkind, c.relpersistence, c.relreplident, c.relname, n.nspname
+    FROM member m
+    JOIN pg_catalog.pg_inherits i ON i.inhparent = m.oid AND m.relkind = 'p'
+    JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+)
+SELECT m.nspname, m.relname, m.relkind, m.relpersistence, m.relreplident,
+       CASE m.relreplident
+         WHEN 'f' THEN true
+         WHEN 'n' THEN false
+         ELSE EXISTS (
+           SELECT FROM pg_catalog.pg_index i
+            WHERE i.indrelid = m.oid AND i.indisvalid AND i.indimmediate
+              AND CASE m.relreplident WHEN 'd' THEN i.indisprimary ELSE i.indisreplident END)
+       END
+  FROM member m`;
+
+function qualify(schema: string, table: string): string {
+  return `${quoteIdentifier(schema)}.${quoteIdentifier(table)}`;
+}
+
+/** Missing privileges get the remedy that only the caller's context can name. */
+function withHint(error: unknown, hint: string): unknown {
+  if (!(error instanceof AcedError) || error.code !== 'MISSING_PRIVILEGE') return error;
+  return new AcedError('MISSING_PRIVILEGE', errorMessage(error), { hint, cause: error.cause });
+}

@@ -1,0 +1,206 @@
+import { AcedError } from '../base/errors.js';
+import type { DigestColumn, TextForm } from '../digest/digest-column.js';
+import { textFormOf } from '../digest/digest-sql.js';
+import { keyOrderOf, type NodeColumn } from './key-order.js';
+import type { ColumnInfo, TableInfo } from './table-info.js';
+import type { ExcludedColumn, KeyColumnSpec, TableSpec } from './table-spec.js';
+
+/**
+ * Decides what is compared of one table, from what each node's catalog says of it (node -> table).
+ * Pure. Columns are matched by name; those that some node lacks or computes are excluded with a
+ * reason. Errors: SCHEMA_MISMATCH where types or keys differ, NO_PRIMARY_KEY, UNSUPPORTED for a key
+ * that cannot be followed.
+ */
+export function buildTableSpec(infos: ReadonlyMap<string, TableInfo>): TableSpec {
+  const [first] = infos.values();
+  if (first === undefined) throw new AcedError('INTERNAL', 'no node to compare');
+  requireUtf8(infos);
+  const warnings: string[] = [];
+  const keyNames = commonKey(infos, warnings);
+  const columns: DigestColumn[] = [];
+  const excluded: ExcludedColumn[] = [];
+  const shared = new Map<string, NodeColumn[]>();
+  for (const name of allColumnNames(infos)) {
+    const reason = exclusionReason(infos, name);
+    if (reason !== null) {
+      if (keyNames.includes(name)) throw unusableKey(first, name, reason);
+      excluded.push({ name, reason });
+      continue;
+    }
+    const onNodes = columnOnNodes(infos, name);
+    requireSameType(first, onNodes);
+    const textForm = commonTextForm(first, onNodes, warnings);
+    columns.push({ name, textForm });
+    shared.set(name, onNodes);
+  }
+  const key = keyNames.map((name): KeyColumnSpec => {
+    const onNodes = shared.get(name) ?? [];
+    const textForm = columns.find((column) => column.name === name)?.textForm;
+    const typeName = onNodes[0]?.column.typeName;
+    if (textForm === undefined || typeName === undefined) {
+      throw new AcedError('INTERNAL', `key column ${name} is not among the columns`);
+    }
+    return { name, typeName, textForm, ...keyOrderOf(onNodes) };
+  });
+  return {
+    schema: first.schema,
+    name: first.name,
+    key,
+    columns,
+    excluded,
+    ...(warnings.length > 0 ? { warnings } : {}),
+  };
+}
+
+/** The server hashes text in its database's encoding, replication sends it in UTF-8. */
+function requireUtf8(infos: ReadonlyMap<string, TableInfo>): void {
+  for (const [node, { databaseEncoding }] of infos) {
+    if (databaseEncoding === 'UTF8') continue;
+    throw new AcedError(
+      'UNSUPPORTED',
+      `the database of node ${node} has encoding ${databaseEncoding}; only UTF8 can be compared`,
+      { hint: 'Move the data to a database with encoding UTF8.' },
+    );
+  }
+}
+
+function commonKey(infos: ReadonlyMap<string, TableInfo>, warnings: string[]): readonly string[] {
+  let reference: { node: string; table: TableInfo } | undefined;
+  for (const [node, table] of infos) {
+    if (table.primaryKey.length === 0) {
+      throw new AcedError('NO_PRIMARY_KEY', `table ${label(table)} has no primary key on ${node}`, {
+        hint: 'Add a primary key on every node: rows are matched by it.',
+      });
+    }
+    reference ??= { node, table };
+    const expected = reference.table.primaryKey;
+    if (sameList(table.primaryKey, expected)) continue;
+    if (!sameList(table.primaryKey.toSorted(), expected.toSorted())) {
+      throw mismatch(
+        `the primary key of ${label(table)} is (${expected.join(', ')}) on ${reference.node} ` +
+          `but (${table.primaryKey.join(', ')}) on ${node}`,
+      );
+    }
+    warnings.push(
+      `The primary key's columns are declared in another order on ${node} than on ` +
+        `${reference.node}; reading ranges there is slow.`,
+    );
+  }
+  return reference?.table.primaryKey ?? [];
+}
+
+/** Sorted by name, bytewise: the order that the digest takes the columns in on every node. */
+function allColumnNames(infos: ReadonlyMap<string, TableInfo>): string[] {
+  const names = new Set<string>();
+  for (const table of infos.values()) {
+    for (const column of table.columns) names.add(column.name);
+  }
+  return [...names].sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+}
+
+function exclusionReason(infos: ReadonlyMap<string, TableInfo>, name: string): string | null {
+  const missing: string[] = [];
+  const generated: string[] = [];
+  for (const [node, table] of infos) {
+    const column = table.columns.find((candidate) => candidate.name === name);
+    if (column === undefined) missing.push(node);
+    else if (column.isGenerated) generated.push(node);
+  }
+  if (missing.length > 0) return `missing on ${missing.join(', ')}`;
+  if (generated.length === infos.size) return 'generated column';
+  if (generated.length > 0) return `generated column on ${generated.join(', ')}`;
+  return null;
+}
+
+function columnOnNodes(infos: ReadonlyMap<string, TableInfo>, name: string): NodeColumn[] {
+  const found: NodeColumn[] = [];
+  for (const [node, table] of infos) {
+    const column = table.columns.find((candidate) => candidate.name === name);
+    if (column !== undefined) found.push({ node, table, column });
+  }
+  return found;
+}
+
+function requireSameType(table: TableInfo, onNodes: readonly NodeColumn[]): void {
+  const [first, ...others] = onNodes;
+  if (first === undefined) return;
+  for (const other of others) {
+    if (
+      other.column.typeName !== first.column.typeName ||
+      other.column.baseTypeName !== first.column.baseTypeName
+    ) {
+      throw mismatch(
+        `column ${first.column.name} of ${label(table)} is ${describeType(first.column)} on ` +
+          `${first.node} but ${describeType(other.column)} on ${other.node}`,
+      );
+    }
+  }
+}
+
+const NUMERIC_OID = 1700;
+
+/**
+ * Types whose modifier limits what a value may be but not how it is written: varchar, varbit, the
+ * timestamps, times and intervals, and arrays of these.
+ */
+const MODIFIER_FREE_OIDS: ReadonlySet<number> = new Set([
+  1043, 1562, 1114, 1184, 1083, 1266, 1186, 1015, 1563, 1115, 1185, 1183, 1270, 1187,
+]);
+
+/**
+ * The form in which a column's text is equal on all nodes. A numeric whose scale differs between
+ * nodes is written with more or fewer trailing zeros, so those are dropped; char(n), bit(n) and
+ * arrays of numeric have no such form.
+ */
+function commonTextForm(
+  table: TableInfo,
+  onNodes: readonly NodeColumn[],
+  warnings: string[],
+): TextForm {
+  const forms = new Set(onNodes.map(({ column }) => textFormOf(column)));
+  const declared = new Set(onNodes.map(({ column }) => column.declaredType));
+  const column = onNodes[0]?.column;
+  if (column !== undefined && declared.size > 1) {
+    const types = onNodes.map((one) => `${one.column.declaredType} on ${one.node}`).join(', ');
+    const isNumeric = column.baseTypeOid === NUMERIC_OID;
+    if (!isNumeric && !MODIFIER_FREE_OIDS.has(column.baseTypeOid)) {
+      throw mismatch(
+        `column ${column.name} of ${label(table)} is written differently by its types: ${types}`,
+      );
+    }
+    warnings.push(`Column ${column.name} is declared differently: ${types}.`);
+    if (isNumeric) return 'numeric';
+  }
+  if (forms.has('numeric')) return 'numeric';
+  const [form] = forms;
+  // The output function is right for every type.
+  return form === undefined || forms.size > 1 ? 'output' : form;
+}
+
+function describeType(column: ColumnInfo): string {
+  return column.typeName === column.baseTypeName
+    ? column.declaredType
+    : `${column.declaredType} (a domain over ${column.baseTypeName})`;
+}
+
+function unusableKey(table: TableInfo, column: string, reason: string): AcedError {
+  return new AcedError(
+    'UNSUPPORTED',
+    `the primary key of ${label(table)} contains ${column}, which cannot be compared: ${reason}`,
+    { hint: 'The key must consist of stored columns that replication carries.' },
+  );
+}
+
+function mismatch(message: string): AcedError {
+  return new AcedError('SCHEMA_MISMATCH', message, {
+    hint: 'Make the table definitions equal on all nodes.',
+  });
+}
+
+function label(table: TableInfo): string {
+  return `${table.schema}.${table.name}`;
+}
+
+function sameList(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && a.every((item, index) => item === b[index]);
+}

@@ -1,0 +1,187 @@
+import { createHash } from 'node:crypto';
+import { AcedError } from '../base/errors.js';
+import { TABLE_QUERY } from './catalog-query.js';
+import type { Session } from '../postgres/session.js';
+import type { CollationInfo, ColumnInfo, TableInfo } from './table-info.js';
+import { parseNameParts, type TableName } from './table-name.js';
+
+export { parseTableName, type TableName } from './table-name.js';
+
+/**
+ * Finds the table that a person typed: the name as typed if there is such a table, else, for parts
+ * that were not quoted, its lower-case form as PostgreSQL would fold it. NO_SUCH_TABLE, BAD_USAGE.
+ */
+export async function resolveTable(session: Session, text: string): Promise<TableName> {
+  const { schema, name } = parseNameParts(text);
+  const schemas = schema.isQuoted ? [schema.text] : [schema.text, schema.text.toLowerCase()];
+  const names = name.isQuoted ? [name.text] : [name.text, name.text.toLowerCase()];
+  const rows = await session.query(
+    `SELECT n.nspname, c.relname
+       FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+      WHERE n.nspname = ANY ($1::name[]) AND c.relname = ANY ($2::name[])
+        AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+      ORDER BY n.nspname = $3::name DESC, c.relname = $4::name DESC
+      LIMIT 1`,
+    [schemas, names, schema.text, name.text],
+  );
+  const [foundSchema, foundName] = rows[0] ?? [];
+  if (typeof foundSchema !== 'string' || typeof foundName !== 'string') {
+    throw noSuchTable(session, schema.text, name.text);
+  }
+  return { schema: foundSchema, name: foundName };
+}
+
+/**
+ * Reads what one node's catalog says of a table: one round trip, pg_catalog only, so that a role
+ * without any rights on the table sees its keys too. Errors: NO_SUCH_TABLE; UNSUPPORTED for what
+ * is not a plain or partitioned table with all its rows in the write-ahead log of this node.
+ */
+export async function readTable(
+  session: Session,
+  schema: string,
+  name: string,
+  signal?: AbortSignal,
+): Promise<TableInfo> {
+  const rows = await session.query(TABLE_QUERY, [schema, name], signal);
+  const text = rows[0]?.[0];
+  if (typeof text !== 'string') throw noSuchTable(session, schema, name);
+  const table = JSON.parse(text) as CatalogTable;
+  refuseUnsupported(session, schema, name, table);
+  return {
+    oid: table.oid,
+    schema,
+    name,
+    isPartitioned: table.kind === 'p',
+    databaseEncoding: table.encoding,
+    columns: table.columns.map(toColumn),
+    primaryKey: table.primaryKey,
+    replicaIdentity: REPLICA_IDENTITIES[table.replicaIdentity],
+    estimatedRows: table.estimatedRows,
+    keyCorrelation: table.keyCorrelation,
+    fingerprint: createHash('sha256')
+      .update(JSON.stringify(table.fingerprint))
+      .digest('hex')
+      .slice(0, 32),
+  };
+}
+
+const REPLICA_IDENTITIES = { d: 'default', n: 'nothing', f: 'full', i: 'index' } as const;
+
+interface CatalogCollation {
+  readonly name: string;
+  readonly provider: string;
+  readonly locale: string;
+  readonly rules: string | null;
+  readonly version: string | null;
+  readonly isDeterministic: boolean;
+}
+
+interface CatalogColumn {
+  readonly name: string;
+  readonly attnum: number;
+  readonly typeOid: number;
+  readonly typeName: string;
+  readonly declaredType: string;
+  readonly typeModifier: number;
+  readonly baseTypeOid: number;
+  readonly baseTypeName: string;
+  readonly baseTypeCategory: string;
+  readonly baseTypeKind: string;
+  readonly enumLabels: string[] | null;
+  readonly hasTextCast: boolean;
+  readonly isGenerated: boolean;
+  readonly identity: '' | 'a' | 'd';
+  readonly isNullable: boolean;
+  readonly collation: CatalogCollation | null;
+}
+
+interface CatalogTable {
+  readonly oid: number;
+  readonly kind: string;
+  readonly persistence: string;
+  readonly replicaIdentity: 'd' | 'n' | 'f' | 'i';
+  readonly encoding: string;
+  readonly estimatedRows: number;
+  readonly keyCorrelation: number | null;
+  readonly primaryKey: string[];
+  /** relkinds of all descendants, leaves and inner ones. */
+  readonly childKinds: string[];
+  readonly columns: CatalogColumn[];
+  readonly fingerprint: unknown;
+}
+
+function toColumn(column: CatalogColumn): ColumnInfo {
+  const { identity, collation, ...rest } = column;
+  return {
+    ...rest,
+    identity: identity === 'a' ? 'always' : identity === 'd' ? 'by default' : null,
+    collation: collation === null ? null : toCollation(collation),
+  };
+}
+
+function toCollation(collation: CatalogCollation): CollationInfo {
+  const { rules, ...rest } = collation;
+  return {
+    ...rest,
+    // Tailored rules change the order like another locale does.
+    locale: rules === null ? rest.locale : `${rest.locale} rules ${rules}`,
+    isByteOrder: rest.isDeterministic && isByteOrder(rest.provider, rest.locale),
+  };
+}
+
+const BYTE_ORDER_LOCALES: Readonly<Record<string, readonly string[]>> = {
+  c: ['C', 'POSIX'],
+  // The builtin provider compares code points under every locale that it has (PostgreSQL 17, 18).
+  b: ['C', 'C.UTF-8', 'C.UTF8', 'PG_UNICODE_FAST'],
+};
+
+function isByteOrder(provider: string, locale: string): boolean {
+  return BYTE_ORDER_LOCALES[provider]?.includes(locale) === true;
+}
+
+const KIND_NAMES: Readonly<Record<string, string>> = {
+  v: 'a view',
+  m: 'a materialized view',
+  f: 'a foreign table',
+};
+
+function refuseUnsupported(
+  session: Session,
+  schema: string,
+  name: string,
+  table: CatalogTable,
+): void {
+  const refuse = (why: string, hint: string): never => {
+    const what = `${JSON.stringify(schema)}.${JSON.stringify(name)} on node ${session.node.name}`;
+    throw new AcedError('UNSUPPORTED', `${what} ${why}`, { hint });
+  };
+  if (table.kind !== 'r' && table.kind !== 'p') {
+    refuse(
+      `is ${KIND_NAMES[table.kind] ?? 'not a table'}`,
+      'Only plain and partitioned tables can be compared.',
+    );
+  }
+  if (table.persistence === 't') {
+    refuse('is a temporary table', 'Temporary tables belong to one session.');
+  }
+  if (schema === 'pg_catalog' || schema === 'information_schema' || schema === 'pg_toast') {
+    refuse('is a system table', 'System tables are never replicated.');
+  }
+  if (table.kind === 'r' && table.childKinds.length > 0) {
+    refuse(
+      'has tables that inherit from it',
+      'Compare the inheriting tables one by one, or use declarative partitioning.',
+    );
+  }
+  if (table.childKinds.includes('f')) {
+    refuse('has foreign tables as partitions', 'Compare the local partitions one by one.');
+  }
+}
+
+function noSuchTable(session: Session, schema: string, name: string): AcedError {
+  return new AcedError(
+    'NO_SUCH_TABLE',
+    `no table ${JSON.stringify(name)} in schema ${JSON.stringify(schema)} on node ${session.node.name}`,
+    { hint: 'Check the schema and the spelling; quote names with upper-case letters or dots.' },
+  );
+}

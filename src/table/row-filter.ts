@@ -1,0 +1,48 @@
+import { AcedError, errorMessage } from '../base/errors.js';
+import { quoteIdentifier } from '../base/quote.js';
+import { sqlStateOf } from '../postgres/connect-error.js';
+import type { Session } from '../postgres/session.js';
+import type { TableName } from './table-name.js';
+
+/** A condition as typed, in brackets that also hold one that ends in a comment. */
+export function bracketed(filter: string): string {
+  return `(\n${filter}\n)`;
+}
+
+/**
+ * Lets the server plan a query with the condition, alone and in brackets: what is right in both
+ * forms is one condition, and cannot close our brackets and change the statement around it.
+ * Nothing is read. Errors: BAD_USAGE with what the server says of it.
+ */
+export async function checkRowFilter(
+  session: Session,
+  table: TableName,
+  filter: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const from = `${quoteIdentifier(table.schema)}.${quoteIdentifier(table.name)} t`;
+  for (const condition of [filter, bracketed(filter)]) {
+    try {
+      // The parameter makes it a prepared statement, which is a single one.
+      await session.query(`EXPLAIN SELECT $1::text FROM ${from} WHERE ${condition}`, [''], signal);
+    } catch (error) {
+      if (!isOfTheText(error)) throw error;
+      const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
+      throw new AcedError('BAD_USAGE', `--table-filter ${filter}: ${errorMessage(cause)}`, {
+        logMessage: '--table-filter: the server refused it',
+        hint: "give one condition over the table's columns, as after WHERE",
+        cause: error,
+      });
+    }
+  }
+}
+
+/**
+ * Syntax errors and rule violations, except those that are about rights; values that do not fit;
+ * parameters of its own.
+ * https://www.postgresql.org/docs/current/errcodes-appendix.html
+ */
+function isOfTheText(error: unknown): boolean {
+  const state = sqlStateOf(error) ?? '';
+  return state !== '42501' && ['22', '42', '0A', '08P01'].some((start) => state.startsWith(start));
+}

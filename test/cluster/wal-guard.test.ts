@@ -1,0 +1,88 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { createLogger } from '../../src/base/log.js';
+import { build } from '../../src/commands/build.js';
+import { Cluster } from '../../src/cluster/cluster.js';
+import { diffTree } from '../../src/commands/diff-tree.js';
+import { initialise } from '../../src/commands/init.js';
+import { WalGuard } from '../../src/cluster/wal-guard.js';
+import { removeDirectory, scratchDirectory, testContext } from '../support/context.js';
+import { startMesh, type Mesh } from '../support/mesh.js';
+import { waitFor } from '../support/wait.js';
+
+const LIMIT_BYTES = 4_000_000;
+
+interface LogLine {
+  readonly event?: string;
+  readonly node?: string;
+  readonly retainedBytes?: number;
+  readonly bytesLeft?: number;
+}
+
+describe('the guard of the write-ahead log', () => {
+  let mesh: Mesh;
+  let stateDir: string;
+
+  before(async () => {
+    mesh = await startMesh({ nodes: 2, tables: 'CREATE TABLE t (id int PRIMARY KEY, v text)' });
+    stateDir = await scratchDirectory();
+  });
+
+  after(async () => {
+    await mesh.stop();
+    await removeDirectory(stateDir);
+  });
+
+  it('warns, drops the slot at the limit, also one that is being made, and follows the node again', async () => {
+    const lines: LogLine[] = [];
+    const events = (event: string): LogLine[] =>
+      lines.filter((line) => line.event === event && line.node === 'n1');
+    const log = createLogger('info', {
+      write: (line: string) => void lines.push(JSON.parse(line) as LogLine),
+    });
+    const config = mesh.config(stateDir, { stream: { maxSlotWalBytes: LIMIT_BYTES } });
+    const cluster = new Cluster(config, log);
+    const guard = new WalGuard(cluster, 20);
+    const context = testContext(stateDir);
+    const fill = async (megabytes: number): Promise<void> => {
+      await mesh.query(
+        'n1',
+        `SELECT pg_logical_emit_message(false, 'fill', repeat('x', 1000000)) FROM generate_series(1, ${megabytes})`,
+      );
+    };
+    try {
+      await initialise(cluster, context);
+      await build(cluster, { table: 't' }, context);
+      const made = events('slot_created').length;
+      // An open transaction holds log back in every slot, however fast it is read.
+      await mesh.node('n1').session('app', async (query) => {
+        await query("BEGIN; INSERT INTO t VALUES (1, 'held')");
+        await fill(3);
+        await waitFor(() => events('slot_lags').length > 0, { what: 'a warning' });
+        const [warned] = events('slot_lags');
+        assert.ok((warned?.bytesLeft ?? 0) > 0 && (warned?.bytesLeft ?? 0) < LIMIT_BYTES / 2);
+        await fill(2);
+        await waitFor(() => events('slot_waits').length > 0, { what: 'the new slot to wait' });
+        assert.equal(events('slot_over_limit').length, 1);
+        // The new one waits and holds log back as well: making it is given up, and begun again.
+        await fill(5);
+        await waitFor(() => events('slot_over_limit').length === 2, { what: 'a second drop' });
+        await waitFor(() => events('slot_waits').length > 1, { what: 'the third slot to wait' });
+        const sql = `SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn) < ${LIMIT_BYTES}
+          FROM pg_replication_slots WHERE slot_name = $1`;
+        const isUnder = async (): Promise<boolean> =>
+          (await mesh.query('n1', sql, [config.slotName]))[0]?.[0] === 't';
+        await waitFor(isUnder, { what: 'the third slot to begin at the end of the log' });
+        await query('COMMIT');
+      });
+      await waitFor(() => events('slot_created').length > made, { what: 'the new slot' });
+      await mesh.waitForReplication();
+      assert.equal((await diffTree(cluster, { table: 't' }, context)).verdict, 'match');
+      assert.equal(events('slot_over_limit').length, 2);
+      assert.equal(events('slot_created').length, made + 1);
+    } finally {
+      await guard.stop();
+      await cluster.close();
+    }
+  });
+});

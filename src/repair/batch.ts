@@ -125,10 +125,19 @@ class BatchApplication {
     const roomFor = hasRoom ? await this.#numbers(this.#sql.makeRoom(), range) : [];
     const updated = hasUpdates ? await this.#numbers(this.#sql.update(), range) : [];
     const hasInserts = roomFor.length > 0 || writes.some(({ expected }) => expected === null);
-    const inserted = hasInserts
-      ? await this.#numbers(this.#sql.insert(), [...range, roomFor.map(String)])
-      : [];
+    const inserted = hasInserts ? await this.#insert([...range, roomFor.map(String)]) : [];
     return { deleted, upserted: [...updated, ...inserted] };
+  }
+
+  /**
+   * The one join of rows with rows of the same batch, none of them with an index: as a nested loop
+   * 20,000 missing rows took 40 s instead of 1 s.
+   */
+  async #insert(params: readonly (string | readonly string[])[]): Promise<number[]> {
+    await this.#session.query('SET LOCAL enable_hashjoin = on');
+    const inserted = await this.#numbers(this.#sql.insert(), params);
+    await this.#session.query('SET LOCAL enable_hashjoin = off');
+    return inserted;
   }
 
   async #numbers(sql: string, params: readonly (string | readonly string[])[]): Promise<number[]> {

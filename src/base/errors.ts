@@ -6,6 +6,7 @@ const ERRORS = {
   BAD_USAGE: { retry: false },
   BAD_CONFIG: { retry: false },
   UNKNOWN_CLUSTER: { retry: false },
+  OTHER_SERVERS: { retry: false },
   UNKNOWN_NODE: { retry: false },
   NODE_UNREACHABLE: { retry: true },
   AUTH_FAILED: { retry: false },

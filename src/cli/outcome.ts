@@ -4,10 +4,13 @@ import type {
   CommandResults,
   DiffResult,
   InitResult,
+  OfServers,
   RepairResult,
   StatusResult,
   UpdateResult,
 } from '../protocol/commands.js';
+
+import { describeServer } from '../protocol/servers.js';
 
 export const EXIT_DONE = 0;
 export const EXIT_DIFFERENT = 1;
@@ -52,7 +55,7 @@ const info = (text: string): OutcomeLine => ({ level: 'info', text });
 const warn = (text: string): OutcomeLine => ({ level: 'warn', text });
 const plain = (text: string): OutcomeLine => ({ level: 'plain', text });
 
-function describeDiff(result: DiffResult): Outcome {
+function describeDiff(result: DiffResult & OfServers): Outcome {
   const lines: OutcomeLine[] = result.excludedColumns.map(({ name, reason }) =>
     warn(`Column ${name} was not compared: ${reason}`),
   );
@@ -68,7 +71,7 @@ function describeDiff(result: DiffResult): Outcome {
   }
   lines.push(...result.files.map((file) => info(`Diff report written to ${file}`)));
   for (const [node, position] of Object.entries(result.positions)) {
-    lines.push(info(`As of ${position} on ${node}`));
+    lines.push(info(`As of ${position} on ${named(result, node)}`));
   }
   return { lines, exitCode: exitCodeOf(result) };
 }
@@ -99,13 +102,14 @@ function rowsOf(rows: number): string {
   return rows === 1 ? '1 row is' : `${rows} rows are`;
 }
 
-function describeRepair(result: RepairResult): Outcome {
+function describeRepair(result: RepairResult & OfServers): Outcome {
   const lines: OutcomeLine[] = result.warnings.map(warn);
   const would = result.dryRun ? 'would be ' : '';
   let isWhole = true;
   for (const [node, counts] of Object.entries(result.nodes)) {
     const { upserted, deleted, skipped, failed, alreadyEqual = 0 } = counts;
-    lines.push(info(`${node}: ${upserted} rows ${would}upserted, ${deleted} ${would}deleted`));
+    const where = named(result, node);
+    lines.push(info(`${where}: ${upserted} rows ${would}upserted, ${deleted} ${would}deleted`));
     if (alreadyEqual > 0) lines.push(info(`${node}: ${alreadyEqual} rows were equal already`));
     if (skipped > 0) {
       lines.push(warn(`${node}: ${skipped} rows ${would}skipped: no longer as the diff saw them`));
@@ -123,15 +127,18 @@ function describeRepair(result: RepairResult): Outcome {
   return { lines, exitCode: isWhole ? EXIT_DONE : EXIT_DIFFERENT };
 }
 
-function describeBuild({ table, blocks, rows, timeTakenMs }: BuildResult): Outcome {
-  const lines = Object.entries(rows).map(([node, count]) => info(`${node}: ${count} rows`));
+function describeBuild(result: BuildResult & OfServers): Outcome {
+  const { table, blocks, rows, timeTakenMs } = result;
+  const lines = Object.entries(rows).map(([node, count]) =>
+    info(`${named(result, node)}: ${count} rows`),
+  );
   lines.push(info(`✔ Built the tree of ${table}, ${blocks} blocks, in ${seconds(timeTakenMs)}`));
   return { lines, exitCode: EXIT_DONE };
 }
 
-function describeUpdate(result: UpdateResult): Outcome {
+function describeUpdate(result: UpdateResult & OfServers): Outcome {
   const lines = Object.entries(result.refreshedBlocks).map(([node, blocks]) =>
-    info(`${node}: ${blocks} blocks rehashed`),
+    info(`${named(result, node)}: ${blocks} blocks rehashed`),
   );
   const { splitBlocks, mergedBlocks } = result;
   if (splitBlocks + mergedBlocks > 0) {
@@ -141,9 +148,9 @@ function describeUpdate(result: UpdateResult): Outcome {
   return { lines, exitCode: EXIT_DONE };
 }
 
-function describeInit({ nodes }: InitResult): Outcome {
-  const lines = Object.entries(nodes).map(([node, done]) =>
-    info(`${node}: ${done.replaceAll('_', ' ')}`),
+function describeInit(result: InitResult & OfServers): Outcome {
+  const lines = Object.entries(result.nodes).map(([node, done]) =>
+    info(`${named(result, node)}: ${done.replaceAll('_', ' ')}`),
   );
   return { lines, exitCode: EXIT_DONE };
 }
@@ -158,26 +165,55 @@ function describeStatus(result: StatusResult): Outcome {
     node.state,
     node.position ?? '-',
     node.lagBytes === null ? '-' : bytes(node.lagBytes),
+    node.heldBytes === null ? '-' : bytes(node.heldBytes),
     node.slot,
-    node.error ?? '',
+    describeServer(node.server),
   ]);
-  lines.push(...grid([['NODE', 'STATE', 'POSITION', 'LAG', 'SLOT', ''], ...nodes]).map(plain));
-  if (result.tables.length > 0) {
-    const tables = result.tables.flatMap((table) =>
-      Object.entries(table.nodes).map(([node, { rows, dirtyBlocks, root }]) => [
-        table.table,
-        table.reason === null ? table.state : `${table.state} (${table.reason})`,
-        String(table.blocks),
-        node,
-        String(rows),
-        String(dirtyBlocks),
-        root.slice(0, 12),
-      ]),
-    );
-    const head = ['TABLE', 'STATE', 'BLOCKS', 'NODE', 'ROWS', 'DIRTY', 'ROOT'];
-    lines.push(plain(''), ...grid([head, ...tables]).map(plain));
-  }
-  return { lines, exitCode: EXIT_DONE };
+  const head = ['NODE', 'STATE', 'POSITION', 'LAG', 'HELD', 'SLOT', 'SERVER'];
+  lines.push(...grid([head, ...nodes]).map(plain));
+  if (result.tables.length > 0) lines.push(plain(''), ...tableLines(result));
+  const problems = result.problems.map(({ subject, message }) => warn(`${subject}: ${message}`));
+  if (problems.length > 0) lines.push(plain(''), ...problems);
+  return { lines, exitCode: exitCodeOfStatus(result) };
+}
+
+function tableLines({ tables }: StatusResult): OutcomeLine[] {
+  const rows = tables.flatMap(({ table, state, reason, blocks, lastDiff, nodes }) =>
+    Object.entries(nodes).map(([node, leaf]) => [
+      table,
+      reason === null ? state : `${state} (${reason})`,
+      String(blocks),
+      node,
+      String(leaf.rows),
+      String(leaf.dirtyBlocks),
+      leaf.root.slice(0, 12),
+      lastDiff?.verdict ?? 'never',
+      lastDiff === null ? '-' : age(lastDiff.at),
+    ]),
+  );
+  const head = ['TABLE', 'STATE', 'BLOCKS', 'NODE', 'ROWS', 'DIRTY', 'ROOT', 'LAST VERDICT', 'AGE'];
+  return grid([head, ...rows]).map(plain);
+}
+
+/** As for a diff: 1 when tables are known to differ and nothing else is wrong. */
+function exitCodeOfStatus({ problems }: StatusResult): number {
+  if (problems.some(({ kind }) => kind === 'trouble')) return EXIT_TROUBLE;
+  return problems.length > 0 ? EXIT_DIFFERENT : EXIT_DONE;
+}
+
+/** `n1 (app at db1:5432)`: two clusters may call different servers alike. */
+function named({ servers }: OfServers, node: string): string {
+  const server = servers[node];
+  return server === undefined ? node : `${node} (${describeServer(server)})`;
+}
+
+function age(at: string): string {
+  const seconds = Math.max(0, Math.round((Date.now() - Date.parse(at)) / 1000));
+  if (seconds < 120) return `${seconds} s`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 120) return `${minutes} min`;
+  const hours = Math.floor(minutes / 60);
+  return hours < 48 ? `${hours} h` : `${Math.floor(hours / 24)} d`;
 }
 
 function grid(rows: readonly (readonly string[])[]): string[] {

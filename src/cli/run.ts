@@ -1,6 +1,7 @@
 import { basename, resolve } from 'node:path';
 import { AcedError, errorMessage } from '../base/errors.js';
-import { DaemonClient } from '../server/client.js';
+import { DaemonClient, type DaemonIdentity } from '../server/client.js';
+import type { Servers } from '../protocol/servers.js';
 import type {
   CommandName,
   CommandResults,
@@ -38,10 +39,13 @@ export interface CliOptions {
   readonly version: string;
   /** Cancels the command. */
   readonly signal?: AbortSignal;
-  /** Where a daemon may listen, likeliest first. */
-  readonly locate: (
-    flags: CliFlags,
-  ) => Promise<{ readonly cluster: string; readonly socketPaths: readonly string[] }>;
+  readonly locate: (flags: CliFlags) => Promise<{
+    readonly cluster: string;
+    /** Where a daemon may listen, likeliest first. */
+    readonly socketPaths: readonly string[];
+    /** The cluster as the files here define it; read when there is a daemon to compare with. */
+    readonly servers: () => Servers | undefined;
+  }>;
   readonly connectInProcess: (flags: CliFlags) => Promise<InProcessRunner>;
   readonly runDaemon: (flags: CliFlags) => Promise<void>;
   /** The configuration without secrets, and what was ignored, a sentence each. */
@@ -130,12 +134,8 @@ async function runAnywhere<Name extends CommandName>(
       : { inputPath: resolve(cwd, inputFile), inputName: basename(inputFile) }),
   };
   const show = (event: ProgressEvent): void => terminal.event(event);
-  const { cluster, socketPaths } = await options.locate(cliFlags);
-  const { database } = cliFlags;
-  const daemon = await DaemonClient.find(socketPaths, {
-    cluster,
-    ...(database === undefined ? {} : { database }),
-  });
+  const location = await options.locate(cliFlags);
+  const daemon = await DaemonClient.find(location.socketPaths, () => identity(location, cliFlags));
   if (daemon !== null) return daemon.run(name, params, { ...work, onEvent: show });
   const runner = await options.connectInProcess(cliFlags);
   try {
@@ -143,6 +143,19 @@ async function runAnywhere<Name extends CommandName>(
   } finally {
     await runner.close();
   }
+}
+
+/** Whom the user means, by the command line and by the files here. */
+function identity(
+  { cluster, servers }: Awaited<ReturnType<CliOptions['locate']>>,
+  { database }: CliFlags,
+): DaemonIdentity {
+  const defined = servers();
+  return {
+    cluster,
+    ...(database === undefined ? {} : { database }),
+    ...(defined === undefined ? {} : { servers: defined }),
+  };
 }
 
 async function showConfig(

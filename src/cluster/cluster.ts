@@ -5,6 +5,7 @@ import type { Config } from '../config/config.js';
 import { NodePipeline, tableKey } from '../ingest/pipeline.js';
 import { TrackedTable } from '../ingest/tracked-table.js';
 import { RowDigestCache } from '../merkle/row-digests.js';
+import { serversOf } from '../protocol/servers.js';
 import type { SessionPool } from '../postgres/session-pool.js';
 import { SessionPool as Pool } from '../postgres/session-pool.js';
 import { parseNameParts } from '../table/table-name.js';
@@ -32,7 +33,7 @@ export class Cluster {
   constructor(config: Config, log: Logger) {
     this.config = config;
     this.log = log;
-    this.store = Store.open(config.stateDir, config.cluster);
+    this.store = this.#openStore();
     this.rowDigestCache = new RowDigestCache(config.tree.rowDigestBytes);
     for (const stored of this.store.tables()) {
       const table = this.#trackedTable(stored);
@@ -216,6 +217,24 @@ export class Cluster {
     for (const pipeline of this.pipelines.values()) pipeline.removeTable(table);
     table.forgetRows();
     this.store.removeTable(schema, name);
+  }
+
+  /** Errors: those of Store.open and bindServers; nothing stays open then. */
+  #openStore(): Store {
+    const { config, log } = this;
+    const store = Store.open(config.stateDir, config.cluster);
+    try {
+      for (const node of store.bindServers(serversOf(config.nodes))) {
+        log.warn(
+          { event: 'node_moved', node },
+          'another server now: all its blocks are read again',
+        );
+      }
+    } catch (error) {
+      store.close();
+      throw error;
+    }
+    return store;
   }
 
   #trackedTable(stored: StoredTable): TrackedTable {

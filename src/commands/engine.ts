@@ -4,11 +4,13 @@ import type { Config } from '../config/config.js';
 import type {
   CommandContext,
   CommandName,
+  CommandOutcomes,
   CommandParams,
   CommandResults,
   CommandRunner,
   InitResult,
 } from '../protocol/commands.js';
+import { serversOf } from '../protocol/servers.js';
 import { build } from './build.js';
 import { Cluster } from '../cluster/cluster.js';
 import { diffTable } from './diff-table.js';
@@ -37,7 +39,7 @@ type Handlers = {
   readonly [Name in CommandName]: (
     params: CommandParams[Name],
     context: CommandContext,
-  ) => Promise<CommandResults[Name]>;
+  ) => Promise<CommandOutcomes[Name]>;
 };
 
 /** Commands that work from the trees, hence from the streams. */
@@ -111,7 +113,9 @@ export class Engine implements CommandRunner {
     const cluster = this.#cluster;
     if (WHOLE_CLUSTER.has(name)) cluster.requireAllNodes(params.nodes);
     if (NEEDS_STREAM.has(name) && cluster.store.isInitialised()) cluster.startStreaming();
-    return this.#handlers[name](params, context);
+    const outcome = await this.#handlers[name](params, context);
+    // An outcome with its servers is the command's result; the compiler cannot see it through Name.
+    return { ...outcome, servers: serversOf(cluster.config.nodes) } as CommandResults[Name];
   }
 
   async #initialise(context: CommandContext): Promise<InitResult> {

@@ -1,10 +1,15 @@
 import { errorMessage } from '../base/errors.js';
-import { formatLsn } from '../base/lsn.js';
+import { formatLsn, parseLsn, type Lsn } from '../base/lsn.js';
 import { readSlot } from '../replication/slot.js';
+import type { Session } from '../postgres/session.js';
 import type { NodeStatus, StatusResult, TableStatus } from '../protocol/commands.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import type { Cluster } from '../cluster/cluster.js';
+import { statusProblems } from './status-problems.js';
 import { VERSION } from './version.js';
+
+/** A node that does not answer must not keep the others from being shown. */
+const NODE_TIMEOUT_MS = 3_000;
 
 export interface StatusOptions {
   readonly nodes: readonly string[];
@@ -18,14 +23,18 @@ export async function readStatus(cluster: Cluster, options: StatusOptions): Prom
   const nodes = await Promise.all(
     options.nodes.map((node) => nodeStatus(cluster, node, options.signal)),
   );
-  return {
+  const shown = {
     cluster: cluster.config.cluster,
     daemon: options.isDaemon,
+    nodes,
+    tables: cluster.tables.map((table) => tableStatus(table, options.nodes)),
+  };
+  return {
+    ...shown,
     pid: process.pid,
     version: VERSION,
     uptimeSeconds: Math.round((Date.now() - options.startedAtMs) / 1000),
-    nodes,
-    tables: cluster.tables.map((table) => tableStatus(table, options.nodes)),
+    problems: statusProblems({ ...shown, isInitialised: cluster.store.isInitialised() }),
   };
 }
 
@@ -35,25 +44,53 @@ async function nodeStatus(
   signal: AbortSignal,
 ): Promise<NodeStatus> {
   const pipeline = cluster.pipelines.get(name);
+  const pool = cluster.pool(name);
+  const { host, port, database } = pool.node;
   const position = pipeline?.position ?? cluster.store.node(name)?.position ?? null;
-  let lagBytes: number | null = null;
+  let seen: ServerReading | null = null;
   let error: string | null =
     pipeline?.state.kind === 'waiting' ? pipeline.state.error.message : null;
+  const timeout = AbortSignal.timeout(NODE_TIMEOUT_MS);
   try {
-    const slot = await cluster
-      .pool(name)
-      .use((session) => readSlot(session, cluster.config.slotName), signal);
-    lagBytes = slot === null ? null : Number(slot.retainedBytes);
+    seen = await pool.use(
+      (session) => readServer(session, cluster.config.slotName),
+      AbortSignal.any([signal, timeout]),
+    );
   } catch (cause) {
-    error ??= errorMessage(cause);
+    error ??= timeout.aborted ? `no answer in ${NODE_TIMEOUT_MS / 1000} s` : errorMessage(cause);
   }
+  const isBehind = position !== null && seen?.end != null;
   return {
     name,
+    server: { host, port, database },
     state: pipeline?.state.kind ?? 'stopped',
     position: position === null ? null : formatLsn(position),
-    lagBytes,
+    lagBytes: isBehind ? Math.max(0, Number((seen?.end ?? position) - position)) : null,
+    heldBytes: seen?.heldBytes ?? null,
     slot: cluster.config.slotName,
+    slotPid: seen?.slotPid ?? null,
     error,
+  };
+}
+
+interface ServerReading {
+  /** Where the server's log ends; null: a standby. */
+  readonly end: Lsn | null;
+  readonly heldBytes: number | null;
+  readonly slotPid: number | null;
+}
+
+async function readServer(session: Session, slotName: string): Promise<ServerReading> {
+  const slot = await readSlot(session, slotName);
+  const rows = await session.query(
+    `SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL
+                 ELSE pg_catalog.pg_current_wal_lsn()::text END`,
+  );
+  const end = rows[0]?.[0];
+  return {
+    end: typeof end === 'string' ? parseLsn(end) : null,
+    heldBytes: slot === null ? null : Number(slot.retainedBytes),
+    slotPid: slot?.activePid ?? null,
   };
 }
 
@@ -73,5 +110,6 @@ function tableStatus(table: TrackedTable, nodes: readonly string[]): TableStatus
         },
       ]),
     ),
+    lastDiff: null,
   };
 }

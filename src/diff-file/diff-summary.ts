@@ -1,4 +1,5 @@
 import type { Verdict } from '../protocol/commands.js';
+import type { Servers } from '../protocol/servers.js';
 import { jsonString } from './json-value.js';
 
 /** What the comparison knows of its run. Absent counts are written as ACE writes unknown ones: 0. */
@@ -30,6 +31,7 @@ export interface SummaryFacts {
   readonly counts: Readonly<Record<string, number>>;
   readonly limitReached: boolean;
   readonly seedId: string;
+  readonly servers: Servers;
 }
 
 /** Version of what we add to ACE's file: the key `aced` and the rows' digests. */
@@ -61,6 +63,7 @@ export function formatSummary(fields: SummaryFields, facts: SummaryFacts): strin
       aced: {
         version: DIFF_FILE_VERSION,
         seed_id: facts.seedId,
+        servers: facts.servers,
         positions: fields.positions,
         verdict: fields.verdict,
         excluded_columns: fields.excludedColumns,

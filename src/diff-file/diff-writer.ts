@@ -1,5 +1,6 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Servers } from '../protocol/servers.js';
 import { formatSummary, type SummaryFields } from './diff-summary.js';
 import { jsonString } from './json-value.js';
 import { OutputFile, writing } from './output-file.js';
@@ -25,6 +26,8 @@ export interface DiffFileOptions {
   /** Differences stored per pair of nodes; those beyond it are only counted. */
   readonly maxDiffRows: number;
   readonly seedId: string;
+  /** Where the nodes are. */
+  readonly servers: Servers;
 }
 
 /** The rows of one node of a pair, in a file of their own until all are known. */

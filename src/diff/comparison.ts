@@ -6,6 +6,7 @@ import type { TableInfo } from '../table/table-info.js';
 import type { TableSpec } from '../table/table-spec.js';
 import { letReplicationPass, type Passage, type Replication } from '../replication/passage.js';
 import { originNodes } from '../replication/topology.js';
+import { serversOf } from '../protocol/servers.js';
 import { DiffFileWriter, type RowImage, type SummaryFields } from '../diff-file/diff-writer.js';
 import { writeHtmlReport } from '../report/html.js';
 import type { CommandContext, DiffResult, Verdict } from '../protocol/commands.js';
@@ -188,6 +189,7 @@ export class Comparison {
       primaryKey: spec.key.map((column) => column.name),
       maxDiffRows: config.diff.maxDiffRows,
       seedId,
+      servers: serversOf(config.nodes.filter(({ name }) => this.#nodes.includes(name))),
     });
     const origins = this.#originsByNode();
     await this.#writer.add(

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { homedir } from 'node:os';
 import { runCli } from '../cli/run.js';
-import type { CliFlags, InProcessRunner } from '../cli/run.js';
+import type { CliFlags, CliOptions, InProcessRunner } from '../cli/run.js';
 import { locateDaemon } from '../config/locate.js';
 import type { LoadOptions, LoadedConfig } from '../config/load.js';
 import { VERSION } from '../commands/version.js';
@@ -18,6 +18,15 @@ function loadOptions(flags: CliFlags): LoadOptions {
 async function load(flags: CliFlags): Promise<LoadedConfig> {
   const { loadConfig } = await import('../config/load.js');
   return loadConfig(loadOptions(flags));
+}
+
+async function locate(flags: CliFlags): ReturnType<CliOptions['locate']> {
+  const options = loadOptions(flags);
+  const [location, { loadServers }] = await Promise.all([
+    locateDaemon(options),
+    import('../config/definition.js'),
+  ]);
+  return { ...location, servers: () => loadServers(location.cluster, options) };
 }
 
 async function connectInProcess(flags: CliFlags): Promise<InProcessRunner> {
@@ -58,7 +67,7 @@ process.exitCode = await runCli({
   cwd: process.cwd(),
   version: VERSION,
   signal: signals.signal,
-  locate: (flags) => locateDaemon(loadOptions(flags)),
+  locate,
   connectInProcess,
   runDaemon,
   showConfig,

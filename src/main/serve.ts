@@ -5,6 +5,7 @@ import type { LoadOptions } from '../config/load.js';
 import { nativeUnavailableReason } from '../base/native.js';
 import { Engine } from '../commands/engine.js';
 import { VERSION } from '../commands/version.js';
+import { serversOf } from '../protocol/servers.js';
 import { startServer } from '../server/server.js';
 import { notifyServiceManager } from './notify.js';
 import { cancelOnSignals } from './signals.js';
@@ -44,7 +45,7 @@ async function serveUntil(stop: AbortSignal, options: LoadOptions): Promise<void
       log,
       version: VERSION,
       cluster: config.cluster,
-      databases: config.nodes.map(({ database }) => database),
+      servers: serversOf(config.nodes),
     });
     const { cluster, socketPath } = config;
     log.info({ event: 'ready', cluster, socketPath, version: VERSION, pid: process.pid });

@@ -1,3 +1,5 @@
+import type { ServerAddress, Servers } from './servers.js';
+
 /**
  * What acectl and the engine say to each other, over the socket or in one process. Version 1.
  * Requests are JSON; a command answers with NDJSON: any number of progress and log events, then
@@ -72,6 +74,11 @@ export type CommandName = keyof CommandParams;
 export type Verdict =
   'match' | 'drift' | 'in_flight' | 'starved' | 'schema_mismatch' | 'unverified';
 
+/** Every result that is about nodes says which servers they are. */
+export interface OfServers {
+  readonly servers: Servers;
+}
+
 export interface DiffResult {
   readonly table: string;
   readonly verdict: Verdict;
@@ -125,26 +132,64 @@ export interface RepairResult {
   readonly timeTakenMs: number;
 }
 
+/**
+ * Where a node's stream is. `waiting`: it was lost, or could not begin (`error` says why), and is
+ * tried again. `stopped`: nobody streams, as before `mtree init` or without a daemon.
+ */
+export type StreamState = 'stopped' | 'connecting' | 'streaming' | 'waiting';
+
+/**
+ * States of a table's tree. `building`: the first one is being made. `rebuilding`: another one is
+ * being made, the one of before stays until it is whole. `live`: fits its table and follows the
+ * streams. `stale`: it no longer fits its table, or the table cannot be read; the daemon tries again
+ * by itself. `failed`: the first one was not finished; a person builds again.
+ */
+export type TableState = 'building' | 'rebuilding' | 'live' | 'stale' | 'failed';
+
 export interface NodeStatus {
   readonly name: string;
-  /** connecting | streaming | waiting | stopped | failed */
-  readonly state: string;
+  readonly server: ServerAddress;
+  readonly state: StreamState;
   readonly position: string | null;
-  /** Bytes of write-ahead log that the slot holds back. */
+  /** Bytes of log that the node has written beyond `position`; null: it could not be asked. */
   readonly lagBytes: number | null;
+  /** Bytes of write-ahead log that the slot holds back; null: no slot, or it could not be asked. */
+  readonly heldBytes: number | null;
   readonly slot: string;
+  /** The node's process that streams from the slot; null: nobody does. */
+  readonly slotPid: number | null;
   readonly error: string | null;
+}
+
+/** What the last diff of a table on all nodes and rows ended with. */
+export interface LastDiff {
+  readonly verdict: Verdict;
+  /** ISO time. */
+  readonly at: string;
+  /** `n1/n2` -> rows that differed. */
+  readonly differences: Readonly<Record<string, number>>;
 }
 
 export interface TableStatus {
   readonly table: string;
-  /** building | live | stale */
-  readonly state: string;
+  readonly state: TableState;
+  /** Why it is in this state; with `live`: why another tree could not be built. */
   readonly reason: string | null;
   readonly blocks: number;
   readonly nodes: Readonly<
     Record<string, { readonly rows: number; readonly dirtyBlocks: number; readonly root: string }>
   >;
+  /** Null: there was none yet. */
+  readonly lastDiff: LastDiff | null;
+}
+
+/** Something that keeps `status` from vouching for what it shows. */
+export interface StatusProblem {
+  /** `different`: tables are known to differ; `trouble`: something is down, or not proved. */
+  readonly kind: 'different' | 'trouble';
+  /** A node, a table, or the cluster. */
+  readonly subject: string;
+  readonly message: string;
 }
 
 export interface StatusResult {
@@ -155,6 +200,8 @@ export interface StatusResult {
   readonly uptimeSeconds: number;
   readonly nodes: readonly NodeStatus[];
   readonly tables: readonly TableStatus[];
+  /** Empty: streams are up, trees live, and no last verdict says otherwise. */
+  readonly problems: readonly StatusProblem[];
 }
 
 export interface InitResult {
@@ -162,7 +209,8 @@ export interface InitResult {
   readonly nodes: Readonly<Record<string, string>>;
 }
 
-export interface CommandResults {
+/** What a command itself works out. */
+export interface CommandOutcomes {
   'mtree-init': InitResult;
   'mtree-build': BuildResult;
   'mtree-update': UpdateResult;
@@ -173,6 +221,11 @@ export interface CommandResults {
   'table-repair': RepairResult;
   status: StatusResult;
 }
+
+/** What is answered: that, and of which servers it is. */
+export type CommandResults = {
+  readonly [Name in CommandName]: CommandOutcomes[Name] & OfServers;
+};
 
 export type ProgressEvent =
   | { readonly type: 'log'; readonly level: 'info' | 'warn'; readonly message: string }

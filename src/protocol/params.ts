@@ -1,5 +1,6 @@
 import { AcedError } from '../base/errors.js';
 import type { CommandName, CommandParams } from './commands.js';
+import type { Servers } from './servers.js';
 
 type FieldKind = 'text' | 'texts' | 'flag' | 'number' | 'output';
 
@@ -81,6 +82,21 @@ export function parseParams<Name extends CommandName>(
   if ('table' in fields && !('table' in value)) throw bad(`${name}: table is missing`);
   // Every field was checked against FIELDS, which the compiler holds to CommandParams.
   return value as unknown as CommandParams[Name];
+}
+
+/** A client's definition of its cluster. Errors: BAD_USAGE. */
+export function readServers(value: unknown): Servers {
+  if (!isObject(value)) throw bad('servers must be an object');
+  for (const [node, server] of Object.entries(value)) {
+    const isServer =
+      isObject(server) &&
+      typeof server['host'] === 'string' &&
+      typeof server['database'] === 'string' &&
+      Number.isInteger(server['port']);
+    if (!isServer) throw bad(`servers: ${JSON.stringify(node)} is not a host, port and database`);
+  }
+  // Every member was checked.
+  return value as Servers;
 }
 
 export function isObject(value: unknown): value is Readonly<Record<string, unknown>> {

@@ -1,5 +1,6 @@
 import { AcedError, isErrorCode } from '../base/errors.js';
 import type { CommandName } from './commands.js';
+import type { Servers } from './servers.js';
 
 /** What both ends of the socket must spell alike. */
 
@@ -9,6 +10,8 @@ export interface CommandEnvelope {
   /** The client's idea of whom it talks to; refused when the daemon serves something else. */
   readonly cluster?: string;
   readonly database?: string;
+  /** The servers of the cluster as the client's own files define it; absent: they do not. */
+  readonly servers?: Servers;
   /** What the user calls the file that follows as the body. */
   readonly inputName?: string;
   readonly params: unknown;

@@ -16,6 +16,7 @@ import type {
   ProgressEvent,
 } from '../protocol/commands.js';
 import { COMMAND_ID_HEADER, PARAMS_HEADER, errorFromEnd } from '../protocol/wire.js';
+import type { Servers } from '../protocol/servers.js';
 import type { CommandEnvelope, ErrorEnd, PingAnswer } from '../protocol/wire.js';
 
 export interface RunOptions {
@@ -32,6 +33,7 @@ export interface RunOptions {
 export interface DaemonIdentity {
   readonly cluster?: string;
   readonly database?: string;
+  readonly servers?: Servers;
 }
 
 /** acectl's end of the socket. Errors are the engine's own, or DAEMON_UNREACHABLE. */
@@ -53,11 +55,17 @@ export class DaemonClient {
    */
   static async find(
     socketPaths: readonly string[],
-    identity: DaemonIdentity = {},
+    identify: () => DaemonIdentity = () => ({}),
   ): Promise<DaemonClient | null> {
     for (const path of socketPaths) {
       const socket = await tryConnect(path);
-      if (socket !== null) return new DaemonClient(path, identity, socket);
+      if (socket === null) continue;
+      try {
+        return new DaemonClient(path, identify(), socket);
+      } catch (error) {
+        socket.destroy();
+        throw error;
+      }
     }
     return null;
   }

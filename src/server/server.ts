@@ -15,6 +15,8 @@ import { listenOnSocket } from './socket.js';
 import { Spool } from './spool.js';
 import { COMMAND_ID_HEADER, PARAMS_HEADER, errorEnd, takesInput } from '../protocol/wire.js';
 import type { PingAnswer } from '../protocol/wire.js';
+import { readServers } from '../protocol/params.js';
+import { describeServers, sameServers, type Servers } from '../protocol/servers.js';
 
 export interface ServerOptions {
   readonly socketPath: string;
@@ -23,9 +25,9 @@ export interface ServerOptions {
   readonly spoolDir: string;
   readonly log: Logger;
   readonly version: string;
-  /** A command for another cluster or database is refused. Absent: not checked. */
+  /** A command for another cluster, other servers or another database is refused. Absent: not checked. */
   readonly cluster?: string;
-  readonly databases?: readonly string[];
+  readonly servers?: Servers;
   readonly reportExpiryMs?: number;
   readonly maxInputBytes?: number;
   /** How long close() waits for commands to end. */
@@ -211,7 +213,7 @@ class RequestHandler {
 
   /** The command's parameters, still unchecked. */
   #checkEnvelope(envelope: unknown): unknown {
-    const { version, cluster, databases } = this.#options;
+    const { version, cluster, servers } = this.#options;
     const fields = isObject(envelope) ? envelope : {};
     const { version: spoken } = fields;
     const wanted = textOf(fields['cluster']);
@@ -226,13 +228,7 @@ class RequestHandler {
         hint: 'give each cluster a socket of its own',
       });
     }
-    const serves = databases?.every((name) => name === database) ?? true;
-    if (database !== undefined && !serves) {
-      const names = [...new Set(databases)].join(', ');
-      throw new AcedError('BAD_USAGE', `this aced serves database ${names}, not ${database}`, {
-        hint: `leave --dbname out, or start an aced with --dbname ${database}`,
-      });
-    }
+    if (servers !== undefined) refuseOthers(servers, { database, meant: fields['servers'] });
     return fields['params'];
   }
 
@@ -267,10 +263,38 @@ class RequestHandler {
   }
 }
 
+/** Errors: OTHER_SERVERS, BAD_USAGE. */
+function refuseOthers(
+  servers: Servers,
+  { database, meant }: { readonly database: string | undefined; readonly meant: unknown },
+): void {
+  const names = [...new Set(Object.values(servers).map((server) => server.database))];
+  if (database !== undefined && !names.every((name) => name === database)) {
+    throw new AcedError(
+      'BAD_USAGE',
+      `this aced serves database ${names.join(', ')}, not ${database}`,
+      { hint: `leave --dbname out, or start an aced with --dbname ${database}` },
+    );
+  }
+  if (meant === undefined) return;
+  const wanted = readServers(meant);
+  if (sameServers(servers, wanted)) return;
+  throw new AcedError(
+    'OTHER_SERVERS',
+    `this aced serves ${describeServers(servers)}, but the cluster's definition here is ${describeServers(wanted)}`,
+    {
+      hint:
+        'if the definition was changed, restart aced; if they are two clusters, give each its own name, ' +
+        'ACED_SOCKET and ACED_STATE_DIR; a host must be spelled alike in both, and --dbname be given to both or neither',
+    },
+  );
+}
+
 const STATUS: Readonly<Record<string, number>> = {
   UNSUPPORTED: 404,
   BAD_USAGE: 400,
   UNKNOWN_CLUSTER: 409,
+  OTHER_SERVERS: 409,
   BAD_DIFF_FILE: 413,
   CANCELLED: 503,
 };

@@ -7,6 +7,7 @@ import { formatLsn, parseLsn, type Lsn } from '../base/lsn.js';
 import type { DigestSeed } from '../digest/digest-column.js';
 import { BlockLayout, type LayoutChange } from '../merkle/layout.js';
 import type { LeafState } from '../merkle/leaves.js';
+import { describeServers, sameAddress, type Servers } from '../protocol/servers.js';
 import type { KeyText, TableSpec } from '../table/table-spec.js';
 import { migrate } from './migrations.js';
 import { StateLock } from './state-lock.js';
@@ -120,6 +121,37 @@ export class Store {
   close(): void {
     this.#database.close();
     this.#lock.release();
+  }
+
+  /**
+   * Binds this state to the servers that it is of. What is known of a node that is another server now
+   * is forgotten; returns those nodes. Errors: OTHER_SERVERS when not one of them is the same: that is
+   * another cluster of the same name, whose state must neither be used nor lost.
+   */
+  bindServers(servers: Servers): string[] {
+    return this.#transaction(() => {
+      const stored = this.#run(`SELECT value FROM meta WHERE key = 'servers'`, (s) => s.get()) as
+        { value: string } | undefined;
+      const before = (stored === undefined ? {} : JSON.parse(stored.value)) as Servers;
+      const known = Object.keys(before).filter((node) => Object.hasOwn(servers, node));
+      const moved = known.filter((node) => !sameAddress(before[node], servers[node]));
+      const isUsed = this.isInitialised() || this.tables().length > 0;
+      if (isUsed && stored !== undefined && moved.length === known.length) {
+        throw new AcedError(
+          'OTHER_SERVERS',
+          `the state directory belongs to ${describeServers(before)}, but the cluster's definition here is ${describeServers(servers)}`,
+          {
+            hint: 'give this cluster another name or another ACED_STATE_DIR; if every server has moved, remove the state directory, then run mtree init and mtree build again',
+          },
+        );
+      }
+      for (const node of moved) this.forgetNode(node);
+      this.#run(
+        `INSERT INTO meta VALUES ('servers', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value`,
+        (s) => s.run(JSON.stringify(servers)),
+      );
+      return moved;
+    });
   }
 
   isInitialised(): boolean {

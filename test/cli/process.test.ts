@@ -78,8 +78,10 @@ describe('acectl', () => {
     const liar = await startServer({
       socketPath: join(root, 'big.sock'),
       runner: {
-        run: () =>
-          Promise.resolve({ nodes: Object.fromEntries(names.map((n) => [n, 'x'])) } as never),
+        run: () => {
+          const nodes = Object.fromEntries(names.map((n) => [n, 'x']));
+          return Promise.resolve({ nodes, servers: {} } as never);
+        },
       },
       spoolDir: join(root, 'spool-big'),
       log: silentLogger(),

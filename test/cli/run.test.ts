@@ -10,7 +10,7 @@ import type { CliFlags, CliOptions } from '../../src/cli/run.js';
 import { Terminal, progressLine } from '../../src/cli/terminal.js';
 import { startServer } from '../../src/server/server.js';
 import type { RunningServer } from '../../src/server/server.js';
-import { EchoRunner } from '../server/echo-runner.js';
+import { EchoRunner, SERVERS } from '../server/echo-runner.js';
 
 let root: string;
 let socketPath: string;
@@ -38,7 +38,7 @@ async function startDaemon(): Promise<void> {
     log: silentLogger(),
     version: '1.2.3',
     cluster: 'hub',
-    databases: ['app'],
+    servers: SERVERS,
   });
 }
 
@@ -63,7 +63,11 @@ async function acectl(line: string, more: Partial<CliOptions> = {}): Promise<Ran
     cwd: root,
     version: '9.9.9',
     locate: (given) =>
-      Promise.resolve({ cluster: given.cluster ?? 'hub', socketPaths: [socketPath] }),
+      Promise.resolve({
+        cluster: given.cluster ?? 'hub',
+        socketPaths: [socketPath],
+        servers: () => undefined,
+      }),
     connectInProcess: (given) => {
       flags.push(given);
       return Promise.resolve({
@@ -129,7 +133,11 @@ describe('where a command runs', () => {
 
 describe('exit codes and what a person sees', () => {
   const cases: readonly [line: string, exitCode: number, stdout: RegExp][] = [
-    ['table-diff public.match', 0, /^INFO ✔ TABLES MATCH\nINFO As of 0\/1 on n1\n/m],
+    [
+      'table-diff public.match',
+      0,
+      /^INFO ✔ TABLES MATCH\nINFO As of 0\/1 on n1 \(app at db1:5432\)\n/m,
+    ],
     [
       'table-diff public.drift',
       1,
@@ -140,12 +148,20 @@ describe('exit codes and what a person sees', () => {
     ['table-diff public.schema_mismatch', 2, /WARN NOT COMPARABLE/],
     ['table-diff public.unverified', 2, /WARN node n3 could not be read\nWARN NOT PROVED EQUAL/],
     ['mtree table-diff public.drift', 1, /✘ TABLES DO NOT MATCH/],
-    ['mtree build public.t', 0, /n1: 10 rows\n[^]*✔ Built the tree of t, 3 blocks/],
-    ['mtree update public.t', 0, /n1: 1 blocks rehashed/],
-    ['mtree init', 0, /n2: already initialised/],
-    ['mtree teardown', 0, /n1: created/],
-    ['mtree teardown-table public.t', 0, /n1: created/],
-    ['table-repair -f diff.json -r n1 public.t', 0, /n2: 5 rows upserted, 1 deleted\n[^]*✔ Repair/],
+    [
+      'mtree build public.t',
+      0,
+      /n1 \(app at db1:5432\): 10 rows\n[^]*✔ Built the tree of t, 3 blocks/,
+    ],
+    ['mtree update public.t', 0, /n1 \(.*\): 1 blocks rehashed/],
+    ['mtree init', 0, /n2 \(app at db2:5432\): already initialised/],
+    ['mtree teardown', 0, /n1 \(app at db1:5432\): created/],
+    ['mtree teardown-table public.t', 0, /n1 \(app at db1:5432\): created/],
+    [
+      'table-repair -f diff.json -r n1 public.t',
+      0,
+      /n2 \(app at db2:5432\): 5 rows upserted, 1 deleted\n[^]*✔ Repair/,
+    ],
     ['table-repair -f diff.json -r n1 public.skips', 1, /WARN n2: 2 rows skipped[^]*✘ Repair/],
     ['table-repair -f diff.json -r n1 public.fails', 1, /WARN n2: 1 rows failed/],
     [

@@ -52,6 +52,7 @@ function options(overrides: Partial<DiffFileOptions> = {}): DiffFileOptions {
     primaryKey: ['id'],
     maxDiffRows: 1_000_000,
     seedId: 'seed',
+    servers: {},
     ...overrides,
   };
 }
@@ -132,6 +133,7 @@ describe('diff file', () => {
     assert.deepEqual(summary['aced'], {
       version: 1,
       seed_id: 'seed',
+      servers: {},
       positions: { n1: '0/1' },
       verdict: 'drift',
       excluded_columns: [],

@@ -33,6 +33,7 @@ const writer = await DiffFileWriter.create({
   primaryKey: ['id'],
   maxDiffRows: 10_000_000,
   seedId: 'seed',
+  servers: {},
 });
 const started = process.hrtime.bigint();
 for (let id = 0; id < Number(count); id += 1_000) {

@@ -109,7 +109,9 @@ describe('aced', () => {
     assert.ok(!stdout.includes(PASSWORD) && !stdout.includes(VALUE));
     assert.equal(await readFile(join(root, 'told'), 'utf8'), 'READY=1\nSTOPPING=1\n');
 
-    const status = JSON.parse((await acectl('--json', 'status')).stdout) as StatusResult;
+    const without = await start('acectl', ['--json', 'status']).ended;
+    assert.equal(without.exitCode, 2, 'no aced is running');
+    const status = JSON.parse(without.stdout) as StatusResult;
     assert.equal(status.daemon, false);
     for (const { name, position } of status.nodes) {
       const sql =

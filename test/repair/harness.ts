@@ -98,6 +98,7 @@ export class RepairHarness {
       primaryKey: spec.key.map((column) => column.name),
       maxDiffRows: 1_000_000,
       seedId,
+      servers: {},
     });
     await writer.add([...rows.values()].map((images): DiffRow => ({ images })));
     const file = await writer.finish({

@@ -6,6 +6,7 @@ import { AcedError } from '../../src/base/errors.js';
 import type {
   CommandContext,
   CommandName,
+  CommandOutcomes,
   CommandParams,
   CommandResults,
   CommandRunner,
@@ -13,6 +14,11 @@ import type {
   RepairResult,
   Verdict,
 } from '../../src/protocol/commands.js';
+
+export const SERVERS = {
+  n1: { host: 'db1', port: 5432, database: 'app' },
+  n2: { host: 'db2', port: 5432, database: 'app' },
+};
 
 export interface Call {
   readonly name: CommandName;
@@ -44,14 +50,15 @@ export class EchoRunner implements CommandRunner {
         context.inputPath === undefined ? undefined : (await stat(context.inputPath)).size,
     });
     const table = 'table' in params ? params.table.replace(/^public\./, '') : '';
-    return (await this.#answer(name, table, context)) as CommandResults[Name];
+    const outcome = await this.#answer(name, table, context);
+    return { ...outcome, servers: SERVERS } as unknown as CommandResults[Name];
   }
 
   async #answer(
     name: CommandName,
     table: string,
     context: CommandContext,
-  ): Promise<CommandResults[CommandName]> {
+  ): Promise<CommandOutcomes[CommandName]> {
     context.emit({ type: 'log', level: 'info', message: `Table ${table} is comparable` });
     if (table === 'fail') {
       throw new AcedError('NO_SUCH_TABLE', 'no table public.fail', { hint: 'check the name' });
@@ -99,10 +106,13 @@ export class EchoRunner implements CommandRunner {
           nodes: [
             {
               name: 'n1',
+              server: SERVERS.n1,
               state: 'streaming',
               position: '0/16B3748',
               lagBytes: 2048,
+              heldBytes: 16_777_216,
               slot: 'aced_hub',
+              slotPid: 77,
               error: null,
             },
           ],
@@ -113,8 +123,10 @@ export class EchoRunner implements CommandRunner {
               reason: null,
               blocks: 3,
               nodes: { n1: { rows: 10, dirtyBlocks: 1, root: 'abcdef0123456789' } },
+              lastDiff: null,
             },
           ],
+          problems: [],
         };
       case 'mtree-init':
       case 'mtree-teardown':

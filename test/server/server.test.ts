@@ -24,7 +24,7 @@ import type { ProgressEvent } from '../../src/protocol/commands.js';
 import { startServer } from '../../src/server/server.js';
 import type { RunningServer, ServerOptions } from '../../src/server/server.js';
 import { waitFor } from '../support/wait.js';
-import { EchoRunner } from './echo-runner.js';
+import { EchoRunner, SERVERS } from './echo-runner.js';
 
 const MEBIBYTE = 1024 ** 2;
 
@@ -287,7 +287,7 @@ describe('commands', () => {
   }
 
   it('refuses a command for another cluster or database', async () => {
-    await start({ cluster: 'hub', databases: ['app', 'app'] });
+    await start({ cluster: 'hub', servers: SERVERS });
     const run = (identity: { cluster?: string; database?: string }): Promise<unknown> =>
       new DaemonClient(socketPath, identity).run('status', {}, { reportDir: work });
     await assert.rejects(run({ cluster: 'other' }), { code: 'UNKNOWN_CLUSTER' });

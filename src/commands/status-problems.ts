@@ -1,0 +1,47 @@
+import type { StatusProblem, StatusResult, TableStatus } from '../protocol/commands.js';
+
+export interface StatusFacts extends Pick<StatusResult, 'cluster' | 'daemon' | 'nodes' | 'tables'> {
+  readonly isInitialised: boolean;
+}
+
+/**
+ * What keeps a status from being good news. Pure. A table that was never compared is none: nothing
+ * is said of it. Whoever adds something to `status` that can be bad adds it here.
+ */
+export function statusProblems(facts: StatusFacts): StatusProblem[] {
+  const { cluster, daemon, isInitialised, nodes, tables } = facts;
+  if (!daemon) {
+    const streaming = nodes.find(({ slotPid }) => slotPid !== null);
+    const other =
+      streaming === undefined
+        ? ''
+        : `, but process ${streaming.slotPid} on node ${streaming.name} streams from ${streaming.slot}: ` +
+          "set ACED_SOCKET to that aced's socket";
+    return [trouble(cluster, `no aced is running here${other}`)];
+  }
+  if (!isInitialised) return [trouble(cluster, `run acectl mtree init ${cluster}`)];
+  return [
+    ...nodes
+      .filter(({ state, error }) => state !== 'streaming' || error !== null)
+      .map(({ name, state, error }) => trouble(name, error ?? `the stream is ${state}`)),
+    ...tables.flatMap(tableProblems),
+  ];
+}
+
+function tableProblems({ table, state, reason, lastDiff }: TableStatus): StatusProblem[] {
+  const problems: StatusProblem[] = [];
+  if (state === 'building' || state === 'stale' || state === 'failed') {
+    problems.push(trouble(table, reason === null ? state : `${state}: ${reason}`));
+  }
+  const verdict = lastDiff?.verdict ?? 'match';
+  if (verdict === 'drift') {
+    problems.push({ kind: 'different', subject: table, message: 'differed when last compared' });
+  } else if (verdict !== 'match') {
+    problems.push(trouble(table, `was not proved equal when last compared: ${verdict}`));
+  }
+  return problems;
+}
+
+function trouble(subject: string, message: string): StatusProblem {
+  return { kind: 'trouble', subject, message };
+}

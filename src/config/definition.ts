@@ -1,0 +1,116 @@
+import { userInfo } from 'node:os';
+import { join, resolve } from 'node:path';
+import { AcedError } from '../base/errors.js';
+import { serversOf, type Servers } from '../protocol/servers.js';
+import { parseClusterJson } from './cluster-json.js';
+import type { IgnoredSetting, NodeConfig } from './config.js';
+import type { LocateOptions } from './locate.js';
+import { buildNode, checkNodes, ignoredParameters } from './nodes.js';
+import type { NodeDraft } from './nodes.js';
+import { findServiceCluster, parseServiceFile, serviceClusters } from './service-file.js';
+import type { ServiceSetting } from './service-file.js';
+import { firstFile } from './yaml-files.js';
+
+export interface DefinitionOptions extends LocateOptions {
+  /** `--dbname`: this database on every node. */
+  readonly database?: string | undefined;
+}
+
+/** A cluster as one file has it. */
+export interface Definition {
+  readonly file: string;
+  readonly nodes: readonly NodeDraft[];
+  readonly ignored: readonly IgnoredSetting[];
+}
+
+/**
+ * The servers of a cluster as the files here define it; undefined when they do not: a member of the
+ * socket's group needs no definition of its own. Errors: BAD_CONFIG.
+ */
+export function loadServers(cluster: string, options: DefinitionOptions): Servers | undefined {
+  try {
+    return serversOf(nodesOf(findDefinition(cluster, options), 0, options));
+  } catch (error) {
+    if (error instanceof AcedError && error.code === 'UNKNOWN_CLUSTER') return undefined;
+    throw error;
+  }
+}
+
+/** Errors: BAD_CONFIG. */
+export function nodesOf(
+  definition: Definition,
+  connectTimeoutMs: number,
+  { env, home, database }: DefinitionOptions,
+): NodeConfig[] {
+  const nodes = definition.nodes.map((draft) =>
+    buildNode(draft, { env, home, osUser: osUser(), database, connectTimeoutMs }),
+  );
+  checkNodes(nodes, definition.file);
+  return nodes;
+}
+
+/** Errors: BAD_CONFIG, UNKNOWN_CLUSTER. */
+export function findDefinition(cluster: string, options: DefinitionOptions): Definition {
+  const { env, cwd, home, database } = options;
+  const named = ['ACE_PGSERVICEFILE', 'PGSERVICEFILE'].flatMap((key) => {
+    const path = env[key];
+    return path === undefined || path === '' ? [] : [resolve(cwd, path)];
+  });
+  const servicePaths = [
+    ...named,
+    join(cwd, 'pg_service.conf'),
+    join(home, '.pg_service.conf'),
+    '/etc/pg_service.conf',
+  ];
+  const service = firstFile(servicePaths);
+  const sections = service === undefined ? [] : parseServiceFile(service.content, service.path);
+  if (service !== undefined) {
+    const { path } = service;
+    const found = findServiceCluster(sections, cluster, path);
+    if (found !== undefined) {
+      const nodes = found.nodes.map(({ name, settings }) => ({
+        name,
+        where: `${path}, [${cluster}.${name}]`,
+        settings: [...found.shared, ...settings].map((setting) => draftSetting(setting, path)),
+      }));
+      return { file: path, nodes, ignored: ignoredParameters(nodes, path) };
+    }
+  }
+  const json = firstFile([join(cwd, `${cluster}.json`)]);
+  if (json !== undefined) {
+    const { nodes, ignored } = parseClusterJson(json.content, json.path, database);
+    if (nodes.length > 0) {
+      const unused = ignored.map((key) => ({ source: json.path, key }));
+      return { file: json.path, nodes, ignored: unused };
+    }
+    throw new AcedError('BAD_CONFIG', `${json.path}: no active node in node_groups`);
+  }
+  const looked = service === undefined ? servicePaths : [service.path];
+  const known = serviceClusters(sections);
+  throw new AcedError(
+    'UNKNOWN_CLUSTER',
+    `no cluster ${JSON.stringify(cluster)} in ${[...looked, `${cluster}.json`].join(', ')}`,
+    {
+      hint:
+        known.length > 0
+          ? `defined there: ${known.join(', ')}`
+          : `add [${cluster}] and a [${cluster}.n1] section for each node to a pg_service.conf`,
+    },
+  );
+}
+
+function draftSetting(
+  { key, value, line }: ServiceSetting,
+  file: string,
+): NodeDraft['settings'][number] {
+  return { key, value, where: `${file}, line ${line}` };
+}
+
+function osUser(): string | undefined {
+  try {
+    return userInfo().username;
+  } catch {
+    // A container may run under a uid that has no name.
+    return undefined;
+  }
+}

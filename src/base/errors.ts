@@ -10,6 +10,7 @@ const ERRORS = {
   UNKNOWN_NODE: { retry: false },
   NODE_UNREACHABLE: { retry: true },
   AUTH_FAILED: { retry: false },
+  SETTING_NOT_TAKEN: { retry: false },
   MISSING_PRIVILEGE: { retry: false },
   WAL_LEVEL: { retry: false },
   NO_FREE_SLOT: { retry: false },

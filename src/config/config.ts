@@ -20,6 +20,8 @@ export interface NodeConfig {
   readonly sslKey?: string;
   /** 0: no limit, as to libpq. */
   readonly connectTimeoutMs: number;
+  /** How long the server waits for us to take what it sends before it ends a connection; 0: as the host says. */
+  readonly tcpUserTimeoutMs: number;
 }
 
 export interface Config {
@@ -58,6 +60,8 @@ export interface Config {
     /** Changes become durable (and are confirmed) at least so often while there are any. */
     readonly flushIntervalMs: number;
     readonly connectTimeoutMs: number;
+    /** See NodeConfig. */
+    readonly tcpUserTimeoutMs: number;
     /** How long a fence may take before a node counts as STARVED. */
     readonly fenceTimeoutMs: number;
     /** WAL that our slot may hold back on a node before it is dropped (the tree is rebuilt later). */

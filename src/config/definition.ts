@@ -23,13 +23,17 @@ export interface Definition {
   readonly ignored: readonly IgnoredSetting[];
 }
 
+type Timeouts = Pick<NodeConfig, 'connectTimeoutMs' | 'tcpUserTimeoutMs'>;
+
+const UNUSED_TIMEOUTS: Timeouts = { connectTimeoutMs: 0, tcpUserTimeoutMs: 0 };
+
 /**
  * The servers of a cluster as the files here define it; undefined when they do not: a member of the
  * socket's group needs no definition of its own. Errors: BAD_CONFIG.
  */
 export function loadServers(cluster: string, options: DefinitionOptions): Servers | undefined {
   try {
-    return serversOf(nodesOf(findDefinition(cluster, options), 0, options));
+    return serversOf(nodesOf(findDefinition(cluster, options), UNUSED_TIMEOUTS, options));
   } catch (error) {
     if (error instanceof AcedError && error.code === 'UNKNOWN_CLUSTER') return undefined;
     throw error;
@@ -39,11 +43,11 @@ export function loadServers(cluster: string, options: DefinitionOptions): Server
 /** Errors: BAD_CONFIG. */
 export function nodesOf(
   definition: Definition,
-  connectTimeoutMs: number,
+  timeouts: Timeouts,
   { env, home, database }: DefinitionOptions,
 ): NodeConfig[] {
   const nodes = definition.nodes.map((draft) =>
-    buildNode(draft, { env, home, osUser: osUser(), database, connectTimeoutMs }),
+    buildNode(draft, { env, home, osUser: osUser(), database, ...timeouts }),
   );
   checkNodes(nodes, definition.file);
   return nodes;

@@ -27,8 +27,9 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
   const { cluster, stateDir, socketPaths } = locate(sources, options);
   const read = <T>(spec: OptionSpec<T>): T => readSetting(spec, sources);
   const connectTimeoutMs = read(OPTIONS.connectTimeoutMs);
+  const tcpUserTimeoutMs = read(OPTIONS.tcpUserTimeoutMs);
   const definition = findDefinition(cluster, options);
-  const nodes = nodesOf(definition, connectTimeoutMs, options);
+  const nodes = nodesOf(definition, { connectTimeoutMs, tcpUserTimeoutMs }, options);
   const objectName = replicationName(cluster);
   const config: Config = {
     cluster,
@@ -55,6 +56,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
     stream: {
       flushIntervalMs: read(OPTIONS.flushIntervalMs),
       connectTimeoutMs,
+      tcpUserTimeoutMs,
       fenceTimeoutMs: read(OPTIONS.fenceTimeoutMs),
       maxSlotWalBytes: read(OPTIONS.maxSlotWalBytes),
     },

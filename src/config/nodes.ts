@@ -28,6 +28,7 @@ export interface NodeContext {
   readonly osUser: string | undefined;
   readonly database: string | undefined;
   readonly connectTimeoutMs: number;
+  readonly tcpUserTimeoutMs: number;
 }
 
 /** Parameters that we read, with libpq's environment variable for each. */
@@ -97,6 +98,7 @@ export function buildNode(draft: NodeDraft, context: NodeContext): NodeConfig {
       timeoutSeconds === undefined
         ? context.connectTimeoutMs
         : Math.max(0, Math.round(timeoutSeconds * 1000)),
+    tcpUserTimeoutMs: context.tcpUserTimeoutMs,
   };
 }
 

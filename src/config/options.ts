@@ -159,6 +159,13 @@ export const OPTIONS = {
     defaultValue: 10_000,
     doc: 'how long a connection may take; 0: no limit',
   }),
+  tcpUserTimeoutMs: option({
+    key: 'stream.tcp_user_timeout_ms',
+    env: 'ACED_STREAM_TCP_USER_TIMEOUT_MS',
+    kind: milliseconds(0),
+    defaultValue: 30_000,
+    doc: 'a server ends a connection of ours that takes nothing of what it sends for so long; 0: never',
+  }),
   fenceTimeoutMs: option({
     key: 'stream.fence_timeout_ms',
     env: 'ACED_STREAM_FENCE_TIMEOUT_MS',

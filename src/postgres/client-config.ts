@@ -8,6 +8,7 @@ import { throwIfAborted } from '../base/abort.js';
 import { AcedError, errorMessage } from '../base/errors.js';
 import type { NodeConfig } from '../config/config.js';
 import { address, isTlsError, sqlStateOf, toAcedError } from './connect-error.js';
+import { greet, type Greeting } from './greeting.js';
 import { passwordFromFile } from './password-file.js';
 import { startupOptions } from './session-settings.js';
 
@@ -20,6 +21,10 @@ export interface ConnectOptions {
   readonly createSocket?: () => Socket;
   /** Ends the attempt with CANCELLED. */
   readonly signal?: AbortSignal;
+}
+
+export interface ServerConnection extends Greeting {
+  readonly client: pg.Client;
 }
 
 /** The types of pg do not know the parameter. */
@@ -45,12 +50,15 @@ export function clientConfig(node: NodeConfig, applicationName: string): pg.Clie
 }
 
 /**
- * Connects and authenticates. The client keeps a listener for `error`, so a connection that is lost
- * later never ends the process: its next query fails, and it emits `end`. Errors: toAcedError's;
- * NODE_UNREACHABLE after `connectTimeoutMs` (0: no limit), which covers both attempts of `allow` and
- * `prefer`.
+ * Connects, authenticates, and reads the pinned settings back. The client keeps a listener for
+ * `error`, so a connection that is lost later never ends the process: its next query fails, and it
+ * emits `end`. Errors: toAcedError's; SETTING_NOT_TAKEN; NODE_UNREACHABLE after `connectTimeoutMs`
+ * (0: no limit), which covers both attempts of `allow` and `prefer`.
  */
-export async function connectClient(node: NodeConfig, options: ConnectOptions): Promise<pg.Client> {
+export async function connectClient(
+  node: NodeConfig,
+  options: ConnectOptions,
+): Promise<ServerConnection> {
   const deadlineMs = node.connectTimeoutMs === 0 ? Infinity : Date.now() + node.connectTimeoutMs;
   const attempts = encryptionAttempts(node);
   for (const [index, encryption] of attempts.entries()) {
@@ -105,7 +113,7 @@ async function connectOnce(
   node: NodeConfig,
   options: ConnectOptions,
   { encryption, deadlineMs }: Attempt,
-): Promise<pg.Client> {
+): Promise<ServerConnection> {
   const { signal } = options;
   throwIfAborted(signal);
   const client = new pg.Client(configFor(node, options, encryption));
@@ -135,7 +143,9 @@ async function connectOnce(
       });
     }
     await Promise.race([connecting, givenUp]);
-    return client;
+    progress.isAuthenticating = false;
+    const greeting = await Promise.race([greet(client, node), givenUp]);
+    return { client, ...greeting };
   } catch (error) {
     connection.stream.destroy();
     const isPlainError = error instanceof Error && error.constructor === Error;
@@ -176,7 +186,9 @@ function configFor(
     password: () => findPassword(node),
     ssl: encryption === 'tls' ? tlsOptions(node) : false,
     application_name: applicationName,
-    options: startupOptions(),
+    // A server's process that sends to a client which has stopped reading waits for ever otherwise,
+    // and keeps rows and log from being cleaned away meanwhile.
+    options: startupOptions({ tcp_user_timeout: String(node.tcpUserTimeoutMs) }),
     keepAlive: true,
     keepAliveInitialDelayMillis: TCP_KEEPALIVE_DELAY_MS,
     types: RAW_TEXT,

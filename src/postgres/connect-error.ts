@@ -22,6 +22,10 @@ const BY_SQLSTATE: Readonly<Record<string, Meaning>> = {
     code: 'AUTH_FAILED',
     hint: 'check user and password of this node (service file, PGPASSWORD, password file), and its pg_hba.conf',
   },
+  '25006': {
+    code: 'QUERY_FAILED',
+    hint: 'the transaction is read only: the server is a standby, or default_transaction_read_only is on',
+  },
   '3D000': { code: 'BAD_CONFIG', hint: "check the node's database name in the cluster definition" },
   '40': TRY_AGAIN,
   '42501': {

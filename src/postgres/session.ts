@@ -54,24 +54,10 @@ export class Session {
     });
   }
 
-  /** Errors: those of toAcedError (NODE_UNREACHABLE, AUTH_FAILED, ...). */
+  /** Errors: those of connectClient (NODE_UNREACHABLE, AUTH_FAILED, SETTING_NOT_TAKEN, ...). */
   static async connect(node: NodeConfig, options: SessionOptions): Promise<Session> {
-    const client = await connectClient(node, options);
-    try {
-      const result = await client.query<[string, string]>({
-        text: "SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_setting('server_version_num')",
-        rowMode: 'array',
-        types: RAW_TEXT,
-      });
-      const [backendPid, serverVersion] = result.rows[0] ?? ['0', '0'];
-      return new Session(node, client, {
-        backendPid: Number(backendPid),
-        serverVersion: Number(serverVersion),
-      });
-    } catch (error) {
-      client.connection.stream.destroy();
-      throw toAcedError(error, node, 'connecting');
-    }
+    const { client, ...identity } = await connectClient(node, options);
+    return new Session(node, client, identity);
   }
 
   /** The connection is gone, or its state is unknown; no further query will succeed. */
@@ -169,7 +155,7 @@ export class Session {
       () => undefined,
     );
     try {
-      const client = await connectClient(this.node, { applicationName: 'aced cancel' });
+      const { client } = await connectClient(this.node, { applicationName: 'aced cancel' });
       try {
         await client.query('SELECT pg_catalog.pg_cancel_backend($1)', [this.backendPid]);
       } finally {

@@ -4,16 +4,18 @@ import type { Session } from './session.js';
 export const REMOVAL_SETTINGS = { lock_timeout: '10s' };
 
 /**
- * BEGIN, the given settings for this transaction only (name -> value), work, COMMIT; ROLLBACK when
- * anything fails. Spock, where installed, is told not to replicate what DDL the transaction holds:
- * our objects belong to one node.
+ * BEGIN READ WRITE, the given settings for this transaction only (name -> value), work, COMMIT;
+ * ROLLBACK when anything fails. For what is ours on a node, which needs no standby: its commit waits
+ * for the node's own disk at most, so a synchronous standby that is away holds up nobody. Spock,
+ * where installed, is told not to replicate what DDL the transaction holds.
  */
 export async function inTransaction<T>(
   session: Session,
   settings: Readonly<Record<string, string>>,
   work: () => Promise<T>,
 ): Promise<T> {
-  await session.query('BEGIN');
+  const all = { synchronous_commit: 'local', ...settings };
+  await session.query('BEGIN READ WRITE');
   try {
     await session.query(
       `SELECT pg_catalog.set_config(name, value, true)
@@ -22,7 +24,7 @@ export async function inTransaction<T>(
        SELECT pg_catalog.set_config(name, 'off', true)
          FROM pg_catalog.unnest(ARRAY['spock.enable_ddl_replication', 'spock.include_ddl_repset']) AS name
         WHERE pg_catalog.to_regnamespace('spock') IS NOT NULL`,
-      [Object.keys(settings), Object.values(settings)],
+      [Object.keys(all), Object.values(all)],
     );
     const result = await work();
     await session.query('COMMIT');

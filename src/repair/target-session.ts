@@ -35,7 +35,7 @@ export class TargetSession {
     this.session = session;
     this.#hasSpock = hasSpock;
     this.#begin = [
-      'BEGIN ISOLATION LEVEL READ COMMITTED',
+      'BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE',
       `SET LOCAL session_replication_role = ${triggerPath === null ? 'replica' : 'local'}`,
       `SET LOCAL lock_timeout = ${LOCK_TIMEOUT_MS}`,
       `SET LOCAL statement_timeout = ${STATEMENT_TIMEOUT_MS}`,
@@ -58,6 +58,8 @@ export class TargetSession {
     const target = new TargetSession(session, { hasSpock, triggerPath });
     await target.#checkReplicationRole();
     if (!hasSpock) await setUpOrigin(session, options.signal);
+    // Our other sessions can only read.
+    await session.query('SET default_transaction_read_only = off');
     return target;
   }
 
@@ -80,6 +82,7 @@ export class TargetSession {
     if (this.session.isBroken) return;
     try {
       await this.session.query(dropStage);
+      await this.session.query('RESET default_transaction_read_only');
       if (!this.#hasSpock) {
         await this.session.query('SELECT pg_catalog.pg_replication_origin_session_reset()');
       }

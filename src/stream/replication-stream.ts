@@ -85,7 +85,7 @@ export interface ReplicationStream {
 export async function openReplicationStream(options: StreamOptions): Promise<ReplicationStream> {
   const { node, slot, publication, signal } = options;
   const context = { node, slot, publication, isStreaming: false };
-  const client = await connectClient(node, {
+  const { client } = await connectClient(node, {
     applicationName: options.applicationName,
     replication: 'database',
     createSocket: () => new PacedSocket(),

@@ -61,6 +61,7 @@ export function defaultConfig(
     stream: {
       flushIntervalMs: value(OPTIONS.flushIntervalMs),
       connectTimeoutMs: value(OPTIONS.connectTimeoutMs),
+      tcpUserTimeoutMs: value(OPTIONS.tcpUserTimeoutMs),
       fenceTimeoutMs: value(OPTIONS.fenceTimeoutMs),
       maxSlotWalBytes: value(OPTIONS.maxSlotWalBytes),
     },

@@ -38,7 +38,7 @@ interface CopyData {
  * nothing done with the bytes but counting them. Confirms nothing, so a slot can be counted again.
  */
 export async function countSlot(options: CountOptions): Promise<Count> {
-  const client = await connectClient(options.node, {
+  const { client } = await connectClient(options.node, {
     applicationName: 'aced floor',
     replication: 'database',
   });

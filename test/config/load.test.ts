@@ -72,7 +72,7 @@ describe('service file', () => {
     put(join(cwd, 'pg_service.conf'), THREE_NODES);
     const { config, ignored } = await load();
     const common = { database: 'app', password: 's3cret', sslMode: 'prefer' };
-    const rest = { connectTimeoutMs: 10_000 };
+    const rest = { connectTimeoutMs: 10_000, tcpUserTimeoutMs: 30_000 };
     assert.deepEqual(config.nodes, [
       { name: 'n1', host: '10.0.0.1', port: 6001, user: 'alice', ...common, ...rest },
       { name: 'n2', host: '10.0.0.2', port: 5432, user: 'alice', ...common, ...rest },
@@ -159,7 +159,7 @@ describe('service file', () => {
     };
     const { config } = await load({ env });
     const common = { database: 'envdb', password: 'envpass', sslMode: 'require' };
-    const rest = { connectTimeoutMs: 4000 };
+    const rest = { connectTimeoutMs: 4000, tcpUserTimeoutMs: 30_000 };
     assert.deepEqual(config.nodes, [
       { name: 'n1', host: 'h', port: 7777, user: 'envuser', ...common, ...rest },
       { name: 'n2', host: 'i', port: 9, user: 'u', ...common, ...rest },
@@ -261,7 +261,7 @@ describe('pgEdge <cluster>.json', () => {
     const path = put(join(cwd, 'hub.json'), definition(groups));
     const { config, ignored } = await load();
     const common = { database: 'lcdb', user: 'lcusr', password: 'pw', sslMode: 'prefer' };
-    const rest = { connectTimeoutMs: 10_000 };
+    const rest = { connectTimeoutMs: 10_000, tcpUserTimeoutMs: 30_000 };
     assert.deepEqual(config.nodes, [
       { name: 'n1', host: 'n1.example', port: 6432, ...common, ...rest },
       { name: 'n3', host: '10.0.0.1', port: 5433, ...common, ...rest },
@@ -341,6 +341,7 @@ describe('settings', () => {
         stream: {
           flushIntervalMs: 500,
           connectTimeoutMs: 10_000,
+          tcpUserTimeoutMs: 30_000,
           fenceTimeoutMs: 60_000,
           maxSlotWalBytes: 64 * 1024 ** 3,
         },

@@ -145,13 +145,13 @@ describe('node schema', () => {
   });
 
   it('refuses what a newer aced has made', async () => {
-    await session.query(`INSERT INTO "Aced ""1""".migration VALUES (999, now())`);
+    await server.query(DATABASE, `INSERT INTO "Aced ""1""".migration VALUES (999, now())`);
     await assert.rejects(
       ensureNodeSchema(session, SCHEMA),
       (error) =>
         error instanceof AcedError && error.code === 'UNSUPPORTED' && /999/.test(error.message),
     );
-    await session.query(`DELETE FROM "Aced ""1""".migration WHERE id = 999`);
+    await server.query(DATABASE, `DELETE FROM "Aced ""1""".migration WHERE id = 999`);
   });
 
   it('tells a role what it lacks', async () => {
@@ -164,12 +164,12 @@ describe('node schema', () => {
   });
 
   it('goes, unless somebody else lives in it', async () => {
-    await session.query('CREATE TABLE "Aced ""1""".guest (id int)');
+    await server.query(DATABASE, 'CREATE TABLE "Aced ""1""".guest (id int)');
     assert.equal(await dropNodeSchema(session, SCHEMA), 'dropped');
     assert.deepEqual(await session.query(`SELECT to_regclass('"Aced ""1""".guest') IS NOT NULL`), [
       ['t'],
     ]);
-    await session.query('DROP TABLE "Aced ""1""".guest');
+    await server.query(DATABASE, 'DROP TABLE "Aced ""1""".guest');
     assert.equal(await dropNodeSchema(session, SCHEMA), 'dropped');
     assert.equal(await dropNodeSchema(session, SCHEMA), 'absent');
   });

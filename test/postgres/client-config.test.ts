@@ -49,7 +49,10 @@ describe('connectClient', () => {
   });
 
   async function connect(change: Partial<NodeConfig>): Promise<'tls' | 'plain'> {
-    const client = await connectClient({ ...server.nodeConfig('postgres'), ...change }, OPTIONS);
+    const { client } = await connectClient(
+      { ...server.nodeConfig('postgres'), ...change },
+      OPTIONS,
+    );
     const sql = 'SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()';
     const { rows } = await client.query<{ ssl: string }>(sql);
     await client.end();
@@ -57,7 +60,7 @@ describe('connectClient', () => {
   }
 
   it('pins every setting', async () => {
-    const client = await connectClient(server.nodeConfig('postgres'), OPTIONS);
+    const { client } = await connectClient(server.nodeConfig('postgres'), OPTIONS);
     for (const [name, value] of Object.entries(SESSION_SETTINGS)) {
       const { rows } = await client.query<[string]>({
         text: `SELECT current_setting('${name}')`,
@@ -69,7 +72,7 @@ describe('connectClient', () => {
   });
 
   it('gives values as their raw text', async () => {
-    const client = await connectClient(server.nodeConfig('postgres'), OPTIONS);
+    const { client } = await connectClient(server.nodeConfig('postgres'), OPTIONS);
     const { rows } = await client.query<unknown[]>({
       text: "SELECT 9007199254740993::int8, true, '2024-01-02'::date, ARRAY[1, 2], 1.50::numeric, NULL",
       rowMode: 'array',

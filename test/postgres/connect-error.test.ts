@@ -15,6 +15,7 @@ const NODE: NodeConfig = {
   password: 'very secret',
   sslMode: 'disable',
   connectTimeoutMs: 1000,
+  tcpUserTimeoutMs: 0,
 };
 
 function serverError(code: string): Error {

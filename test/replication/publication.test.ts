@@ -117,7 +117,7 @@ describe('publication', () => {
     const adder = await connect();
     try {
       await foreigner.query('BEGIN; SELECT pg_current_xact_id()');
-      await writer.query("BEGIN; INSERT INTO public.late VALUES (1, 'before')");
+      await writer.query("BEGIN READ WRITE; INSERT INTO public.late VALUES (1, 'before')");
       const waits: string[] = [];
       let isDone = false;
       const adding = addTableToPublication(adder, PUBLICATION, 'public', 'late', {
@@ -162,7 +162,7 @@ describe('publication', () => {
   it('can be cancelled while it waits', async () => {
     const writer = await connect();
     try {
-      await writer.query("BEGIN; INSERT INTO public.plain VALUES (6, 'x')");
+      await writer.query("BEGIN READ WRITE; INSERT INTO public.plain VALUES (6, 'x')");
       const abort = new AbortController();
       await assert.rejects(
         addTableToPublication(session, PUBLICATION, 'public', 'plain', {

@@ -94,7 +94,7 @@ describe('slot', () => {
   it('does not wait for open transactions longer than told, and leaves nothing behind', async () => {
     const writer = await connect();
     try {
-      await writer.query('BEGIN; INSERT INTO public.t VALUES (1)');
+      await writer.query('BEGIN READ WRITE; INSERT INTO public.t VALUES (1)');
       const waits: string[] = [];
       const who = `process ${writer.backendPid} (slots, user postgres`;
       await assert.rejects(
@@ -128,7 +128,7 @@ describe('slot', () => {
     const hurried = await connect();
     try {
       await hurried.query("SET statement_timeout = '1s'");
-      await writer.query('BEGIN; INSERT INTO public.t VALUES (1)');
+      await writer.query('BEGIN READ WRITE; INSERT INTO public.t VALUES (1)');
       await assert.rejects(createSlot(hurried, SLOT, { lockTimeoutMs: 1_500 }), isError('TIMEOUT'));
     } finally {
       await writer.close();
@@ -157,7 +157,7 @@ describe('slot', () => {
           )
         ).length;
       let isCommitted = false;
-      const writing = writer.query('INSERT INTO public.t VALUES (200)').then(() => {
+      const writing = writer.query('BEGIN READ WRITE; INSERT INTO public.t VALUES (200); COMMIT').then(() => {
         isCommitted = true;
       });
       await waitFor(async () => (await stuckCommits()) === 1, { what: 'the commit to wait' });

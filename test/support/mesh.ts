@@ -242,6 +242,7 @@ export class Mesh {
       stream: Object.freeze({
         flushIntervalMs: 50,
         connectTimeoutMs: 5_000,
+        tcpUserTimeoutMs: 30_000,
         fenceTimeoutMs: 10_000,
         maxSlotWalBytes: 1_073_741_824,
         ...stream,

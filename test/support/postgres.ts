@@ -130,6 +130,7 @@ export class TestServer {
       user: SUPERUSER,
       sslMode: 'disable',
       connectTimeoutMs: 5_000,
+      tcpUserTimeoutMs: 30_000,
     };
   }
 

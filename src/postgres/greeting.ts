@@ -1,0 +1,52 @@
+import type pg from 'pg';
+import { AcedError } from '../base/errors.js';
+import { quoteLiteral } from '../base/quote.js';
+import type { NodeConfig } from '../config/config.js';
+import { address } from './connect-error.js';
+import { NEWER_SETTINGS, SESSION_SETTINGS } from './session-settings.js';
+
+/** What a new connection says of itself. */
+export interface Greeting {
+  readonly backendPid: number;
+  /** As `server_version_num`, e.g. 180004. */
+  readonly serverVersion: number;
+}
+
+const NAMES = Object.keys(SESSION_SETTINGS);
+
+/** One round trip: who answers, and every setting that we asked for as it is there. */
+const GREETING_SQL = `SELECT ${[
+  'pg_catalog.pg_backend_pid()',
+  "pg_catalog.current_setting('server_version_num')",
+  ...NAMES.map((name) => `pg_catalog.current_setting(${quoteLiteral(name)})`),
+  ...Object.entries(NEWER_SETTINGS).map(([name, value]) => setWhereKnown(name, value)),
+].join(', ')}`;
+
+/** Never in a session that is not ours alone: a pooler would hand it to others. */
+function setWhereKnown(name: string, value: string): string {
+  const isPinned = `pg_catalog.current_setting('search_path') = ${quoteLiteral(SESSION_SETTINGS['search_path'] ?? '')}`;
+  return `CASE WHEN ${isPinned} AND pg_catalog.current_setting(${quoteLiteral(name)}, true) <> ${quoteLiteral(value)}
+    THEN pg_catalog.set_config(${quoteLiteral(name)}, ${quoteLiteral(value)}, false) END`;
+}
+
+/**
+ * Reads the pinned settings back. What passes connections on may drop a start-up packet's options
+ * (PgBouncer with ignore_startup_parameters does); rows would then be hidden by policies, and values
+ * have another text than in the stream. Errors: SETTING_NOT_TAKEN, and those of a query.
+ */
+export async function greet(client: pg.Client, node: NodeConfig): Promise<Greeting> {
+  const { rows } = await client.query<string[]>({ text: GREETING_SQL, rowMode: 'array' });
+  const [backendPid, serverVersion, ...values] = rows[0] ?? [];
+  for (const [index, name] of NAMES.entries()) {
+    if (values[index] === SESSION_SETTINGS[name]) continue;
+    throw new AcedError(
+      'SETTING_NOT_TAKEN',
+      `node ${node.name} (${address(node)}) did not take the setting ${name} = ` +
+        `'${SESSION_SETTINGS[name] ?? ''}' that aced connects with, it is '${values[index] ?? ''}' there`,
+      {
+        hint: "a pooler such as PgBouncer drops such settings: name the server's own host and port for this node",
+      },
+    );
+  }
+  return { backendPid: Number(backendPid), serverVersion: Number(serverVersion) };
+}

@@ -18,7 +18,10 @@ export async function countBytes(
 ): Promise<{ readonly ms: number; readonly bytes: number }> {
   const { node, slot, publication, endMark } = options;
   const startedAt = performance.now();
-  const { client } = await connectClient(node, { applicationName: 'bench', replication: 'database' });
+  const { client } = await connectClient(node, {
+    applicationName: 'bench',
+    replication: 'database',
+  });
   const socket = client.connection.stream;
   socket.removeAllListeners('data');
   const mark = Buffer.from(endMark);

@@ -157,9 +157,11 @@ describe('slot', () => {
           )
         ).length;
       let isCommitted = false;
-      const writing = writer.query('BEGIN READ WRITE; INSERT INTO public.t VALUES (200); COMMIT').then(() => {
-        isCommitted = true;
-      });
+      const writing = writer
+        .query('BEGIN READ WRITE; INSERT INTO public.t VALUES (200); COMMIT')
+        .then(() => {
+          isCommitted = true;
+        });
       await waitFor(async () => (await stuckCommits()) === 1, { what: 'the commit to wait' });
       await assert.rejects(createSlot(session, SLOT, { lockTimeoutMs: 600 }), isError('TIMEOUT'));
       assert.equal(isCommitted, false);

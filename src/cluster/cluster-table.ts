@@ -1,8 +1,9 @@
 import { onEveryNode, withSessions, type NodePools } from '../postgres/every-node.js';
 import type { Replication } from '../replication/passage.js';
 import { readTable, resolveTable } from '../table/catalog.js';
-import { publishedTable } from '../replication/publication.js';
+import { publishedTable } from '../replication/published-tables.js';
 import { buildTableSpec } from '../table/build-spec.js';
+import type { CatalogReading } from '../table/fingerprint.js';
 import type { TableInfo } from '../table/table-info.js';
 import type { TableName } from '../table/table-name.js';
 import type { TableSpec } from '../table/table-spec.js';
@@ -12,10 +13,10 @@ export interface ClusterTable {
   readonly infos: ReadonlyMap<string, TableInfo>;
   readonly spec: TableSpec;
   /**
-   * Node -> fingerprint of the catalog that the spec was made from, and of how the table is
-   * published there: while it was not, or not as a whole, its changes were not streamed.
+   * Node -> what its catalog said when the spec was made. The fingerprint is also of how the table
+   * is published: while it was not, or not as a whole, its changes were not streamed.
    */
-  readonly fingerprints: Readonly<Record<string, string>>;
+  readonly readings: Readonly<Record<string, CatalogReading>>;
 }
 
 /** What a table is on every node, and what of it can be compared. */
@@ -25,17 +26,19 @@ export async function readClusterTable(
   signal: AbortSignal,
   publication?: string,
 ): Promise<ClusterTable> {
-  const fingerprints: Record<string, string> = {};
+  const readings: Record<string, CatalogReading> = {};
   const infos = await onEveryNode(pools, signal, (node, pool, either) =>
     pool.use(async (session) => {
       const info = await readTable(session, table.schema, table.name, either);
       const published =
         publication === undefined ? null : await publishedTable(session, publication, table);
-      fingerprints[node] = `${info.fingerprint} ${published?.identity ?? 'not published'}`;
+      const { oid, leaves } = info;
+      const fingerprint = `${info.fingerprint} ${published?.identity ?? 'not published'}`;
+      readings[node] = { oid, leaves, fingerprint };
       return info;
     }, either),
   );
-  return { infos, spec: buildTableSpec(infos), fingerprints };
+  return { infos, spec: buildTableSpec(infos), readings };
 }
 
 /** Finds the table that a person typed, on the first node that is asked. */

@@ -197,13 +197,9 @@ export class Cluster {
   }
 
   /** Starts a table over: one block, dirty on every node, followed by every stream from now on. */
-  trackTable(
-    spec: TableSpec,
-    fingerprints: Readonly<Record<string, string>>,
-    blockRows: number,
-  ): TrackedTable {
+  trackTable(spec: TableSpec, readings: StoredTable['readings'], blockRows: number): TrackedTable {
     this.untrackTable(spec.schema, spec.name);
-    const stored = this.store.addTable(spec, fingerprints, blockRows);
+    const stored = this.store.addTable(spec, readings, blockRows);
     const table = this.#trackedTable(stored);
     this.#tables.set(tableKey(spec.schema, spec.name), table);
     for (const pipeline of this.pipelines.values()) pipeline.addTable(table);

@@ -5,10 +5,10 @@ import type { Session } from '../postgres/session.js';
 import type { CommandContext } from '../protocol/commands.js';
 import {
   addTableToPublication,
-  publishedTable,
   removeTableFromPublication,
   type AddTableOptions,
 } from '../replication/publication.js';
+import { publishedTable } from '../replication/published-tables.js';
 import type { TableName } from '../table/table-name.js';
 import type { Cluster } from './cluster.js';
 import { readClusterTable, type ClusterTable } from './cluster-table.js';
@@ -37,7 +37,7 @@ export async function ensureCurrentTree(
     publicationName,
   );
   const changed = table.nodes.filter(
-    (node) => table.fingerprints[node] !== catalog.fingerprints[node],
+    (node) => table.readings[node]?.fingerprint !== catalog.readings[node]?.fingerprint,
   );
   if (changed.length === 0 && table.state === 'live') return { table, catalog };
   const reason =
@@ -84,7 +84,7 @@ export async function buildTree(
       signal,
     ),
   );
-  const { spec, infos, fingerprints } = await readClusterTable(
+  const { spec, infos, readings } = await readClusterTable(
     cluster.pools,
     name,
     context.signal,
@@ -96,7 +96,7 @@ export async function buildTree(
   const blockRows = isOrderIndexed
     ? options.blockRows
     : Math.max(options.blockRows, Math.ceil(reference.rows / MAX_UNINDEXED_BLOCKS));
-  const table = cluster.trackTable(spec, fingerprints, blockRows);
+  const table = cluster.trackTable(spec, readings, blockRows);
   const partition = {
     sql: table.sql,
     pool: cluster.pool(reference.node),

@@ -132,7 +132,7 @@ export class Engine implements CommandRunner {
   #warnOfRemovedNodes(): void {
     const { config, log, tables } = this.#cluster;
     const known = new Set(config.nodes.map(({ name }) => name));
-    const followed = new Set(tables.flatMap(({ fingerprints }) => Object.keys(fingerprints)));
+    const followed = new Set(tables.flatMap(({ readings }) => Object.keys(readings)));
     for (const node of followed) {
       if (known.has(node)) continue;
       log.warn(

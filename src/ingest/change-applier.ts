@@ -11,8 +11,19 @@ interface PendingTransaction {
   readonly appliers: readonly TableApplier[];
 }
 
-/** Finds the applier of a table that is tracked, by its name in the stream. */
-export type ApplierLookup = (schema: string, table: string) => TableApplier | null;
+/**
+ * Finds the applier of a table that is tracked by its OID on the node: a publication goes by OID
+ * too, and a table that was renamed, or changed its schema, keeps sending under the other name.
+ */
+export type ApplierLookup = (relationOid: number) => TableApplier | null;
+
+/** What the connection has told of one relation. */
+interface KnownRelation {
+  readonly relation: Relation;
+  readonly applier: TableApplier | null;
+  /** Relations of partitions whose rows come under this one's OID. */
+  readonly partitions: Map<number, Relation>;
+}
 
 export interface ChangeApplierOptions {
   readonly decoder: PgoutputDecoder;
@@ -32,7 +43,9 @@ export interface ChangeApplierOptions {
 export class ChangeApplier {
   readonly recentXids = new RecentXids();
   readonly #options: ChangeApplierOptions;
-  readonly #relations = new Map<number, { relation: Relation; applier: TableApplier | null }>();
+  readonly #relations = new Map<number, KnownRelation>();
+  /** Set while nothing but descriptions has come after this Relation message. */
+  #lastRelation: KnownRelation | null = null;
   readonly #touched = new Set<TableApplier>();
   /** Committed transactions that are not applied yet, oldest first. */
   #pending: PendingTransaction[] = [];
@@ -76,11 +89,11 @@ export class ChangeApplier {
   /** Tables were tracked or dropped: appliers are looked up again. */
   refreshTables(): void {
     for (const [oid, entry] of this.#relations) {
-      const applier = this.#options.lookup(entry.relation.schema, entry.relation.name);
-      if (applier !== entry.applier) {
-        applier?.relation(entry.relation);
-        this.#relations.set(oid, { relation: entry.relation, applier });
-      }
+      const applier = this.#options.lookup(oid);
+      if (applier === entry.applier) continue;
+      applier?.relation(entry.relation);
+      for (const partition of entry.partitions.values()) applier?.partition(partition);
+      this.#relations.set(oid, { ...entry, applier });
     }
   }
 
@@ -104,6 +117,7 @@ export class ChangeApplier {
   }
 
   #message(message: Message): void {
+    if (message.kind !== 'relation' && message.kind !== 'type') this.#lastRelation = null;
     switch (message.kind) {
       case 'begin':
         this.#xid = message.xid;
@@ -147,9 +161,29 @@ export class ChangeApplier {
   }
 
   #relation(relation: Relation): void {
-    const applier = this.#options.lookup(relation.schema, relation.name);
-    this.#relations.set(relation.oid, { relation, applier });
+    const { oid } = relation;
+    const applier = this.#options.lookup(oid);
+    const partitions = this.#relations.get(oid)?.partitions ?? new Map<number, Relation>();
+    const known = { relation, applier, partitions };
+    this.#relations.set(oid, known);
     applier?.relation(relation);
+    if (this.#lastRelation !== null) this.#partition(this.#lastRelation, known);
+    // With publish_via_partition_root the table is described first, then the partition itself.
+    this.#lastRelation = applier?.isPartitioned === true ? known : null;
+  }
+
+  /** A Relation message that directly follows the one of a partitioned table. */
+  #partition(table: KnownRelation, { relation, applier }: KnownRelation): void {
+    const parent = table.applier;
+    if (parent === null) return;
+    const isKnown = parent.knowsPartition(relation.oid);
+    // TRUNCATE of several tables describes them all, one after another.
+    if (applier !== null && !isKnown) return;
+    table.partitions.set(relation.oid, relation);
+    parent.partition(relation);
+    if (isKnown) return;
+    parent.unknownPartition();
+    this.#touched.add(parent);
   }
 
   #commit(endLsn: Lsn): void {

@@ -256,9 +256,11 @@ export class NodePipeline {
       position,
       filters: this.#filters,
       now: Date.now,
-      lookup: (schema, name) => {
-        const table = this.#options.tables.get(tableKey(schema, name));
-        return table === undefined ? null : (this.#appliers.get(table) ?? null);
+      lookup: (oid) => {
+        for (const [table, applier] of this.#appliers) {
+          if (table.readings[this.name]?.oid === oid) return applier;
+        }
+        return null;
       },
       onPending: () => {
         void this.#locate();

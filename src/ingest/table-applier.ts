@@ -68,6 +68,8 @@ export interface TableApplierOptions {
   readonly rowDigests: TableRowDigests;
   readonly filters: SnapshotFilters;
   readonly locator: Locator | null;
+  /** OIDs of the partitions that were read into the leaves; null: the table is not partitioned. */
+  readonly partitions: readonly number[] | null;
   /** The table's Relation no longer fits the spec: somebody must look at the catalog. */
   readonly onSchemaChange: (reason: string) => void;
 }
@@ -76,11 +78,19 @@ export interface TableApplierOptions {
 interface TupleMapping {
   readonly hasher: RowHasher | null;
   readonly keyHasher: RowHasher | null;
-  readonly isFull: boolean;
   readonly keyColumns: Int32Array | null;
-  readonly isKeyInIdentity: boolean;
   readonly signature: string;
 }
+
+/** What old rows hold. */
+interface OldRows {
+  /** All columns. */
+  readonly isFull: boolean;
+  /** The primary key at least, where it was changed or the row was deleted. */
+  readonly hasKey: boolean;
+}
+
+const NOTHING_KNOWN: OldRows = { isFull: false, hasKey: false };
 
 /** Turns one table's row changes on one node into changes of its leaves. Pure of I/O. */
 export class TableApplier {
@@ -91,6 +101,10 @@ export class TableApplier {
   readonly #recordings = new Set<ChangeRecording>();
   #locator: Locator | null;
   #mapping: TupleMapping | null = null;
+  #relationOldRows = NOTHING_KNOWN;
+  #oldRows = NOTHING_KNOWN;
+  /** By OID, what the Relation messages of partitions say: old rows are made with their identities. */
+  readonly #partitions = new Map<number, OldRows>();
   #openSteps: UnlocatedStep[] = [];
   #held: HeldTransaction[] = [];
 
@@ -105,6 +119,13 @@ export class TableApplier {
     const mapping = mapTuples(relation, this.#options.spec, this.#options.seed);
     const before = this.#mapping;
     this.#mapping = mapping;
+    this.#relationOldRows = oldRowsOf(relation, this.#options.spec);
+    this.#judgeOldRows();
+    const { schema, name } = this.#options.spec;
+    if (relation.schema !== schema || relation.name !== name) {
+      const called = `${relation.schema}.${relation.name}`;
+      this.#options.onSchemaChange(`the table was called ${called} when rows were written`);
+    }
     if (mapping.hasher === null || mapping.keyColumns === null) {
       this.#options.onSchemaChange('a compared column is missing from the stream');
     } else if (before !== null && before.signature !== mapping.signature) {
@@ -112,19 +133,44 @@ export class TableApplier {
     }
   }
 
+  /**
+   * A Relation message of a partition, which the server sends after the table's own and before the
+   * partition's first row. Under the table's name come rows whose old images follow the identity of
+   * the partition, so they are trusted no further than the weakest identity seen.
+   */
+  partition(relation: Relation): void {
+    this.#partitions.set(relation.oid, oldRowsOf(relation, this.#options.spec));
+    this.#judgeOldRows();
+  }
+
+  /** Whether the leaves were read with this partition in the table. */
+  knowsPartition(oid: number): boolean {
+    return this.#options.partitions?.includes(oid) === true;
+  }
+
+  get isPartitioned(): boolean {
+    return this.#options.partitions !== null;
+  }
+
+  /** Rows that came and will go with it are not told apart from others. */
+  unknownPartition(): void {
+    this.#options.onSchemaChange('rows were written to a partition that is new');
+    this.#markAll();
+  }
+
   insert(tuple: Tuple): void {
     this.#row(tuple, ROW_INSERTED, true);
   }
 
   update(oldKind: OldTupleKind, oldTuple: Tuple, newTuple: Tuple): void {
-    if (oldKind === 'full') {
+    if (oldKind === 'full' && this.#oldRows.isFull) {
       fillUnchanged(newTuple, oldTuple);
       this.#row(oldTuple, ROW_DELETED, true);
       this.#row(newTuple, ROW_INSERTED, true);
-    } else if (this.#mapping?.isKeyInIdentity !== true) {
+    } else if (!this.#oldRows.hasKey) {
       // The identity is another index: the primary key may have changed without a word of it.
       this.#markAll();
-    } else if (oldKind === 'key') {
+    } else if (oldKind !== 'none') {
       this.#row(oldTuple, ROW_DELETED, false);
       this.#row(newTuple, ROW_INSERTED, true);
     } else {
@@ -133,15 +179,15 @@ export class TableApplier {
   }
 
   delete(oldKind: OldTupleKind, oldTuple: Tuple): void {
-    if (oldKind === 'full') this.#row(oldTuple, ROW_DELETED, true);
-    else if (oldKind === 'key' && this.#mapping?.isKeyInIdentity === true) {
+    if (oldKind === 'full' && this.#oldRows.isFull) this.#row(oldTuple, ROW_DELETED, true);
+    else if (oldKind !== 'none' && this.#oldRows.hasKey) {
       this.#row(oldTuple, ROW_DELETED, false);
     } else this.#markAll();
   }
 
   /** Whether keeping the rows of a block would make changes exact that are not. */
   get wantsRowDigests(): boolean {
-    return this.#mapping?.isFull === false && this.#mapping.isKeyInIdentity;
+    return !this.#oldRows.isFull && this.#oldRows.hasKey;
   }
 
   truncate(): void {
@@ -178,6 +224,8 @@ export class TableApplier {
     this.#changes.discard();
     this.#openSteps = [];
     this.#held = [];
+    this.#partitions.clear();
+    this.#judgeOldRows();
   }
 
   /** Asks the server for the blocks of all keys held now; again when the layout changes meanwhile. */
@@ -224,6 +272,22 @@ export class TableApplier {
     this.#locator = locator;
     this.#changes.relayout(layout.size, map);
     for (const held of this.#held) held.changes = relayoutChanges(held.changes, map);
+  }
+
+  #judgeOldRows(): void {
+    if (!this.isPartitioned) {
+      this.#oldRows = this.#relationOldRows;
+      return;
+    }
+    const partitions = [...this.#partitions.values()];
+    this.#oldRows = {
+      // The tag of an old row is the table's own identity, its content the partition's.
+      isFull:
+        this.#relationOldRows.isFull &&
+        partitions.length > 0 &&
+        partitions.every(({ isFull }) => isFull),
+      hasKey: partitions.length > 0 && partitions.every(({ hasKey }) => hasKey),
+    };
   }
 
   /** Located steps -> changes by block. The open transaction's own changes are never touched. */
@@ -383,15 +447,17 @@ function mapTuples(relation: Relation, spec: TableSpec, seed: DigestSeed): Tuple
         )
       : null,
     keyColumns: isComplete(keyColumns) ? Int32Array.from(keyColumns) : null,
-    isFull: relation.replicaIdentity === 'full',
-    isKeyInIdentity:
-      relation.replicaIdentity === 'full' ||
-      keyColumns.every(
-        (index) => index !== undefined && relation.columns[index]?.isIdentity === true,
-      ),
     signature: JSON.stringify([
       relation.replicaIdentity,
       relation.columns.map(({ name, typeOid, typeModifier }) => [name, typeOid, typeModifier]),
     ]),
   };
+}
+
+function oldRowsOf(relation: Relation, spec: TableSpec): OldRows {
+  const isFull = relation.replicaIdentity === 'full';
+  const identity = new Set(
+    relation.columns.flatMap(({ name, isIdentity }) => (isIdentity ? [name] : [])),
+  );
+  return { isFull, hasKey: isFull || spec.key.every(({ name }) => identity.has(name)) };
 }

@@ -20,7 +20,7 @@ export interface TrackedTableContext {
 export class TrackedTable {
   readonly id: number;
   readonly spec: TableSpec;
-  readonly fingerprints: Readonly<Record<string, string>>;
+  readonly readings: StoredTable['readings'];
   readonly blockRows: number;
   readonly sql: BlockSql;
   readonly #store: Store;
@@ -36,7 +36,7 @@ export class TrackedTable {
   constructor(store: Store, stored: StoredTable, { nodes, rowDigestCache }: TrackedTableContext) {
     this.id = stored.id;
     this.spec = stored.spec;
-    this.fingerprints = stored.fingerprints;
+    this.readings = stored.readings;
     this.blockRows = stored.blockRows;
     this.#state = stored.state;
     this.#reason = stored.reason;
@@ -117,6 +117,7 @@ export class TrackedTable {
       rowDigests: this.rowDigests(node),
       filters,
       locator: this.#locator,
+      partitions: this.readings[node]?.leaves ?? null,
       onSchemaChange,
     });
     this.#appliers.set(node, applier);

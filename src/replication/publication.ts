@@ -1,5 +1,6 @@
 import { AcedError, errorMessage } from '../base/errors.js';
 import { quoteIdentifier } from '../base/quote.js';
+import { publicationProblem } from './published-tables.js';
 import { waitForRunning } from './running-transactions.js';
 import { hasSqlState, SQLSTATE } from '../postgres/sqlstate.js';
 import type { Session } from '../postgres/session.js';
@@ -8,6 +9,13 @@ import { inTransaction, REMOVAL_SETTINGS } from '../postgres/transaction.js';
 
 /** `publish_via_partition_root`: rows of partitions come under the name of the table. */
 const OPTIONS = "publish = 'insert, update, delete, truncate', publish_via_partition_root = true";
+
+/**
+ * Since 18 the server refuses updates and deletes under REPLICA IDENTITY FULL where a stored generated
+ * column is not published.
+ */
+const GENERATED_COLUMNS_SINCE = 180000;
+const GENERATED_COLUMNS = 'publish_generated_columns = stored';
 
 /**
  * Makes the daemon's publication, without any table, or brings an existing one's options in line.
@@ -33,10 +41,12 @@ export async function ensurePublication(
   }
   if (isInLine === 't') return 'already_exists';
   const quoted = quoteIdentifier(name);
+  const options =
+    session.serverVersion >= GENERATED_COLUMNS_SINCE ? `${OPTIONS}, ${GENERATED_COLUMNS}` : OPTIONS;
   const statement =
     isInLine === undefined
-      ? `CREATE PUBLICATION ${quoted} WITH (${OPTIONS})`
-      : `ALTER PUBLICATION ${quoted} SET (${OPTIONS})`;
+      ? `CREATE PUBLICATION ${quoted} WITH (${options})`
+      : `ALTER PUBLICATION ${quoted} SET (${options})`;
   try {
     await inTransaction(session, {}, () => session.query(statement));
   } catch (error) {
@@ -72,7 +82,7 @@ export async function addTableToPublication(
   table: string,
   options: AddTableOptions,
 ): Promise<'added' | 'already_published'> {
-  await requirePublishable(session, schema, table);
+  await requirePublishable(session, publication, { schema, name: table });
   const isPublished = (await publicationTables(session, publication)).some(
     (one) => one.schema === schema && one.name === table,
   );
@@ -141,93 +151,33 @@ export async function publicationTables(session: Session, name: string): Promise
   return rows.map(([schema, table]) => ({ schema: schema ?? '', name: table ?? '' }));
 }
 
-export interface PublishedTable {
-  /** Changes when the table was taken out and added again, or the publication was altered. */
-  readonly identity: string;
-  /** Rows or columns are left out of the stream. */
-  readonly isRestricted: boolean;
-}
-
-/** How a publication publishes a table that was added to it by name; null: not at all. */
-export async function publishedTable(
+async function requirePublishable(
   session: Session,
   publication: string,
-  { schema, name }: TableName,
-): Promise<PublishedTable | null> {
-  const rows = await session.query(
-    `SELECT pg_catalog.concat_ws('/', p.oid, p.xmin, r.oid, r.xmin),
-            r.prqual IS NOT NULL OR r.prattrs IS NOT NULL
-       FROM pg_catalog.pg_publication p
-       JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid
-       JOIN pg_catalog.pg_class c ON c.oid = r.prrelid
-       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-      WHERE p.pubname = $1::name AND n.nspname = $2::name AND c.relname = $3::name`,
-    [publication, schema, name],
-  );
-  const [identity, isRestricted] = rows[0] ?? [];
-  if (typeof identity !== 'string') return null;
-  return { identity, isRestricted: isRestricted === 't' };
+  table: TableName,
+): Promise<void> {
+  let problem = await publicationProblem(session, publication, table);
+  if (problem?.kind === 'stored') {
+    await publishGeneratedColumns(session, publication);
+    problem = await publicationProblem(session, publication, table);
+  }
+  if (problem === null) return;
+  const what = `${table.schema}.${table.name} on node ${session.node.name}`;
+  throw new AcedError('UNSUPPORTED', `cannot publish ${what}: ${problem.why}`, {
+    hint: problem.hint,
+  });
 }
 
-/**
- * PostgreSQL refuses UPDATE and DELETE of a published table without a usable replica identity; for
- * partitioned tables it looks at the partition that holds the row.
- */
-async function requirePublishable(session: Session, schema: string, table: string): Promise<void> {
-  const rows = await session.query(PUBLISHABLE_QUERY, [schema, table]);
-  if (rows.length === 0) {
-    throw new AcedError(
-      'NO_SUCH_TABLE',
-      `no table ${schema}.${table} on node ${session.node.name}`,
-    );
-  }
-  for (const [memberSchema, memberName, kind, persistence, identity, isUsable] of rows) {
-    const refuse = (why: string, hint: string): never => {
-      const what = `${memberSchema}.${memberName} on node ${session.node.name}`;
-      throw new AcedError('UNSUPPORTED', `cannot publish ${what}: ${why}`, { hint });
-    };
-    if (kind !== 'r' && kind !== 'p') refuse('it is not a table', 'Only tables can be followed.');
-    if (persistence !== 'p') {
-      refuse('it is not in the write-ahead log', 'Use ALTER TABLE ... SET LOGGED.');
-    }
-    if (kind === 'r' && isUsable !== 't') {
-      refuse(
-        `updates and deletes would fail with replica identity ${IDENTITY_NAMES[identity ?? ''] ?? 'unknown'}`,
-        'Add a primary key that is not deferrable, or set REPLICA IDENTITY FULL.',
-      );
-    }
+/** A publication of an administrator, or of an earlier version of aced, may not have the option yet. */
+async function publishGeneratedColumns(session: Session, publication: string): Promise<void> {
+  const statement = `ALTER PUBLICATION ${quoteIdentifier(publication)} SET (${GENERATED_COLUMNS})`;
+  try {
+    await inTransaction(session, {}, () => session.query(statement));
+  } catch (error) {
+    // Who may not: the table's problem stays, and its hint says who can help.
+    if (!hasSqlState(error, SQLSTATE.insufficientPrivilege)) throw error;
   }
 }
-
-const IDENTITY_NAMES: Readonly<Record<string, string>> = {
-  d: 'default and no usable primary key',
-  n: 'nothing',
-  i: 'using an index that is not valid',
-  f: 'full',
-};
-
-const PUBLISHABLE_QUERY = `
-WITH RECURSIVE member AS (
-  SELECT c.oid, c.relkind, c.relpersistence, c.relreplident, c.relname, n.nspname
-    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-   WHERE n.nspname = $1::name AND c.relname = $2::name AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-   UNION ALL
-  SELECT c.oid, c.relkind, c.relpersistence, c.relreplident, c.relname, n.nspname
-    FROM member m
-    JOIN pg_catalog.pg_inherits i ON i.inhparent = m.oid AND m.relkind = 'p'
-    JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
-    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-)
-SELECT m.nspname, m.relname, m.relkind, m.relpersistence, m.relreplident,
-       CASE m.relreplident
-         WHEN 'f' THEN true
-         WHEN 'n' THEN false
-         ELSE EXISTS (
-           SELECT FROM pg_catalog.pg_index i
-            WHERE i.indrelid = m.oid AND i.indisvalid AND i.indimmediate
-              AND CASE m.relreplident WHEN 'd' THEN i.indisprimary ELSE i.indisreplident END)
-       END
-  FROM member m`;
 
 function qualify(schema: string, table: string): string {
   return `${quoteIdentifier(schema)}.${quoteIdentifier(table)}`;

@@ -51,6 +51,11 @@ const MIGRATIONS: readonly string[] = [
     PRIMARY KEY (node, id)
   ) STRICT, WITHOUT ROWID;
   `,
+  // Fingerprints of before do not say which OIDs the stream has: those tables are built again.
+  `
+  ALTER TABLE tracked_table RENAME COLUMN fingerprints TO readings;
+  UPDATE tracked_table SET readings = '{}';
+  `,
 ];
 
 /** Brings the file to this program's version; refuses one that a newer program wrote. */

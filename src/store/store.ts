@@ -8,6 +8,7 @@ import type { DigestSeed } from '../digest/digest-column.js';
 import { BlockLayout, type LayoutChange } from '../merkle/layout.js';
 import type { LeafState } from '../merkle/leaves.js';
 import { describeServers, sameAddress, type Servers } from '../protocol/servers.js';
+import type { CatalogReading } from '../table/fingerprint.js';
 import type { KeyText, TableSpec } from '../table/table-spec.js';
 import { migrate } from './migrations.js';
 import { StateLock } from './state-lock.js';
@@ -17,8 +18,8 @@ export type TableState = 'building' | 'live' | 'stale';
 export interface StoredTable {
   readonly id: number;
   readonly spec: TableSpec;
-  /** Node -> catalog fingerprint that the spec was made from. */
-  readonly fingerprints: Readonly<Record<string, string>>;
+  /** Node -> what its catalog said when the spec was made. */
+  readonly readings: Readonly<Record<string, CatalogReading>>;
   readonly state: TableState;
   readonly reason: string | null;
   readonly blockRows: number;
@@ -53,7 +54,7 @@ export interface NodeBatch {
 interface TableRow {
   id: number;
   spec: string;
-  fingerprints: string;
+  readings: string;
   state: TableState;
   reason: string | null;
   block_rows: number;
@@ -202,7 +203,7 @@ export class Store {
       (row) => ({
         id: row.id,
         spec: JSON.parse(row.spec) as TableSpec,
-        fingerprints: JSON.parse(row.fingerprints) as Record<string, string>,
+        readings: JSON.parse(row.readings) as StoredTable['readings'],
         state: row.state,
         reason: row.reason,
         blockRows: row.block_rows,
@@ -211,29 +212,19 @@ export class Store {
   }
 
   /** Starts tracking a table (or starts it over) with one block that is dirty on every node. */
-  addTable(
-    spec: TableSpec,
-    fingerprints: Readonly<Record<string, string>>,
-    blockRows: number,
-  ): StoredTable {
+  addTable(spec: TableSpec, readings: StoredTable['readings'], blockRows: number): StoredTable {
     return this.#transaction(() => {
       this.removeTable(spec.schema, spec.name);
       const { lastInsertRowid } = this.#run(
         `INSERT INTO tracked_table
-           (schema, name, spec, fingerprints, state, reason, block_rows, layout_version)
+           (schema, name, spec, readings, state, reason, block_rows, layout_version)
          VALUES (?, ?, ?, ?, 'building', NULL, ?, 1)`,
         (s) =>
-          s.run(
-            spec.schema,
-            spec.name,
-            JSON.stringify(spec),
-            JSON.stringify(fingerprints),
-            blockRows,
-          ),
+          s.run(spec.schema, spec.name, JSON.stringify(spec), JSON.stringify(readings), blockRows),
       );
       const id = Number(lastInsertRowid);
       this.#insertBlock(id, BlockLayout.single(), 0);
-      return { id, spec, fingerprints, state: 'building' as const, reason: null, blockRows };
+      return { id, spec, readings, state: 'building' as const, reason: null, blockRows };
     });
   }
 

@@ -8,10 +8,6 @@
  *   behind DDL.
  * - Collation versions are those of the library in use now; they decide the order, not those of
  *   the time when the collation was created.
- * - The fingerprint holds what changes when rows may have changed without a row message: attributes
- *   with the transactions that last wrote them, labels of enums and fields of composites, the key,
- *   and the partitions with their files (TRUNCATE of a single partition is not published through
- *   the root). A plain table's file is left out: TRUNCATE is published, VACUUM FULL is harmless.
  */
 export const TABLE_QUERY = `
 WITH RECURSIVE target AS (
@@ -21,14 +17,14 @@ WITH RECURSIVE target AS (
    WHERE n.nspname = $1::name AND c.relname = $2::name
      AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 ), member AS (
-  SELECT t.oid, t.relkind, t.reltuples, t.relfilenode, false AS is_child FROM target t
+  SELECT t.oid, t.relkind, t.reltuples, false AS is_child FROM target t
    UNION ALL
-  SELECT c.oid, c.relkind, c.reltuples, c.relfilenode, true
+  SELECT c.oid, c.relkind, c.reltuples, true
     FROM member m
     JOIN pg_catalog.pg_inherits i ON i.inhparent = m.oid AND NOT i.inhdetachpending
     JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
 ), attribute AS (
-  SELECT a.*, a.xmin AS written_by
+  SELECT a.*
     FROM pg_catalog.pg_attribute a
     JOIN target t ON t.oid = a.attrelid
    WHERE a.attnum > 0 AND NOT a.attisdropped
@@ -39,7 +35,7 @@ WITH RECURSIVE target AS (
     FROM domain_chain d
     JOIN pg_catalog.pg_type t ON t.oid = d.type_oid AND t.typtype = 'd'
 ), base AS (
-  SELECT d.attnum, t.oid, t.typcategory, t.typtype, t.typelem, t.typrelid
+  SELECT d.attnum, t.oid, t.typcategory, t.typtype
     FROM domain_chain d
     JOIN pg_catalog.pg_type t ON t.oid = d.type_oid AND t.typtype <> 'd'
 ), primary_key AS (
@@ -84,23 +80,12 @@ WITH RECURSIVE target AS (
    CROSS JOIN database d
    WHERE c.oid IN (SELECT a.attcollation FROM attribute a)
 ), label AS (
-  SELECT b.attnum, b.typtype = 'e' AS is_own,
-         pg_catalog.json_agg(e.enumlabel ORDER BY e.enumsortorder) AS labels
+  SELECT b.attnum, pg_catalog.json_agg(e.enumlabel ORDER BY e.enumsortorder) AS labels
     FROM base b
-    JOIN pg_catalog.pg_enum e ON e.enumtypid IN (b.oid, b.typelem)
-   GROUP BY b.attnum, b.typtype
-), field AS (
-  SELECT b.attnum,
-         pg_catalog.json_agg(
-           pg_catalog.json_build_array(f.attname, f.atttypid, f.atttypmod, f.xmin::text) ORDER BY f.attnum
-         ) AS fields
-    FROM base b
-    JOIN pg_catalog.pg_type t ON t.oid IN (b.oid, b.typelem) AND t.typtype = 'c'
-    JOIN pg_catalog.pg_attribute f ON f.attrelid = t.typrelid AND f.attnum > 0
+    JOIN pg_catalog.pg_enum e ON e.enumtypid = b.oid
    GROUP BY b.attnum
 )
 SELECT pg_catalog.json_build_object(
-  'oid', t.oid::int8,
   'kind', t.relkind,
   'persistence', t.relpersistence,
   'replicaIdentity', t.relreplident,
@@ -129,7 +114,7 @@ SELECT pg_catalog.json_build_object(
              'baseTypeName', pg_catalog.format_type(b.oid, -1),
              'baseTypeCategory', b.typcategory,
              'baseTypeKind', b.typtype,
-             'enumLabels', (SELECT l.labels FROM label l WHERE l.attnum = a.attnum AND l.is_own),
+             'enumLabels', (SELECT l.labels FROM label l WHERE l.attnum = a.attnum),
              'hasTextCast', b.oid NOT IN (25, 1043) AND EXISTS (
                SELECT FROM pg_catalog.pg_cast x WHERE x.castsource = b.oid AND x.casttarget = 25
              ),
@@ -144,22 +129,6 @@ SELECT pg_catalog.json_build_object(
              )) ORDER BY a.attnum)
       FROM attribute a
       JOIN base b ON b.attnum = a.attnum
-  ), '[]'),
-  'fingerprint', pg_catalog.json_build_object(
-    'oid', t.oid::int8,
-    'persistence', t.relpersistence,
-    'attributes', (
-      SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
-               a.attnum, a.attname, a.atttypid::int8, a.atttypmod, a.attgenerated, a.written_by::text,
-               (SELECT l.labels FROM label l WHERE l.attnum = a.attnum),
-               (SELECT f.fields FROM field f WHERE f.attnum = a.attnum)) ORDER BY a.attnum)
-        FROM attribute a
-    ),
-    'primaryKey', (SELECT pg_catalog.json_agg(k.attnum ORDER BY k.position) FROM key_column k),
-    'partitions', (
-      SELECT pg_catalog.json_agg(pg_catalog.json_build_array(m.oid::int8, m.relfilenode::int8) ORDER BY m.oid)
-        FROM member m WHERE m.is_child AND m.relkind = 'r'
-    )
-  )
+  ), '[]')
 )::text
 FROM target t`;

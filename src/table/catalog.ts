@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto';
 import { AcedError } from '../base/errors.js';
 import { TABLE_QUERY } from './catalog-query.js';
+import { readCatalog } from './fingerprint.js';
 import type { Session } from '../postgres/session.js';
 import type { CollationInfo, ColumnInfo, TableInfo } from './table-info.js';
 import { parseNameParts, type TableName } from './table-name.js';
@@ -32,8 +32,7 @@ export async function resolveTable(session: Session, text: string): Promise<Tabl
 }
 
 /**
- * Reads what one node's catalog says of a table: one round trip, pg_catalog only, so that a role
- * without any rights on the table sees its keys too. Errors: NO_SUCH_TABLE; UNSUPPORTED for what
+ * Reads what one node's catalog says of a table: pg_catalog only, so that a role without any rights on the table sees its keys too. Errors: NO_SUCH_TABLE; UNSUPPORTED for what
  * is not a plain or partitioned table with all its rows in the write-ahead log of this node.
  */
 export async function readTable(
@@ -42,13 +41,15 @@ export async function readTable(
   name: string,
   signal?: AbortSignal,
 ): Promise<TableInfo> {
+  // First: DDL between the two is then newer than the fingerprint, and will be noticed.
+  const [reading] = await readCatalog(session, [{ schema, name }], signal);
   const rows = await session.query(TABLE_QUERY, [schema, name], signal);
   const text = rows[0]?.[0];
-  if (typeof text !== 'string') throw noSuchTable(session, schema, name);
+  if (typeof text !== 'string' || reading == null) throw noSuchTable(session, schema, name);
   const table = JSON.parse(text) as CatalogTable;
   refuseUnsupported(session, schema, name, table);
   return {
-    oid: table.oid,
+    oid: reading.oid,
     schema,
     name,
     isPartitioned: table.kind === 'p',
@@ -58,10 +59,8 @@ export async function readTable(
     replicaIdentity: REPLICA_IDENTITIES[table.replicaIdentity],
     estimatedRows: table.estimatedRows,
     keyCorrelation: table.keyCorrelation,
-    fingerprint: createHash('sha256')
-      .update(JSON.stringify(table.fingerprint))
-      .digest('hex')
-      .slice(0, 32),
+    leaves: reading.leaves,
+    fingerprint: reading.fingerprint,
   };
 }
 
@@ -96,7 +95,6 @@ interface CatalogColumn {
 }
 
 interface CatalogTable {
-  readonly oid: number;
   readonly kind: string;
   readonly persistence: string;
   readonly replicaIdentity: 'd' | 'n' | 'f' | 'i';
@@ -107,7 +105,6 @@ interface CatalogTable {
   /** relkinds of all descendants, leaves and inner ones. */
   readonly childKinds: string[];
   readonly columns: CatalogColumn[];
-  readonly fingerprint: unknown;
 }
 
 function toColumn(column: CatalogColumn): ColumnInfo {

@@ -53,10 +53,8 @@ export interface TableInfo {
   readonly estimatedRows: number;
   /** pg_stats.correlation of the first key column, null when unknown. */
   readonly keyCorrelation: number | null;
-  /**
-   * Changes when DDL may have changed row contents without a row message: hash over attributes
-   * (with the xmin of their pg_attribute rows, so a rewrite that keeps the type counts too),
-   * primary key, and for partitioned tables the leaf partitions with their relfilenodes.
-   */
+  /** OIDs of the partitions that hold rows; null: not a partitioned table. */
+  readonly leaves: readonly number[] | null;
+  /** Differs when rows may have changed without a row message: see readCatalog. */
   readonly fingerprint: string;
 }

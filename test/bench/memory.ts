@@ -81,7 +81,7 @@ function enlarge(config: Config): void {
     if (table === undefined) throw new Error('nothing was built');
     const { blockRows } = table;
     // Over the one block that is open on both sides.
-    store.addTable(table.spec, table.fingerprints, blockRows);
+    store.addTable(table.spec, table.readings, blockRows);
     const [empty] = store.tables();
     if (empty === undefined) throw new Error('the table is gone');
     const count = Math.ceil(SIMULATED_ROWS / blockRows);

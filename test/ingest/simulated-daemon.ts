@@ -13,7 +13,7 @@ import { RowDigestCache } from '../../src/merkle/row-digests.js';
 import { PgoutputDecoder } from '../../src/pgoutput/decoder.js';
 import type { SessionPool } from '../../src/postgres/session-pool.js';
 import type { KeyText } from '../../src/table/table-spec.js';
-import { Store } from '../../src/store/store.js';
+import { Store, type StoredTable } from '../../src/store/store.js';
 import { encode, type PlainMessage } from '../pgoutput/encoder.js';
 import {
   keyText,
@@ -28,6 +28,9 @@ import {
 } from './simulated-server.js';
 
 const NODE = 'n1';
+const readingsOf = ({ oid }: SimulatedTable): StoredTable['readings'] => ({
+  [NODE]: { oid, leaves: null, fingerprint: '' },
+});
 const MASK = (1n << 64n) - 1n;
 
 /** Blocks that are being read: the statement is sent, then run, then its answer arrives. */
@@ -90,7 +93,7 @@ export class SimulatedDaemon {
     this.#store = Store.open(stateDir, 'test');
     this.#store.saveNode(NODE, { systemId: '1', timeline: 1, position: server.insertLsn });
     for (const table of server.tables) {
-      const { id } = this.#store.addTable(table.spec, {}, 1000);
+      const { id } = this.#store.addTable(table.spec, readingsOf(table), 1000);
       const lowers = [-6, -1, 4, 9]
         .map(String)
         .sort(table.compare)
@@ -335,8 +338,7 @@ export class SimulatedDaemon {
       position: this.#store.node(NODE)?.position ?? NO_LSN,
       filters: this.#filters,
       now: () => 0,
-      lookup: (_, name) =>
-        this.#tables.find(({ tracked }) => tracked.spec.name === name)?.applier ?? null,
+      lookup: (oid) => this.#tables.find(({ simulated }) => simulated.oid === oid)?.applier ?? null,
       onPending: () => {
         this.#locate(this.#changes).catch((error: unknown) => {
           this.#fail(error);

@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import Sqlite from 'better-sqlite3';
 import { AcedError, type ErrorCode } from '../../src/base/errors.js';
 import type { Lsn } from '../../src/base/lsn.js';
+import type { CatalogReading } from '../../src/table/fingerprint.js';
 import { BlockLayout } from '../../src/merkle/layout.js';
 import { highHalf, lowHalf } from '../../src/merkle/leaves.js';
 import { Store, type StoredLeaf } from '../../src/store/store.js';
@@ -25,6 +26,12 @@ const CHILD = fileURLToPath(new URL('./child.js', import.meta.url));
 function byBlock(leaves: readonly StoredLeaf[]): StoredLeaf[] {
   return leaves.toSorted((a, b) => a.blockId - b.blockId);
 }
+
+const readingOf = (oid: number): CatalogReading => ({
+  oid,
+  leaves: [oid + 1],
+  fingerprint: `f${oid}`,
+});
 
 describe('Store', () => {
   let stateDir: string;
@@ -74,7 +81,7 @@ describe('Store', () => {
     assert.equal(BigInt.asIntN(64, seed.seed), seed.seed);
     now.saveNode('n1', NODE);
     now.setInitialised(true);
-    const table = now.addTable(specOf('t'), { n1: 'f1', n2: 'f2' }, 1000);
+    const table = now.addTable(specOf('t'), { n1: readingOf(1), n2: readingOf(2) }, 1000);
     const change = BlockLayout.single().split(0, [['1'], ['a"b\\']]);
     const { layout } = change;
     now.saveLayout(table.id, change);

@@ -71,6 +71,7 @@ function table(columns: ColumnInfo[], changes: Partial<TableInfo> = {}): TableIn
     replicaIdentity: 'default',
     estimatedRows: -1,
     keyCorrelation: null,
+    leaves: null,
     fingerprint: '',
     ...changes,
   };

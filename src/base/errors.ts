@@ -29,6 +29,7 @@ const ERRORS = {
   BAD_DIFF_FILE: { retry: false },
   REPORT_WRITE: { retry: false },
   REPAIR_ECHO: { retry: false },
+  NOT_PROVED: { retry: true },
   STORE: { retry: false },
   STATE_LOCKED: { retry: true },
   DAEMON_UNREACHABLE: { retry: false },

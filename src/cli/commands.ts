@@ -193,6 +193,7 @@ function repairRequest({ flags, argument }: CommandInput): AnyRequest {
       ...switchParam('insertOnly', flags, 'insert-only'),
       ...switchParam('upsertOnly', flags, 'upsert-only'),
       ...switchParam('fireTriggers', flags, 'fire-triggers'),
+      ...switchParam('allowUnproved', flags, 'allow-unproved'),
     },
     inputFile,
   };

@@ -208,6 +208,7 @@ export const REPAIR: readonly FlagSpec[] = [
   toggle('insert-only', 'i', 'only insert rows that are missing'),
   toggle('upsert-only', 'P', 'insert and update, delete nothing'),
   toggle('fire-triggers', 't', 'let triggers fire'),
+  toggle('allow-unproved', undefined, 'repair though changes may still be on their way'),
   refused('repair-plan', 'p', { takes: 'value', instead: 'name a --source-of-truth' }),
   refused('bidirectional', 'Z', {
     takes: 'nothing',

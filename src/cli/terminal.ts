@@ -30,6 +30,8 @@ export class Terminal {
   readonly #now: () => number;
   #phase: { name: string; startedMs: number; shownMs: number } | undefined;
   #hasBar = false;
+  /** Warnings shown while the command ran: its result has them again. */
+  readonly #told = new Set<string>();
 
   constructor(options: TerminalOptions) {
     this.#options = options;
@@ -38,13 +40,15 @@ export class Terminal {
 
   /** An event while a command runs. */
   event(event: ProgressEvent): void {
-    if (event.type === 'log') this.line({ level: event.level, text: event.message });
-    else if (!this.#options.isQuiet) this.#progress(event);
+    if (event.type === 'log') {
+      this.line({ level: event.level, text: event.message });
+      this.#told.add(event.message);
+    } else if (!this.#options.isQuiet) this.#progress(event);
   }
 
   line({ level, text }: OutcomeLine): void {
     const { isJson, isQuiet, stdout, stderr } = this.#options;
-    if (isQuiet) return;
+    if (isQuiet || this.#told.has(text)) return;
     this.#clearBar();
     const stream = isJson ? stderr : stdout;
     if (level === 'plain') stream.write(`${text}\n`);

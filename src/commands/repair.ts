@@ -1,5 +1,5 @@
 import { allOrCause } from '../base/abort.js';
-import { findTable, readClusterTable, readClusterTopology } from '../cluster/cluster-table.js';
+import { findTable, readClusterTable, readReplication } from '../cluster/cluster-table.js';
 import type { Cluster } from '../cluster/cluster.js';
 import type { CommandContext, RepairParams, RepairResult } from '../protocol/commands.js';
 import { repairTable } from '../repair/repair.js';
@@ -13,15 +13,15 @@ export async function repair(
   const nodes = cluster.selectNodes(params.nodes, 2);
   const pools = cluster.poolsOf(nodes);
   const name = await findTable(pools, params.table, context.signal);
-  const [{ spec, infos }, topology] = await allOrCause([
+  const [{ spec, infos }, replication] = await allOrCause([
     readClusterTable(pools, name, context.signal),
-    readClusterTopology(cluster.pools, context.signal),
+    readReplication(cluster.pools, pools, context.signal),
   ]);
   return repairTable({
     spec,
     infos,
     pools,
-    topology,
+    replication,
     seed: cluster.store.seed,
     seedId: cluster.store.seedId,
     params,

@@ -11,6 +11,15 @@ export interface DiffFileHead {
   readonly nodes: readonly string[];
   readonly primaryKey: readonly string[];
   readonly pairs: readonly DiffFilePair[];
+  /** What the diff concluded; null: a file that is not ours does not say. */
+  readonly verdict: string | null;
+  /** What the diff warned of, a sentence each. */
+  readonly warnings: readonly string[];
+  /** Node -> the write-ahead log position that the verdict holds at. */
+  readonly positions: Readonly<Record<string, string>>;
+  /** RFC 3339; null when the file does not say. */
+  readonly startedAt: string | null;
+  readonly endedAt: string | null;
   /** Whose digests the rows carry; null: an ACE file, without digests. */
   readonly seedId: string | null;
   readonly isLimitReached: boolean;
@@ -201,6 +210,11 @@ function toHead(
     nodes: strings(summary['nodes']),
     primaryKey: strings(summary['primary_key']),
     pairs: [...pairs].map(([name, rows]) => ({ name, rows })),
+    verdict: textOrNull(ours['verdict']),
+    warnings: strings(ours['warnings']),
+    positions: texts(ours['positions']),
+    startedAt: textOrNull(summary['start_time']),
+    endedAt: textOrNull(summary['end_time']),
     seedId: textOrNull(ours['seed_id']),
     isLimitReached: summary['diff_row_limit_reached'] === true,
     tableFilter: textOrNull(summary['table_filter']),
@@ -229,6 +243,15 @@ function isObject(value: unknown): value is Record<string, unknown> {
 
 function strings(value: unknown): string[] {
   return Array.isArray(value) ? value.filter((item) => typeof item === 'string') : [];
+}
+
+function texts(value: unknown): Record<string, string> {
+  if (!isObject(value)) return {};
+  return Object.fromEntries(
+    Object.entries(value).flatMap(([name, text]) =>
+      typeof text === 'string' ? [[name, text]] : [],
+    ),
+  );
 }
 
 function textOrNull(value: unknown): string | null {

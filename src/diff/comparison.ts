@@ -60,7 +60,8 @@ interface Suspects {
 export class Comparison {
   readonly #options: ComparisonOptions;
   readonly #startedAt = new Date();
-  readonly #warnings = new Set<string>();
+  /** What a warning is about -> its text. */
+  readonly #warnings = new Map<string, string>();
   readonly #nodes: readonly string[];
   readonly #columns: readonly string[];
   #writer: DiffFileWriter | null = null;
@@ -78,9 +79,10 @@ export class Comparison {
       .map((column) => column.name);
   }
 
-  warn(message: string): void {
-    if (this.#warnings.has(message)) return;
-    this.#warnings.add(message);
+  /** Tells of each matter once: its figures change with every look. */
+  warn(message: string, about = message): void {
+    if (this.#warnings.has(about)) return;
+    this.#warnings.set(about, message);
     this.#options.context.emit({ type: 'log', level: 'warn', message });
   }
 
@@ -104,7 +106,8 @@ export class Comparison {
           timeoutMs: config.diff.settleTimeoutMs,
           signal: context.signal,
           onDrift: (rows) => this.#write(rows),
-          onWarning: (message) => this.warn(message),
+          table: this.#options.spec,
+          onWarning: (message, about) => this.warn(message, about),
         });
         this.#inFlightRows += inFlightRows;
         this.#isStarved ||= isStarved;
@@ -122,7 +125,12 @@ export class Comparison {
     if (differences.length === 0) return { blocks, differences, passed: null };
     const replication = (this.#replication ??= await this.#options.replication());
     const passage = await letReplicationPass(
-      { replication, signal, onWarning: (message) => this.warn(message) },
+      {
+        replication,
+        table: spec,
+        signal,
+        onWarning: (message, about) => this.warn(message, about),
+      },
       config.diff.settleTimeoutMs,
     );
     return { blocks, differences, passed: { passage, replication } };
@@ -153,7 +161,7 @@ export class Comparison {
       inFlightRows: this.#inFlightRows,
       rowLimitReached: writer?.limitReached ?? false,
       excludedColumns: spec.excluded,
-      warnings: [...this.#warnings],
+      warnings: [...this.#warnings.values()],
       files,
       timeTakenMs,
     };
@@ -221,7 +229,7 @@ export class Comparison {
       positions: facts.positions,
       verdict,
       excludedColumns: this.#options.spec.excluded,
-      warnings: [...this.#warnings],
+      warnings: [...this.#warnings.values()],
       ...(facts.tableFilter === undefined ? {} : { tableFilter: facts.tableFilter }),
     };
   }

@@ -54,9 +54,9 @@ export async function settle(
   let passage = firstPassage;
   let isStarved = false;
   while (open.length > 0) {
-    if (passage !== 'passed') isStarved = true;
+    isStarved ||= !passage.isWhole;
     // Only what replication has passed can be told from what is in flight.
-    if (passage === 'behind') break;
+    if (!passage.hasPassed) break;
     open = await readAgain(open, options);
     const remainingMs = deadline - Date.now();
     if (open.length === 0 || remainingMs <= 0) break;

@@ -53,6 +53,8 @@ export interface RepairParams extends TableParams {
   readonly insertOnly?: boolean;
   readonly upsertOnly?: boolean;
   readonly fireTriggers?: boolean;
+  /** Repair although it is not proved that the file's rows are drift, or that replication runs. */
+  readonly allowUnproved?: boolean;
 }
 
 /** Command name -> parameters. */

@@ -51,6 +51,7 @@ const FIELDS: {
     insertOnly: 'flag',
     upsertOnly: 'flag',
     fireTriggers: 'flag',
+    allowUnproved: 'flag',
   },
   status: COMMON,
 };

@@ -4,7 +4,7 @@ import type { DigestSeed } from '../digest/digest-column.js';
 import type { SessionPool } from '../postgres/session-pool.js';
 import type { TableInfo } from '../table/table-info.js';
 import type { TableSpec } from '../table/table-spec.js';
-import type { Topology } from '../replication/topology.js';
+import type { Replication } from '../replication/passage.js';
 import { RepairReportWriter } from '../report/repair-report.js';
 import type { ReportColumn } from '../diff-file/row-text.js';
 import type { CommandContext, RepairParams, RepairResult } from '../protocol/commands.js';
@@ -12,6 +12,7 @@ import { ValueHasher } from './expectation.js';
 import { RepairFile } from './repair-file.js';
 import { RepairSql, writtenColumns } from './repair-sql.js';
 import { echoes, repairMode, repairRequest, sourceOfTruth, type RepairTarget } from './request.js';
+import { checkProof } from './proof.js';
 import { describeFailures } from './row-failure.js';
 import { TargetRepair, type RepairCounts, type TargetRepairResult } from './target-repair.js';
 import { TargetSession } from './target-session.js';
@@ -21,7 +22,7 @@ export interface RepairOptions {
   readonly infos: ReadonlyMap<string, TableInfo>;
   readonly pools: ReadonlyMap<string, SessionPool>;
   /** Of the whole cluster: a node that is not repaired may still receive the repair. */
-  readonly topology: Topology;
+  readonly replication: Replication;
   readonly seed: DigestSeed;
   readonly seedId: string;
   readonly params: RepairParams;
@@ -37,7 +38,7 @@ export interface TableRepairResult extends RepairResult {
 /**
  * Repairs a table from a diff file. In each pair with the source of truth the other node gets the
  * source's rows as they are now; a row that is no longer what the diff saw is left alone. Running
- * it again is harmless. Errors: BAD_USAGE, UNKNOWN_NODE, BAD_DIFF_FILE, REPAIR_ECHO,
+ * it again is harmless. Errors: BAD_USAGE, UNKNOWN_NODE, BAD_DIFF_FILE, REPAIR_ECHO, NOT_PROVED,
  * MISSING_PRIVILEGE, REPORT_WRITE, those of the connections.
  */
 export async function repairTable(options: RepairOptions): Promise<TableRepairResult> {
@@ -78,6 +79,8 @@ async function repairFromFile(options: RepairOptions): Promise<TableRepairResult
   const request = repairRequest({ source, head, path, spec, clusterNodes, usableNodes });
   const isDryRun = params.dryRun === true;
   const warnings = [...request.warnings, ...checkEchoes(options, request.targets, isDryRun)];
+  if (request.targets.length > 0)
+    warnings.push(...(await checkProof({ ...options, source, ...request, head, path })));
   const run: RepairRun = { ...options, path, file, source, mode, isDryRun };
   const report = params.generateReport === true ? await createReport(run, startedAt) : null;
   const nodes: Record<string, RepairCounts> = {};
@@ -112,11 +115,11 @@ interface RepairRun extends RepairOptions {
 }
 
 function checkEchoes(
-  { topology }: RepairOptions,
+  { replication }: RepairOptions,
   targets: readonly RepairTarget[],
   isDryRun: boolean,
 ): string[] {
-  const found = echoes(topology, targets);
+  const found = echoes(replication.topology, targets);
   const [first] = found;
   if (first !== undefined && !isDryRun) throw first;
   return found.map((error) => `${error.message}. ${error.hint ?? ''}`);

@@ -1,5 +1,8 @@
 import { sleep } from '../base/abort.js';
+import { AcedError } from '../base/errors.js';
+import type { TableName } from '../table/table-name.js';
 import {
+  describeTransactions,
   readRunning,
   waitUntilEnded,
   type RunningTransaction,
@@ -46,6 +49,52 @@ export async function waitForHalfCommitted(session: Session, options: WaitOption
  */
 export async function findHalfCommitted(session: Session, signal?: AbortSignal): Promise<bigint[]> {
   const running = await readRunning(session, { signal, scope: 'database' });
+  const suspects = await halfCommittedOf(session, running, signal);
+  return suspects.map(({ xid }) => xid);
+}
+
+/**
+ * Waits for the half committed transactions that may have written to the table or its partitions,
+ * as seen at the call. Their rows may be on every other node already and are not visible here.
+ * Returns null when all have ended in time, else who has not, for people.
+ */
+export async function waitForHalfCommittedWriters(
+  session: Session,
+  table: TableName,
+  { timeoutMs, signal }: Pick<WaitOptions, 'timeoutMs' | 'signal'>,
+): Promise<string | null> {
+  const writers = await readWriters(session, table, signal);
+  if (writers.size === 0) return null;
+  const running = await readRunning(session, { signal, scope: 'database' });
+  const suspects = await halfCommittedOf(
+    session,
+    running.filter(({ xid }) => writers.has(BigInt.asUintN(32, xid))),
+    signal,
+  );
+  if (suspects.length === 0) return null;
+  let remaining = describeTransactions(suspects);
+  try {
+    await waitUntilEnded(session, suspects, {
+      timeoutMs,
+      signal,
+      isRelevant: (one) => mayBeCommitting(one, { isInGrace: false, hasStandbys: true }),
+      onWait: (description) => {
+        remaining = description;
+      },
+    });
+    return null;
+  } catch (error) {
+    if (!(error instanceof AcedError) || error.code !== 'TIMEOUT') throw error;
+    return remaining;
+  }
+}
+
+/** Those of `running` that are half committed, and still are after a while. */
+async function halfCommittedOf(
+  session: Session,
+  running: readonly RunningTransaction[],
+  signal: AbortSignal | undefined,
+): Promise<RunningTransaction[]> {
   if (running.length === 0) return [];
   const hasStandbys = await hasSynchronousStandbys(session);
   const graceEnd = Date.now() + COMMIT_GRACE_MS;
@@ -61,8 +110,40 @@ export async function findHalfCommitted(session: Session, signal?: AbortSignal):
       (one) => xids.has(one.xid) && mayBeCommitting(one, { isInGrace, hasStandbys }),
     );
   }
-  return suspects.map(({ xid }) => xid);
+  return suspects;
 }
+
+/**
+ * The ids (32 bits) of transactions that hold a lock on the table, or on a partition of it, as those
+ * do that have written to it. A commit lets go of its locks only after it has become visible; a
+ * prepared transaction keeps them, without a process. Every role may see locks.
+ */
+async function readWriters(
+  session: Session,
+  { schema, name }: TableName,
+  signal: AbortSignal | undefined,
+): Promise<ReadonlySet<bigint>> {
+  const rows = await session.query(WRITERS_QUERY, [schema, name], signal);
+  return new Set(rows.map(([xid]) => BigInt(xid ?? '0')));
+}
+
+const WRITERS_QUERY = `
+WITH RECURSIVE member(oid) AS (
+  SELECT c.oid FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+   WHERE n.nspname = $1 AND c.relname = $2
+   UNION
+  SELECT i.inhrelid FROM member m JOIN pg_catalog.pg_inherits i ON i.inhparent = m.oid
+), lock AS MATERIALIZED (
+  SELECT * FROM pg_catalog.pg_locks WHERE granted
+)
+SELECT DISTINCT x.transactionid::text
+  FROM lock r
+  JOIN lock x ON x.virtualtransaction = r.virtualtransaction AND x.pid IS NOT DISTINCT FROM r.pid
+ WHERE r.locktype = 'relation' AND r.relation IN (SELECT oid FROM member)
+   AND r.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+   AND r.mode IN ('RowExclusiveLock', 'AccessExclusiveLock')
+   AND x.locktype = 'transactionid' AND x.mode = 'ExclusiveLock'`;
 
 async function hasSynchronousStandbys(session: Session): Promise<boolean> {
   const rows = await session.query(
@@ -76,7 +157,10 @@ function mayBeCommitting(
   { isInGrace, hasStandbys }: { isInGrace: boolean; hasStandbys: boolean },
 ): boolean {
   // Who runs COMMIT PREPARED has no transaction id; readRunning looks for a session that may be it.
-  if (transaction.preparedAs !== null) return isInGrace || transaction.waitEvent === 'SyncRep';
+  if (transaction.preparedAs !== null) {
+    const isHidden = transaction.state === null;
+    return isInGrace || transaction.waitEvent === 'SyncRep' || (isHidden && hasStandbys);
+  }
   if (transaction.state === null) return isInGrace || hasStandbys;
   if (transaction.state !== 'active') return false;
   // Names of the flush's wait events have changed between versions; all begin with WAL.

@@ -1,9 +1,12 @@
 import { randomUUID } from 'node:crypto';
-import { sleep } from '../base/abort.js';
+import { allOrCause, sleep } from '../base/abort.js';
 import type { Lsn } from '../base/lsn.js';
 import { onEveryNode, withSessions, type NodePools } from '../postgres/every-node.js';
+import type { TableName } from '../table/table-name.js';
+import { waitForHalfCommittedWriters } from './half-committed.js';
 import { emitBarrier } from './positions.js';
-import { waitForReplication } from './replication-wait.js';
+import { waitForReplication, type StarvedEdge } from './replication-wait.js';
+import { readPendingCopies, type PendingCopy } from './table-copies.js';
 import type { Topology } from './topology.js';
 
 /** How changes travel between the nodes of a cluster. */
@@ -17,32 +20,83 @@ export interface Replication {
 
 export interface PassageOptions {
   readonly replication: Replication;
+  readonly table: TableName;
   readonly signal: AbortSignal;
-  readonly onWarning: (message: string) => void;
+  /** `about` names what the warning is about: once is enough for each. */
+  readonly onWarning: (message: string, about: string) => void;
 }
 
 /** Where no replication is visible, a row that stays the same for so long counts as settled. */
 const BLIND_SETTLE_MS = 2000;
+const COPY_PAUSE_MS = 100;
+
+/** What has become of the changes that were committed, anywhere, when it was asked for. */
+export interface Passage {
+  /**
+   * They are visible on every node that they can get to on the paths that run: a row that differs
+   * and is not written any more will stay so.
+   */
+  readonly hasPassed: boolean;
+  /** Every path that is known of runs, and in time. */
+  readonly isWhole: boolean;
+}
 
 /**
- * `passed`: every node has applied what the others had committed when this was asked.
- * `stopped`: so it is on all paths that run, but some subscription does not run at all.
- * `behind`: a running path did not get there in time.
+ * Lets replication pass over as many hops as the topology has. What it cannot vouch for it gives as
+ * warnings. The changes that count are those of one table: of others nobody asks.
  */
-export type Passage = 'passed' | 'stopped' | 'behind';
-
-/** Lets replication pass over as many hops as the topology has. */
 export async function letReplicationPass(
   options: PassageOptions,
   timeoutMs: number,
 ): Promise<Passage> {
+  const deadline = Date.now() + timeoutMs;
+  // A transaction that is half committed later has nothing on other nodes yet, or passes the fences.
+  const [isVisible, isDelivered] = await allOrCause([
+    waitUntilVisible(options, timeoutMs),
+    waitUntilDelivered(options, deadline),
+  ]);
+  // After the positions: they pass while a copy is being made.
+  const copies = await waitForCopies(options, deadline);
+  return {
+    hasPassed: isVisible && isDelivered.hasPassed && copies.hasPassed,
+    isWhole: isDelivered.isWhole && copies.isWhole,
+  };
+}
+
+/**
+ * A node may have sent a commit that it does not show itself yet, because a synchronous standby has
+ * not answered: the others are then ahead of it, and no position tells.
+ */
+async function waitUntilVisible(options: PassageOptions, timeoutMs: number): Promise<boolean> {
+  const { replication, table, signal } = options;
+  const waiting = await onEveryNode(replication.pools, signal, (_, pool, either) =>
+    pool.use(
+      (session) => waitForHalfCommittedWriters(session, table, { timeoutMs, signal: either }),
+      either,
+    ),
+  );
+  let isVisible = true;
+  for (const [node, who] of waiting) {
+    if (who === null) continue;
+    isVisible = false;
+    options.onWarning(
+      `node ${node} may have committed what it does not show yet, while it waits for a synchronous ` +
+        `standby: ${who}; what differs may be its changes`,
+      `half committed on ${node}`,
+    );
+  }
+  return isVisible;
+}
+
+async function waitUntilDelivered(options: PassageOptions, deadline: number): Promise<Passage> {
   const { replication, signal } = options;
   const { pools, topology, unreachable } = replication;
-  let passage: Passage = 'passed';
+  let isWhole = true;
   for (const node of unreachable) {
-    passage = 'stopped';
+    isWhole = false;
     options.onWarning(
       `node ${node} cannot be reached: differences may be changes of it that were not delivered yet`,
+      `node ${node}`,
     );
   }
   // A node that cannot be reached may be the publisher; of its changes the warning is out already.
@@ -50,17 +104,18 @@ export async function letReplicationPass(
     options.onWarning(
       `subscription ${name} on ${node} has its publisher outside the cluster: what it has not ` +
         'delivered yet cannot be told from drift',
+      `subscription ${name} on ${node}`,
     );
   }
   if (topology.edges.length === 0) {
     options.onWarning(
       'no replication between these nodes is visible to this role; a difference counts as drift ' +
         `when the row stays the same for ${BLIND_SETTLE_MS} ms`,
+      'no replication',
     );
     await sleep(BLIND_SETTLE_MS, signal);
-    return passage;
+    return { hasPassed: true, isWhole };
   }
-  const deadline = Date.now() + timeoutMs;
   for (let round = 0; round < topology.rounds; round++) {
     const fences = await onEveryNode<Lsn>(pools, signal, (_, pool, either) =>
       pool.use((session) => emitBarrier(session, randomUUID()), either),
@@ -74,18 +129,58 @@ export async function letReplicationPass(
         signal,
       }),
     );
-    for (const { edge, missingBytes } of outcome.starved) {
-      const isRunning = edge.isEnabled && edge.isActive;
-      if (isRunning) passage = 'behind';
-      else if (passage === 'passed') passage = 'stopped';
-      options.onWarning(
-        `subscription ${edge.subscription} (${edge.from} -> ${edge.to}) is ` +
-          (isRunning ? 'behind' : 'not running') +
-          `${missingBytes === null ? '' : ` by ${missingBytes} bytes`}: ` +
-          'differences may be changes that were not delivered yet',
-      );
-    }
-    if (passage === 'behind') return passage;
+    if (outcome.starved.length > 0) isWhole = false;
+    for (const starved of outcome.starved) warnOfStarved(starved, options);
+    const isBehind = outcome.starved.some(({ edge }) => edge.isEnabled && edge.isActive);
+    if (isBehind) return { hasPassed: false, isWhole };
   }
-  return passage;
+  return { hasPassed: true, isWhole };
+}
+
+function warnOfStarved({ edge, missingBytes }: StarvedEdge, options: PassageOptions): void {
+  const isRunning = edge.isEnabled && edge.isActive;
+  const bytes = missingBytes === null ? '' : `${missingBytes} bytes behind`;
+  const state = isRunning
+    ? bytes || 'behind'
+    : `not running${bytes === '' ? '' : `, and ${bytes}`}`;
+  options.onWarning(
+    `subscription ${edge.subscription} (${edge.from} -> ${edge.to}) is ${state}: ` +
+      'differences may be changes that were not delivered yet',
+    `subscription ${edge.subscription} on ${edge.to}`,
+  );
+}
+
+async function waitForCopies(options: PassageOptions, deadline: number): Promise<Passage> {
+  const { replication, table, signal } = options;
+  const { pools, topology } = replication;
+  if (topology.edges.length === 0) return { hasPassed: true, isWhole: true };
+  for (;;) {
+    const copies = await withSessions(pools, signal, (sessions) =>
+      readPendingCopies(sessions, topology, table),
+    );
+    const mayEnd = copies.some(
+      ({ edge, state }) => state === 'copying' && edge.isEnabled && edge.isActive,
+    );
+    if (mayEnd && Date.now() < deadline) {
+      await sleep(Math.min(COPY_PAUSE_MS, Math.max(1, deadline - Date.now())), signal);
+      continue;
+    }
+    for (const copy of copies) warnOfCopy(copy, options);
+    return {
+      hasPassed: !copies.some(({ state }) => state === 'copying'),
+      isWhole: !copies.some(({ state }) => state === 'unknown'),
+    };
+  }
+}
+
+function warnOfCopy({ edge, table, state }: PendingCopy, options: PassageOptions): void {
+  const { subscription, from, to } = edge;
+  options.onWarning(
+    state === 'copying'
+      ? `the first copy of ${table} by subscription ${subscription} (${from} -> ${to}) is not done: ` +
+          'its changes are not applied yet'
+      : `${from} publishes ${table}, but subscription ${subscription} on ${to} does not know it: ` +
+          `its changes are not applied before ALTER SUBSCRIPTION ${subscription} REFRESH PUBLICATION on ${to}`,
+    `table ${table} of subscription ${subscription} on ${to}`,
+  );
 }

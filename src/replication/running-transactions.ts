@@ -12,7 +12,10 @@ export interface RunningTransaction {
   readonly user: string | null;
   readonly ageSeconds: number | null;
   readonly preparedAs: string | null;
-  /** Null where the role may not see it (pg_monitor may). */
+  /**
+   * Null where the role may not see it (pg_monitor may); of a prepared one, where a session that the
+   * role may not see into could be committing it.
+   */
   readonly state: string | null;
   /** Of a prepared one `SyncRep`, when some COMMIT PREPARED, maybe of it, waits for a standby. */
   readonly waitEvent: string | null;
@@ -155,7 +158,10 @@ SELECT pg_catalog.pg_current_snapshot()::text, r.xid, r.pid, r.is_here, r.applic
      WHERE l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.granted AND l.pid IS NOT NULL
      UNION ALL
     SELECT p.transaction::text, NULL, CASE WHEN p.database = pg_catalog.current_database() THEN 't' ELSE 'f' END,
-           NULL, p.owner, EXTRACT(epoch FROM pg_catalog.clock_timestamp() - p.prepared)::text, p.gid, NULL,
+           NULL, p.owner, EXTRACT(epoch FROM pg_catalog.clock_timestamp() - p.prepared)::text, p.gid,
+           CASE WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a
+                                  WHERE a.datname = p.database AND a.backend_xid IS NULL
+                                    AND a.query = '<insufficient privilege>') THEN 'prepared' END,
            (SELECT a.wait_event FROM pg_catalog.pg_stat_activity a
              WHERE a.datname = p.database AND a.backend_xid IS NULL AND a.wait_event = 'SyncRep' LIMIT 1)
       FROM pg_catalog.pg_prepared_xacts p

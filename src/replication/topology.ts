@@ -16,6 +16,8 @@ export interface Edge {
   /** `none`: only changes made on `from` itself are forwarded. */
   readonly originMode: 'none' | 'any';
   readonly kind: 'native' | 'spock';
+  /** Names on `from`; empty for Spock, whose replication sets are something else. */
+  readonly publications: readonly string[];
 }
 
 export interface Topology {
@@ -37,6 +39,7 @@ export interface SubscriptionRow {
   readonly isEnabled: boolean;
   readonly originMode: 'none' | 'any';
   readonly kind: 'native' | 'spock';
+  readonly publications: readonly string[];
 }
 
 export interface SlotRow {
@@ -89,6 +92,7 @@ export function buildTopology(
         isActive,
         originMode: subscription.originMode,
         kind: subscription.kind,
+        publications: subscription.publications,
       });
     }
     if (edges.length === known) fromOutside.push(subscription);
@@ -131,12 +135,13 @@ async function nativeSubscriptions(node: string, session: Session): Promise<Subs
   // Before 16 a subscription forwards whatever its publisher has. Only some columns are public.
   const origin = session.serverVersion >= 160_000 ? 's.suborigin' : "'any'";
   const rows = await session.query(
-    `SELECT s.subname, s.subslotname, s.subenabled, ${origin}, s.oid::text
+    `SELECT s.subname, s.subslotname, s.subenabled, ${origin}, s.oid::text,
+            pg_catalog.array_to_json(s.subpublications)::text
        FROM pg_catalog.pg_subscription s
        JOIN pg_catalog.pg_database d ON d.oid = s.subdbid
       WHERE d.datname = pg_catalog.current_database() AND s.subslotname IS NOT NULL`,
   );
-  return rows.map(([name, slot, isEnabled, originMode, oid]) => ({
+  return rows.map(([name, slot, isEnabled, originMode, oid, publications]) => ({
     node,
     name: name ?? '',
     slot: slot ?? '',
@@ -145,6 +150,7 @@ async function nativeSubscriptions(node: string, session: Session): Promise<Subs
     isEnabled: isEnabled === 't',
     originMode: originMode === 'none' ? 'none' : 'any',
     kind: 'native',
+    publications: JSON.parse(publications ?? '[]') as string[],
   }));
 }
 
@@ -177,6 +183,7 @@ async function spockSubscriptions(node: string, session: Session): Promise<Subsc
     isEnabled: isEnabled === 't',
     originMode: forwardsOthers === 't' ? 'any' : 'none',
     kind: 'spock',
+    publications: [],
   }));
 }
 

@@ -25,6 +25,7 @@ describe('buildTopology', () => {
     isEnabled: true,
     originMode: 'any',
     kind: 'native',
+    publications: [],
   });
   const slotOn = (node: string, slot: string): SlotRow => ({ node, slot, isActive: true });
   const pairs = (subscriptions: SubscriptionRow[], slots: SlotRow[]): string[] =>

@@ -1,0 +1,76 @@
+import { AcedError } from '../base/errors.js';
+import type { DiffFileHead } from '../diff-file/diff-reader.js';
+import type { CommandContext, RepairParams } from '../protocol/commands.js';
+import { letReplicationPass, type Replication } from '../replication/passage.js';
+import type { Edge, Topology } from '../replication/topology.js';
+import type { TableName } from '../table/table-name.js';
+import type { RepairTarget } from './request.js';
+
+export interface ProofOptions {
+  readonly replication: Replication;
+  readonly spec: TableName;
+  readonly config: { readonly diff: { readonly settleTimeoutMs: number } };
+  readonly params: RepairParams;
+  readonly context: CommandContext;
+  readonly source: string;
+  readonly targets: readonly RepairTarget[];
+  readonly head: Pick<DiffFileHead, 'verdict' | 'warnings'>;
+  readonly path: string;
+}
+
+/**
+ * What a repair is to be refused for: a file whose rows may be changes on their way, replication
+ * that does not run now. A repair would undo such changes, and what has not arrived at a node cannot
+ * be seen there by comparing what is written with what the diff saw. Returns the reasons as warnings
+ * when the user insists or nothing is written; throws NOT_PROVED otherwise.
+ */
+export async function checkProof(options: ProofOptions): Promise<string[]> {
+  const { params, head, path, context } = options;
+  const name = context.inputName ?? path;
+  const reasons = [...fileReasons(head, name), ...(await replicationReasons(options))];
+  const [first] = reasons;
+  if (first === undefined) return [];
+  const isHarmless = params.dryRun === true || params.allowUnproved === true;
+  if (isHarmless) return reasons.map((reason) => `Not proved to be drift: ${reason}`);
+  throw new AcedError('NOT_PROVED', `nothing is repaired: ${reasons.join('; ')}`, {
+    hint:
+      'Let replication catch up, run the diff again and repair from the new file; ' +
+      '--allow-unproved repairs all the same and may undo changes that are on their way.',
+  });
+}
+
+function fileReasons({ verdict, warnings }: ProofOptions['head'], name: string): string[] {
+  // ACE's files do not say; only replication as it is now can be asked.
+  if (verdict === null || verdict === 'drift') return [];
+  const said = warnings.length === 0 ? '' : ` (${warnings.join('; ')})`;
+  return [`the verdict of ${name} is ${verdict}, not drift${said}`];
+}
+
+/** Lets replication pass between the nodes concerned and all that it comes from or goes to. */
+async function replicationReasons(options: ProofOptions): Promise<string[]> {
+  const { replication, spec, config, context, source, targets } = options;
+  const topology = topologyOf(
+    replication.topology,
+    new Set([source, ...targets.map(({ node }) => node)]),
+  );
+  if (topology.edges.length === 0 && replication.unreachable.length === 0) return [];
+  const reasons = new Map<string, string>();
+  const { hasPassed, isWhole } = await letReplicationPass(
+    {
+      replication: { ...replication, topology },
+      table: spec,
+      signal: context.signal,
+      onWarning: (message, about) => {
+        if (!reasons.has(about)) reasons.set(about, message);
+      },
+    },
+    config.diff.settleTimeoutMs,
+  );
+  return hasPassed && isWhole ? [] : [...reasons.values()];
+}
+
+/** The subscriptions into and out of some nodes. */
+function topologyOf(topology: Topology, nodes: ReadonlySet<string>): Topology {
+  const concerns = ({ from, to }: Edge): boolean => nodes.has(from) || nodes.has(to);
+  return { ...topology, edges: topology.edges.filter(concerns) };
+}

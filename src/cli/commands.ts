@@ -7,6 +7,7 @@ import {
   TABLE_DIFF,
   TREE_DIFF,
   UPDATE,
+  VERIFY,
   usage,
 } from './flags.js';
 import type { FlagSpec, FlagValues } from './flags.js';
@@ -34,7 +35,7 @@ export type Action =
 
 export interface CommandSpec {
   readonly words: readonly string[];
-  /** What follows the cluster; null: nothing. */
+  /** What follows the cluster; null: nothing. In brackets: may be left out. */
   readonly argument: string | null;
   readonly flags: readonly FlagSpec[];
   readonly doc: string;
@@ -118,6 +119,19 @@ export const COMMANDS: readonly CommandSpec[] = [
         ...numberParam('maxCpuRatio', flags, 'max-cpu-ratio'),
         ...switchParam('rebalance', flags, 'rebalance'),
         ...cdc(flags),
+      },
+    })),
+  }),
+  ours('mtree verify', `[${TABLE}]`, {
+    flags: VERIFY,
+    doc: 'compare the leaves of a tree, or of all, with the tables',
+    action: request(({ flags, argument }) => ({
+      name: 'mtree-verify',
+      params: {
+        ...common(flags),
+        ...(argument === '' ? {} : { table: argument }),
+        ...numberParam('maxCpuRatio', flags, 'max-cpu-ratio'),
+        ...numberParam('rowsPerSecond', flags, 'rate'),
       },
     })),
   }),

@@ -198,6 +198,16 @@ export const UPDATE: readonly FlagSpec[] = [
   ...CDC,
 ];
 
+export const VERIFY: readonly FlagSpec[] = [
+  MAX_CPU_RATIO,
+  {
+    name: 'rate',
+    read: number(1, 1_000_000_000, true),
+    accepts: 'an integer from 1 to 1000000000',
+    doc: 'rows per second to read on each node at most',
+  },
+];
+
 export const TREE_DIFF: readonly FlagSpec[] = [MAX_CPU_RATIO, UNTIL, OUTPUT, ...CDC];
 
 export const REPAIR: readonly FlagSpec[] = [

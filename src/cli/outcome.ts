@@ -8,6 +8,8 @@ import type {
   RepairResult,
   StatusResult,
   UpdateResult,
+  VerifiedTable,
+  VerifyResult,
 } from '../protocol/commands.js';
 
 import { describeServer } from '../protocol/servers.js';
@@ -36,6 +38,7 @@ const DESCRIBERS: Describers = {
   'mtree-init': describeInit,
   'mtree-build': describeBuild,
   'mtree-update': describeUpdate,
+  'mtree-verify': describeVerify,
   'mtree-table-diff': describeDiff,
   'mtree-teardown': describeInit,
   'mtree-teardown-table': describeInit,
@@ -148,6 +151,34 @@ function describeUpdate(result: UpdateResult & OfServers): Outcome {
   return { lines, exitCode: EXIT_DONE };
 }
 
+function describeVerify(result: VerifyResult & OfServers): Outcome {
+  const { tables, timeTakenMs } = result;
+  const lines = tables.flatMap((table) => verifiedLines(table, result));
+  if (tables.length === 0) lines.push(info('No table has a tree'));
+  else lines.push(info(`Verified in ${seconds(timeTakenMs)}`));
+  if (tables.some(({ error }) => error !== null)) return { lines, exitCode: EXIT_TROUBLE };
+  const isWrong = tables.some(({ wrongLeaves }) => wrongLeaves > 0);
+  return { lines, exitCode: isWrong ? EXIT_DIFFERENT : EXIT_DONE };
+}
+
+function verifiedLines(result: VerifiedTable, servers: OfServers): OutcomeLine[] {
+  const { table, wrong, wrongLeaves, provedLeaves, rereadLeaves, error } = result;
+  const leaf = ({ rows, sum }: VerifiedTable['wrong'][number]['leaf']): string =>
+    `${rows} rows, ${sum}`;
+  const lines = wrong.map((found) =>
+    warn(
+      `${named(servers, found.node)}: block ${found.block} of ${table} was ${leaf(found.leaf)}; the table says ${leaf(found.read)}`,
+    ),
+  );
+  if (result.isRebuilt) lines.push(warn(`The tree of ${table} was built again`));
+  if (error !== null) lines.push(warn(`✘ ${table} could not be verified: ${error}`));
+  const counts = `${provedLeaves} leaves proved, ${rereadLeaves} read again`;
+  if (wrongLeaves > 0) {
+    lines.push(warn(`✘ ${table}: ${wrongLeaves} leaves were wrong and are mended; ${counts}`));
+  } else if (error === null) lines.push(info(`✔ ${table}: ${counts}`));
+  return lines;
+}
+
 function describeInit(result: InitResult & OfServers): Outcome {
   const lines = Object.entries(result.nodes).map(([node, done]) =>
     info(`${named(result, node)}: ${done.replaceAll('_', ' ')}`),
@@ -178,20 +209,35 @@ function describeStatus(result: StatusResult): Outcome {
 }
 
 function tableLines({ tables }: StatusResult): OutcomeLine[] {
-  const rows = tables.flatMap(({ table, state, reason, blocks, lastDiff, nodes }) =>
-    Object.entries(nodes).map(([node, leaf]) => [
-      table,
-      reason === null ? state : `${state} (${reason})`,
-      String(blocks),
-      node,
-      String(leaf.rows),
-      String(leaf.dirtyBlocks),
-      leaf.root.slice(0, 12),
-      lastDiff?.verdict ?? 'never',
-      lastDiff === null ? '-' : age(lastDiff.at),
-    ]),
+  const rows = tables.flatMap(
+    ({ table, state, reason, blocks, oldestProof, wrongLeaves, lastDiff, nodes }) =>
+      Object.entries(nodes).map(([node, leaf]) => [
+        table,
+        reason === null ? state : `${state} (${reason})`,
+        String(blocks),
+        node,
+        String(leaf.rows),
+        String(leaf.dirtyBlocks),
+        leaf.root.slice(0, 12),
+        oldestProof === null ? 'never' : age(oldestProof),
+        String(wrongLeaves),
+        lastDiff?.verdict ?? 'never',
+        lastDiff === null ? '-' : age(lastDiff.at),
+      ]),
   );
-  const head = ['TABLE', 'STATE', 'BLOCKS', 'NODE', 'ROWS', 'DIRTY', 'ROOT', 'LAST VERDICT', 'AGE'];
+  const head = [
+    'TABLE',
+    'STATE',
+    'BLOCKS',
+    'NODE',
+    'ROWS',
+    'DIRTY',
+    'ROOT',
+    'PROVED',
+    'WRONG',
+    'LAST VERDICT',
+    'AGE',
+  ];
   return grid([head, ...rows]).map(plain);
 }
 

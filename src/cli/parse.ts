@@ -165,6 +165,13 @@ function splitArguments(
   { words, argument }: CommandSpec,
 ): { cluster: string | undefined; argument: string } {
   const args = positionals.slice(words.length);
+  if (argument?.startsWith('[') === true && args.length < 2) {
+    // A table that a person names has its schema with it.
+    const [only] = args;
+    return only?.includes('.') === true
+      ? { cluster: undefined, argument: only }
+      : { cluster: only, argument: '' };
+  }
   const form = `acectl ${words.join(' ')} [cluster]${argument === null ? '' : ` ${argument}`}`;
   const wanted = argument === null ? 0 : 1;
   if (args.length < wanted) {

@@ -29,16 +29,7 @@ export async function ensureCurrentTree(
   context: CommandContext,
   isReady: Promise<unknown> = Promise.resolve(),
 ): Promise<{ table: TrackedTable; catalog: ClusterTable }> {
-  const { publicationName } = cluster.config;
-  const catalog = await readClusterTable(
-    cluster.pools,
-    table.spec,
-    context.signal,
-    publicationName,
-  );
-  const changed = table.nodes.filter(
-    (node) => table.readings[node]?.fingerprint !== catalog.readings[node]?.fingerprint,
-  );
+  const { catalog, changed } = await readCatalogChanges(cluster, table, context.signal);
   if (changed.length === 0 && table.state === 'live') return { table, catalog };
   const reason =
     changed.length > 0
@@ -56,6 +47,20 @@ export async function ensureCurrentTree(
     context,
   });
   return { table: rebuilt, catalog };
+}
+
+/** The catalog as it is now, and the nodes where it is no longer what the tree was made of. */
+export async function readCatalogChanges(
+  cluster: Cluster,
+  table: TrackedTable,
+  signal: AbortSignal,
+): Promise<{ catalog: ClusterTable; changed: readonly string[] }> {
+  const { publicationName } = cluster.config;
+  const catalog = await readClusterTable(cluster.pools, table.spec, signal, publicationName);
+  const changed = table.nodes.filter(
+    (node) => table.readings[node]?.fingerprint !== catalog.readings[node]?.fingerprint,
+  );
+  return { catalog, changed };
 }
 
 interface BuildTreeOptions {

@@ -22,6 +22,7 @@ import { Refresher } from '../cluster/refresher.js';
 import { readStatus } from './status.js';
 import { teardown, teardownTable } from './teardown.js';
 import { update } from './update.js';
+import { verify } from './verify.js';
 import { WalGuard } from '../cluster/wal-guard.js';
 
 export interface EngineOptions {
@@ -46,6 +47,7 @@ type Handlers = {
 const NEEDS_STREAM: ReadonlySet<CommandName> = new Set<CommandName>([
   'mtree-build',
   'mtree-update',
+  'mtree-verify',
   'mtree-table-diff',
   'mtree-teardown-table',
 ]);
@@ -75,6 +77,7 @@ export class Engine implements CommandRunner {
       'mtree-init': (_, context) => this.#initialise(context),
       'mtree-build': (params, context) => build(cluster, params, context),
       'mtree-update': (params, context) => update(cluster, params, context),
+      'mtree-verify': (params, context) => verify(cluster, params, context),
       'mtree-table-diff': (params, context) => diffTree(cluster, params, context),
       'mtree-teardown': () => teardown(cluster),
       'mtree-teardown-table': (params) => teardownTable(cluster, params.table),

@@ -27,7 +27,7 @@ export async function readStatus(cluster: Cluster, options: StatusOptions): Prom
     cluster: cluster.config.cluster,
     daemon: options.isDaemon,
     nodes,
-    tables: cluster.tables.map((table) => tableStatus(table, options.nodes)),
+    tables: cluster.tables.map((table) => tableStatus(cluster, table, options.nodes)),
   };
   return {
     ...shown,
@@ -94,12 +94,15 @@ async function readServer(session: Session, slotName: string): Promise<ServerRea
   };
 }
 
-function tableStatus(table: TrackedTable, nodes: readonly string[]): TableStatus {
+function tableStatus(cluster: Cluster, table: TrackedTable, nodes: readonly string[]): TableStatus {
+  const oldestMs = Math.min(...nodes.map((node) => table.leaves(node).oldestProofMs));
   return {
     table: table.label,
     state: table.state,
     reason: table.reason,
     blocks: table.layout.size,
+    oldestProof: oldestMs === 0 ? null : new Date(oldestMs).toISOString(),
+    wrongLeaves: cluster.store.wrongLeaves(table.spec.schema, table.spec.name),
     nodes: Object.fromEntries(
       nodes.map((node) => [
         node,

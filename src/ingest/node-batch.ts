@@ -23,6 +23,7 @@ export function collectBatch(
           sumHigh: set.sumHigh[at] ?? 0,
           isDirty: set.isDirty(at),
           filter: set.filters[at] ?? 0,
+          provedAtMs: set.provedAtMs[at] ?? 0,
         },
       });
     }

@@ -1,7 +1,7 @@
 import { createRowHasher, type RowHasher } from '../digest/row-hasher.js';
 import type { DigestSeed } from '../digest/digest-column.js';
 import type { Locator } from '../merkle/locator.js';
-import type { LeafSet } from '../merkle/leaves.js';
+import { highHalf, lowHalf, type LeafSet } from '../merkle/leaves.js';
 import type { LayoutChange, PositionMap } from '../merkle/layout.js';
 import {
   COLUMN_NULL,
@@ -55,8 +55,15 @@ interface HeldTransaction {
   steps: readonly UnlocatedStep[];
 }
 
+/**
+ * - `changes`: what the stream says happened to the blocks.
+ * - `effects`: what their leaves gained by it; nothing where a leaf held the transaction already.
+ */
+export type RecordingKind = 'changes' | 'effects';
+
 /** Blocks that are being read while their changes go on arriving. */
 export interface ChangeRecording {
+  readonly kind: RecordingKind;
   readonly positions: ReadonlySet<number>;
   readonly changes: LeafChange[];
 }
@@ -251,8 +258,8 @@ export class TableApplier {
   }
 
   /** From now on keeps a copy of every change to these blocks, until stopRecording. */
-  startRecording(positions: ReadonlySet<number>): ChangeRecording {
-    const recording: ChangeRecording = { positions, changes: [] };
+  startRecording(positions: ReadonlySet<number>, kind: RecordingKind): ChangeRecording {
+    const recording: ChangeRecording = { kind, positions, changes: [] };
     this.#recordings.add(recording);
     return recording;
   }
@@ -314,13 +321,33 @@ export class TableApplier {
   #apply(changes: readonly LeafChange[], nowMs: number): void {
     const { leaves, filters } = this.#options;
     for (const change of changes) {
+      let observers: ChangeRecording[] | null = null;
       for (const recording of this.#recordings) {
-        if (recording.positions.has(change.position)) recording.changes.push(change);
+        if (!recording.positions.has(change.position)) continue;
+        if (recording.kind === 'changes') recording.changes.push(change);
+        else (observers ??= []).push(recording);
       }
       const filter = leaves.filters[change.position] ?? 0;
       if (filter !== 0 && filters.shows(filter, change.xid)) continue;
-      applyLeafChange(this.#options, change, nowMs);
+      if (observers === null) applyLeafChange(this.#options, change, nowMs);
+      else this.#applyObserved(change, observers, nowMs);
     }
+  }
+
+  #applyObserved(change: LeafChange, observers: readonly ChangeRecording[], nowMs: number): void {
+    const { leaves } = this.#options;
+    const before = leaves.value(change.position);
+    applyLeafChange(this.#options, change, nowMs);
+    const after = leaves.value(change.position);
+    const gained = after.sum - before.sum;
+    const effect: LeafChange = {
+      ...change,
+      rows: after.rows - before.rows,
+      sumLow: lowHalf(gained),
+      sumHigh: highHalf(gained),
+      operations: null,
+    };
+    for (const { changes } of observers) changes.push(effect);
   }
 
   #row(tuple: Tuple, kind: RowOperationKind, isExact: boolean): void {

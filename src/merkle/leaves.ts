@@ -15,6 +15,8 @@ export interface LeafState {
   readonly isDirty: boolean;
   /** See LeafSet.filters. */
   readonly filter: number;
+  /** See LeafSet.provedAtMs. */
+  readonly provedAtMs: number;
 }
 
 /**
@@ -31,6 +33,8 @@ export class LeafSet {
   filters: Int32Array;
   /** Time (ms) of the last change, to let hot blocks rest before they are read again. */
   touchedAtMs: Float64Array;
+  /** Time (ms) at which the block was last read from its table and the leaf was that; 0: never. */
+  provedAtMs: Float64Array;
   /** Leaves changed since the last flush to the store. */
   #changed = new Set<number>();
   #dirtyCount = 0;
@@ -43,6 +47,7 @@ export class LeafSet {
     this.dirty = new Uint8Array(size).fill(1);
     this.filters = new Int32Array(size);
     this.touchedAtMs = new Float64Array(size);
+    this.provedAtMs = new Float64Array(size);
     this.#dirtyCount = size;
   }
 
@@ -58,6 +63,11 @@ export class LeafSet {
     let total = 0;
     for (const count of this.rows) total += count;
     return total;
+  }
+
+  /** The time (ms) of the block whose proof is the oldest; 0: some block was never read. */
+  get oldestProofMs(): number {
+    return this.provedAtMs.reduce((oldest, one) => Math.min(oldest, one), Infinity);
   }
 
   value(position: number): LeafValue {
@@ -94,7 +104,14 @@ export class LeafSet {
     this.sumLow[position] = state.sumLow;
     this.sumHigh[position] = state.sumHigh;
     this.filters[position] = state.filter;
+    this.provedAtMs[position] = state.provedAtMs;
     this.#setDirty(position, state.isDirty);
+  }
+
+  /** The block was read from its table at that time, and the leaf is what was read. */
+  proved(position: number, atMs: number): void {
+    this.provedAtMs[position] = atMs;
+    this.#changed.add(position);
   }
 
   add(position: number, rows: number, low: number, high: number): void {
@@ -145,6 +162,7 @@ export class LeafSet {
     const old = { rows: this.rows, low: this.sumLow, high: this.sumHigh, dirty: this.dirty };
     const oldFilters = this.filters;
     const oldTouched = this.touchedAtMs;
+    const oldProved = this.provedAtMs;
     const oldChanged = this.#changed;
     const { size } = layout;
     const isAdded = new Uint8Array(size);
@@ -155,6 +173,7 @@ export class LeafSet {
     this.dirty = new Uint8Array(size).fill(1);
     this.filters = new Int32Array(size);
     this.touchedAtMs = new Float64Array(size);
+    this.provedAtMs = new Float64Array(size);
     this.#dirtyCount = size;
     this.#changed = new Set();
     for (let position = 0; position < old.rows.length; position++) {
@@ -165,6 +184,7 @@ export class LeafSet {
       this.sumHigh[to] = old.high[position] ?? 0;
       this.filters[to] = oldFilters[position] ?? 0;
       this.touchedAtMs[to] = oldTouched[position] ?? 0;
+      this.provedAtMs[to] = oldProved[position] ?? 0;
       this.#setDirty(to, old.dirty[position] === 1);
     }
     for (const position of oldChanged) {

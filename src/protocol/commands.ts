@@ -38,6 +38,14 @@ export interface TreeDiffParams extends TableParams {
   readonly cdcTimeoutMs?: number;
 }
 
+export interface VerifyParams extends CommonParams {
+  /** Absent: all tables that have a tree. */
+  readonly table?: string;
+  readonly maxCpuRatio?: number;
+  /** On each node, at most. */
+  readonly rowsPerSecond?: number;
+}
+
 export interface TableDiffParams extends TableParams {
   readonly output?: 'json' | 'html';
   readonly blockSize?: number;
@@ -62,6 +70,7 @@ export interface CommandParams {
   'mtree-init': CommonParams;
   'mtree-build': BuildParams;
   'mtree-update': UpdateParams;
+  'mtree-verify': VerifyParams;
   'mtree-table-diff': TreeDiffParams;
   'mtree-teardown': CommonParams;
   'mtree-teardown-table': TableParams;
@@ -112,6 +121,40 @@ export interface UpdateResult {
   readonly refreshedBlocks: Readonly<Record<string, number>>;
   readonly splitBlocks: number;
   readonly mergedBlocks: number;
+  readonly timeTakenMs: number;
+}
+
+export interface LeafText {
+  readonly rows: number;
+  /** Sum of the row digests, 16 hex digits. */
+  readonly sum: string;
+}
+
+export interface VerifiedTable {
+  readonly table: string;
+  readonly blocks: number;
+  readonly nodes: readonly string[];
+  /** Leaves that were what their table says, over all nodes. */
+  readonly provedLeaves: number;
+  /** Leaves that claimed nothing (dirty), read from the table. */
+  readonly rereadLeaves: number;
+  /** Leaves that were not what their table says; they are mended. */
+  readonly wrongLeaves: number;
+  /** The first of them: what the leaf said, and what the table did at that moment. */
+  readonly wrong: readonly {
+    readonly node: string;
+    readonly block: number;
+    readonly leaf: LeafText;
+    readonly read: LeafText;
+  }[];
+  /** The definition had changed: the tree was built again, which reads every block. */
+  readonly isRebuilt: boolean;
+  /** Why the table could not be verified as a whole. */
+  readonly error: string | null;
+}
+
+export interface VerifyResult {
+  readonly tables: readonly VerifiedTable[];
   readonly timeTakenMs: number;
 }
 
@@ -178,6 +221,10 @@ export interface TableStatus {
   /** Why it is in this state; with `live`: why another tree could not be built. */
   readonly reason: string | null;
   readonly blocks: number;
+  /** When the block that was not read for longest was read (ISO 8601); null: one never was. */
+  readonly oldestProof: string | null;
+  /** How often a leaf was found not to be what its table says, ever; each was mended. */
+  readonly wrongLeaves: number;
   readonly nodes: Readonly<
     Record<string, { readonly rows: number; readonly dirtyBlocks: number; readonly root: string }>
   >;
@@ -216,6 +263,7 @@ export interface CommandOutcomes {
   'mtree-init': InitResult;
   'mtree-build': BuildResult;
   'mtree-update': UpdateResult;
+  'mtree-verify': VerifyResult;
   'mtree-table-diff': DiffResult;
   'mtree-teardown': InitResult;
   'mtree-teardown-table': InitResult;

@@ -26,6 +26,7 @@ const FIELDS: {
     skipCdc: 'flag',
     cdcTimeoutMs: 'number',
   },
+  'mtree-verify': { ...TABLE, maxCpuRatio: 'number', rowsPerSecond: 'number' },
   'mtree-table-diff': {
     ...TABLE,
     output: 'output',
@@ -80,7 +81,8 @@ export function parseParams<Name extends CommandName>(
     if (kind === undefined) throw bad(`${name} has no parameter ${JSON.stringify(key)}`);
     if (!CHECKS[kind](field)) throw bad(`${name}: ${key} is not acceptable`);
   }
-  if ('table' in fields && !('table' in value)) throw bad(`${name}: table is missing`);
+  if ('table' in fields && !('table' in value) && name !== 'mtree-verify')
+    throw bad(`${name}: table is missing`);
   // Every field was checked against FIELDS, which the compiler holds to CommandParams.
   return value as unknown as CommandParams[Name];
 }

@@ -56,6 +56,26 @@ const MIGRATIONS: readonly string[] = [
   ALTER TABLE tracked_table RENAME COLUMN fingerprints TO readings;
   UPDATE tracked_table SET readings = '{}';
   `,
+  `
+  -- When the block was last read from its table (ms since 1970); 0: not since this column is there.
+  ALTER TABLE leaf ADD COLUMN proved_at INTEGER NOT NULL DEFAULT 0;
+  -- Leaves that were not what their tables say. By the table's name: outlives its tree.
+  CREATE TABLE wrong_leaf (
+    schema TEXT NOT NULL,
+    name TEXT NOT NULL,
+    node TEXT NOT NULL,
+    block_id INTEGER NOT NULL,
+    times INTEGER NOT NULL,
+    -- Of the last time.
+    found_at INTEGER NOT NULL,
+    found_by TEXT NOT NULL,
+    leaf_rows INTEGER NOT NULL,
+    leaf_sum TEXT NOT NULL,
+    read_rows INTEGER NOT NULL,
+    read_sum TEXT NOT NULL,
+    PRIMARY KEY (schema, name, node, block_id)
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];
 
 /** Brings the file to this program's version; refuses one that a newer program wrote. */

@@ -6,7 +6,7 @@ import { AcedError, errorMessage } from '../base/errors.js';
 import { formatLsn, parseLsn, type Lsn } from '../base/lsn.js';
 import type { DigestSeed } from '../digest/digest-column.js';
 import { BlockLayout, type LayoutChange } from '../merkle/layout.js';
-import type { LeafState } from '../merkle/leaves.js';
+import type { LeafState, LeafValue } from '../merkle/leaves.js';
 import { describeServers, sameAddress, type Servers } from '../protocol/servers.js';
 import type { CatalogReading } from '../table/fingerprint.js';
 import type { KeyText, TableSpec } from '../table/table-spec.js';
@@ -33,6 +33,19 @@ export interface StoredNode {
 
 export interface StoredLeaf extends LeafState {
   readonly blockId: number;
+}
+
+/** A leaf that was not what its table says. */
+export interface WrongLeaf {
+  readonly schema: string;
+  readonly name: string;
+  readonly node: string;
+  readonly blockId: number;
+  /** What was looking. */
+  readonly foundBy: string;
+  readonly foundAtMs: number;
+  readonly leaf: LeafValue;
+  readonly read: LeafValue;
 }
 
 export interface StoredFilter {
@@ -293,7 +306,7 @@ export class Store {
   /** Leaves that were ever saved; a block without one is unknown, hence dirty. */
   leaves(tableId: number, node: string): StoredLeaf[] {
     const rows = this.#run(
-      `SELECT block_id, row_count, sum_low, sum_high, is_dirty, filter
+      `SELECT block_id, row_count, sum_low, sum_high, is_dirty, filter, proved_at
          FROM leaf WHERE table_id = ? AND node = ?`,
       (s) => s.all(tableId, node),
     ) as {
@@ -303,6 +316,7 @@ export class Store {
       sum_high: number;
       is_dirty: number;
       filter: number;
+      proved_at: number;
     }[];
     return rows.map((row) => ({
       blockId: row.block_id,
@@ -311,6 +325,7 @@ export class Store {
       sumHigh: row.sum_high,
       isDirty: row.is_dirty === 1,
       filter: row.filter,
+      provedAtMs: row.proved_at,
     }));
   }
 
@@ -335,11 +350,13 @@ export class Store {
         throw new AcedError('INTERNAL', `node ${batch.node} is not in the store`);
       }
       const upsert = this.#statement(
-        `INSERT INTO leaf (table_id, block_id, node, row_count, sum_low, sum_high, is_dirty, filter)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+        `INSERT INTO leaf
+           (table_id, block_id, node, row_count, sum_low, sum_high, is_dirty, filter, proved_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (table_id, block_id, node) DO UPDATE SET
            row_count = excluded.row_count, sum_low = excluded.sum_low,
-           sum_high = excluded.sum_high, is_dirty = excluded.is_dirty, filter = excluded.filter`,
+           sum_high = excluded.sum_high, is_dirty = excluded.is_dirty, filter = excluded.filter,
+           proved_at = excluded.proved_at`,
       );
       for (const { tableId, leaf } of batch.leaves) {
         upsert.run(
@@ -351,6 +368,7 @@ export class Store {
           leaf.sumHigh,
           leaf.isDirty ? 1 : 0,
           leaf.filter,
+          leaf.provedAtMs,
         );
       }
       this.#run('DELETE FROM snapshot_filter WHERE node = ?', (s) => s.run(batch.node));
@@ -361,10 +379,43 @@ export class Store {
     });
   }
 
+  /** Adds to what was found wrong before; of each block the last time is kept. */
+  addWrongLeaf(found: WrongLeaf): void {
+    this.#run(
+      `INSERT INTO wrong_leaf VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?)
+       ON CONFLICT (schema, name, node, block_id) DO UPDATE SET
+         times = times + 1, found_at = excluded.found_at, found_by = excluded.found_by,
+         leaf_rows = excluded.leaf_rows, leaf_sum = excluded.leaf_sum,
+         read_rows = excluded.read_rows, read_sum = excluded.read_sum`,
+      (s) =>
+        s.run(
+          found.schema,
+          found.name,
+          found.node,
+          found.blockId,
+          found.foundAtMs,
+          found.foundBy,
+          found.leaf.rows,
+          String(found.leaf.sum),
+          found.read.rows,
+          String(found.read.sum),
+        ),
+    );
+  }
+
+  /** How often a leaf of the table was found wrong, ever. */
+  wrongLeaves(schema: string, name: string): number {
+    const row = this.#run(
+      'SELECT coalesce(sum(times), 0) AS n FROM wrong_leaf WHERE schema = ? AND name = ?',
+      (s) => s.get(schema, name),
+    ) as { n: number };
+    return row.n;
+  }
+
   /** Forgets every table, node and snapshot; the seed stays, so digests stay comparable. */
   clear(): void {
     this.#transaction(() => {
-      for (const table of ['tracked_table', 'node', 'snapshot_filter']) {
+      for (const table of ['tracked_table', 'node', 'snapshot_filter', 'wrong_leaf']) {
         this.#database.exec(`DELETE FROM ${table}`);
       }
       this.setInitialised(false);

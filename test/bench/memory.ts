@@ -101,6 +101,7 @@ function enlarge(config: Config): void {
           sumHigh: Math.imul(id, 0x1e37_79b9),
           isDirty: false,
           filter: 0,
+          provedAtMs: 0,
         },
       }));
       store.saveBatch({ node: name, position, leaves, filters: store.filters(name) });

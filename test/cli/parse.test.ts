@@ -59,6 +59,17 @@ describe('requests', () => {
         params: { table, rebalance: true, skipCdc: true, cdcTimeoutMs: 7000 },
       },
     ],
+    ['mtree verify', undefined, { name: 'mtree-verify', params: {} }],
+    ['mtree verify hub', 'hub', { name: 'mtree-verify', params: {} }],
+    ['mtree verify public.t', undefined, { name: 'mtree-verify', params: { table } }],
+    [
+      'mtree verify --rate 5000 a.b -m 0.5 public.t -n n2',
+      'a.b',
+      {
+        name: 'mtree-verify',
+        params: { table, nodes: ['n2'], rowsPerSecond: 5000, maxCpuRatio: 0.5 },
+      },
+    ],
     [
       'mtree table-diff --cdc-timeout=0 -o html public.t',
       undefined,

@@ -154,6 +154,14 @@ describe('exit codes and what a person sees', () => {
       /n1 \(app at db1:5432\): 10 rows\n[^]*✔ Built the tree of t, 3 blocks/,
     ],
     ['mtree update public.t', 0, /n1 \(.*\): 1 blocks rehashed/],
+    ['mtree verify', 0, /✔ public\.t: 4 leaves proved, 1 read again\n[^]*✔ public\.u[^]*Verified/],
+    ['mtree verify hub public.t', 0, /^(?!.*public\.u)[^]*✔ public\.t: 4 leaves proved/],
+    [
+      'mtree verify public.rotten',
+      1,
+      /WARN n2 \(app at db2:5432\): block 7 of public\.rotten was 5 rows, 0{14}ff; [^]*✘ public\.rotten: 1 leaves/,
+    ],
+    ['mtree verify public.away', 2, /✘ public\.away could not be verified: node n2 is down/],
     ['mtree init', 0, /n2 \(app at db2:5432\): already initialised/],
     ['mtree teardown', 0, /n1 \(app at db1:5432\): created/],
     ['mtree teardown-table public.t', 0, /n1 \(app at db1:5432\): created/],
@@ -167,7 +175,7 @@ describe('exit codes and what a person sees', () => {
     [
       'status',
       0,
-      /^Cluster hub: aced 1\.2\.3, [^]*n1 +streaming +0\/16B3748 +2\.0 KiB[^]*public\.t/m,
+      /^Cluster hub: aced 1\.2\.3, [^]*n1 +streaming +0\/16B3748 +2\.0 KiB[^]*public\.t.* \d+ (s|min|h|d) +2 +never +-$/m,
     ],
   ];
   for (const [line, exitCode, stdout] of cases) {

@@ -13,6 +13,7 @@ import type {
   DiffResult,
   RepairResult,
   Verdict,
+  VerifyResult,
 } from '../../src/protocol/commands.js';
 
 export const SERVERS = {
@@ -49,7 +50,7 @@ export class EchoRunner implements CommandRunner {
       inputBytes:
         context.inputPath === undefined ? undefined : (await stat(context.inputPath)).size,
     });
-    const table = 'table' in params ? params.table.replace(/^public\./, '') : '';
+    const table = 'table' in params ? (params.table ?? '').replace(/^public\./, '') : '';
     const outcome = await this.#answer(name, table, context);
     return { ...outcome, servers: SERVERS } as unknown as CommandResults[Name];
   }
@@ -96,6 +97,8 @@ export class EchoRunner implements CommandRunner {
           mergedBlocks: 0,
           timeTakenMs: 5,
         };
+      case 'mtree-verify':
+        return verified(table === '' ? ['t', 'u'] : [table]);
       case 'status':
         return {
           cluster: 'hub',
@@ -122,6 +125,8 @@ export class EchoRunner implements CommandRunner {
               state: 'live',
               reason: null,
               blocks: 3,
+              oldestProof: '2026-01-02T03:04:05.678Z',
+              wrongLeaves: 2,
               nodes: { n1: { rows: 10, dirtyBlocks: 1, root: 'abcdef0123456789' } },
               lastDiff: null,
             },
@@ -179,5 +184,32 @@ function repair(table: string): RepairResult {
     warnings: [],
     files: [],
     timeTakenMs: 3,
+  };
+}
+
+function verified(tables: readonly string[]): VerifyResult {
+  return {
+    tables: tables.map((table) => ({
+      table: `public.${table}`,
+      blocks: 3,
+      nodes: ['n1', 'n2'],
+      provedLeaves: 4,
+      rereadLeaves: 1,
+      wrongLeaves: table === 'rotten' ? 1 : 0,
+      wrong:
+        table === 'rotten'
+          ? [
+              {
+                node: 'n2',
+                block: 7,
+                leaf: { rows: 5, sum: '00000000000000ff' },
+                read: { rows: 4, sum: '0000000000000001' },
+              },
+            ]
+          : [],
+      isRebuilt: false,
+      error: table === 'away' ? 'node n2 is down' : null,
+    })),
+    timeTakenMs: 5,
   };
 }

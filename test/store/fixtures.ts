@@ -26,6 +26,7 @@ export function leavesOf(number: number, blocks: readonly number[]): StoredLeaf[
     sumHigh: (number << 8) - 1,
     isDirty: (number + blockId) % 2 === 0,
     filter: number,
+    provedAtMs: 1_700_000_000_000 + number,
   }));
 }
 

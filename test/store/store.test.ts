@@ -115,6 +115,7 @@ describe('Store', () => {
       sumHigh: highHalf(sum),
       isDirty: i % 2 === 0,
       filter: i,
+      provedAtMs: i * 2 ** 40,
     }));
     const batch = batchOf(1, id, []);
     now.saveBatch({ ...batch, leaves: leaves.map((leaf) => ({ tableId: id, leaf })) });

@@ -1,0 +1,156 @@
+import { runAll, sleep } from '../base/abort.js';
+import { AcedError } from '../base/errors.js';
+import { failpoint } from '../base/failpoint.js';
+import { parseLsn, type Lsn } from '../base/lsn.js';
+import { blocksPerStatement } from '../merkle/block-sql.js';
+import type { LeafValue } from '../merkle/leaves.js';
+import { BlockRows } from '../merkle/row-digests.js';
+import type { SessionPool } from '../postgres/session-pool.js';
+import { parseSnapshot, type Snapshot } from '../postgres/snapshot.js';
+import type { NodePipeline } from './pipeline.js';
+import type { ChangeRecording, RecordingKind } from './table-applier.js';
+import type { TrackedTable } from './tracked-table.js';
+
+export interface BlockReadingOptions {
+  readonly table: TrackedTable;
+  readonly pipeline: NodePipeline;
+  readonly pool: SessionPool;
+  readonly positions: readonly number[];
+  /** Statements at once. */
+  readonly concurrency: number;
+  readonly signal: AbortSignal;
+  readonly onProgress: (blocks: number) => void;
+}
+
+export interface BlocksRead {
+  readonly values: ReadonlyMap<number, LeafValue>;
+  /** Empty unless they were asked for. */
+  readonly rows: ReadonlyMap<number, BlockRows>;
+  readonly snapshot: Snapshot;
+  /** At or past the commit of all that the snapshot shows. */
+  readonly fence: Lsn;
+  /** When the statement was sent (ms). */
+  readonly readAtMs: number;
+}
+
+export interface ObservedReading<Result> {
+  readonly positions: readonly number[];
+  readonly keepsRows: boolean;
+  readonly records: RecordingKind;
+  /** Called in the tick in which the answer arrives, while changes are still recorded. Undefined: read again. */
+  readonly use: (
+    read: BlocksRead,
+    recording: ChangeRecording,
+  ) => Result | undefined | Promise<Result | undefined>;
+}
+
+const HIDDEN_COMMIT_RETRY_MS = 20;
+const HIDDEN_COMMIT_TIMEOUT_MS = 60_000;
+
+/** Reads blocks a statement's worth at a time; position -> what became of it. */
+export async function readInChunks<Result>(
+  options: BlockReadingOptions,
+  read: (positions: readonly number[], signal: AbortSignal) => Promise<ReadonlyMap<number, Result>>,
+): Promise<Map<number, Result>> {
+  const { table, positions, signal } = options;
+  const perStatement = blocksPerStatement(table.blockRows);
+  const results = new Map<number, Result>();
+  let next = 0;
+  const work = async (workSignal: AbortSignal): Promise<void> => {
+    while (next < positions.length) {
+      const chunk = positions.slice(next, next + perStatement);
+      next += perStatement;
+      for (const [position, result] of await read(chunk, workSignal)) results.set(position, result);
+      options.onProgress(chunk.length);
+    }
+  };
+  const workers = Array.from({ length: Math.max(1, options.concurrency) });
+  await runAll(workers, signal, (_, workSignal) => work(workSignal));
+  options.pipeline.touch();
+  return results;
+}
+
+/**
+ * Reads blocks in one snapshot that shows all that is in their leaves already, while what the stream
+ * brings meanwhile is recorded. Errors: STALE_TREE when a commit stays hidden from all sessions.
+ */
+export async function readObserved<Result>(
+  options: BlockReadingOptions,
+  reading: ObservedReading<Result>,
+  signal: AbortSignal,
+): Promise<Result> {
+  const { table, pipeline } = options;
+  const deadline = Date.now() + HIDDEN_COMMIT_TIMEOUT_MS;
+  for (;;) {
+    const { epoch } = pipeline;
+    await pipeline.rememberHiddenCommits();
+    const applier = table.applier(pipeline.name);
+    // Recording starts before the snapshot is taken: no change can fall between the two.
+    const recording = applier.startRecording(new Set(reading.positions), reading.records);
+    const xids = pipeline.recentXids.startReading();
+    try {
+      const read = await readBlocks(options, reading, signal);
+      failpoint('rehash-read');
+      // A stream that has started over goes on from a later position, with another applier: what
+      // committed between the snapshot and that position is in neither.
+      if (pipeline.epoch !== epoch) continue;
+      if (!xids.isMissing(read.snapshot)) {
+        const result = await reading.use(read, recording);
+        if (result !== undefined) return result;
+        continue;
+      }
+    } finally {
+      xids.end();
+      applier.stopRecording(recording);
+    }
+    if (Date.now() > deadline) {
+      throw new AcedError(
+        'STALE_TREE',
+        `node ${pipeline.name} has commits that are in its log but that no session can see yet`,
+        { hint: 'synchronous replication is probably waiting for a standby that is down' },
+      );
+    }
+    await sleep(HIDDEN_COMMIT_RETRY_MS, signal);
+  }
+}
+
+async function readBlocks(
+  { table, pool }: BlockReadingOptions,
+  { positions, keepsRows }: Pick<ObservedReading<unknown>, 'positions' | 'keepsRows'>,
+  signal: AbortSignal,
+): Promise<BlocksRead> {
+  const readAtMs = Date.now();
+  const ranges = positions.map((position) => ({
+    number: position,
+    ...table.layout.range(position),
+  }));
+  const query = keepsRows ? table.sql.packBlocks(ranges) : table.sql.hashBlocks(ranges);
+  const answer = await pool.use(
+    (session) => session.query(query.text, query.params, signal),
+    signal,
+  );
+  const values = new Map<number, LeafValue>();
+  const rows = new Map<number, BlockRows>();
+  for (const [position, count, content] of answer) {
+    if (keepsRows) {
+      // bytea as text: \x and the digits.
+      const block = BlockRows.unpack(Buffer.from((content ?? '\\x').slice(2), 'hex'));
+      if (block.count !== Number(count)) throw new AcedError('INTERNAL', 'a row was not packed');
+      rows.set(Number(position), block);
+      values.set(Number(position), { rows: block.count, sum: block.sum() });
+    } else {
+      const sum = BigInt.asUintN(64, BigInt(content ?? '0'));
+      values.set(Number(position), { rows: Number(count), sum });
+    }
+  }
+  if (values.size !== positions.length) {
+    throw new AcedError(
+      'INTERNAL',
+      `${positions.length} blocks asked for, ${values.size} answered`,
+    );
+  }
+  // One statement, one snapshot; whichever row's log position, it was taken after the snapshot.
+  const [, , , snapshotText, insertLsn] = answer[0] ?? [];
+  const snapshot = parseSnapshot(snapshotText ?? '');
+  return { values, rows, snapshot, fence: parseLsn(insertLsn ?? ''), readAtMs };
+}

@@ -30,6 +30,7 @@ export interface ConfigOverrides extends Partial<Omit<Config, 'tree' | 'diff' | 
 const PUBLICATION = 'mesh';
 const DRIFT_ORIGIN = 'mesh_drift';
 const FIRST_MAJOR_WITH_ORIGIN_FILTER = 16;
+const REPLICATION_INTERVAL_MS = 5;
 
 interface Link {
   readonly from: string;
@@ -145,23 +146,29 @@ export class Mesh {
 
   /**
    * Everything committed on any node before the call is then applied on all others, those with
-   * paused replication excepted. Further writes meanwhile do not prolong the wait.
+   * paused replication excepted. Further writes meanwhile do not prolong the wait. `ask`: on sessions
+   * of the caller's, which spares a connection for each question.
    */
-  async waitForReplication(timeoutMs = 30_000): Promise<void> {
+  async waitForReplication(
+    timeoutMs = 30_000,
+    ask: Mesh['query'] = (node, sql, params) => this.query(node, sql, params),
+  ): Promise<void> {
     await this.#each(async (from) => {
       const slots = this.#links
         .filter((link) => link.from === from)
         .map((link) => slotName(from, link.to))
         .filter((slot) => !this.#pausedSlots.has(slot));
-      const [target] = await this.#one(from, 'SELECT pg_catalog.pg_current_wal_insert_lsn()');
+      const [[target] = []] = await ask(from, 'SELECT pg_catalog.pg_current_wal_insert_lsn()');
       // A later commit: the walsender's position may otherwise end a page header short of the target.
-      await this.query(from, "SELECT pg_catalog.pg_logical_emit_message(true, 'mesh', '')");
+      await ask(from, "SELECT pg_catalog.pg_logical_emit_message(true, 'mesh', '')");
       const sql = `SELECT count(*) FROM pg_catalog.pg_replication_slots
         WHERE slot_name = ANY ($1::text[]) AND confirmed_flush_lsn >= $2::pg_lsn`;
       const params = [`{${slots.join(',')}}`, target ?? null];
-      await waitFor(async () => Number((await this.#one(from, sql, params))[0]) === slots.length, {
+      const reached = async (): Promise<number> => Number((await ask(from, sql, params))[0]?.[0]);
+      await waitFor(async () => (await reached()) === slots.length, {
         what: `the subscribers of ${from} to reach ${target ?? '?'}`,
         timeoutMs,
+        intervalMs: REPLICATION_INTERVAL_MS,
       });
     });
   }
@@ -247,6 +254,42 @@ export class Mesh {
         maxSlotWalBytes: 1_073_741_824,
         ...stream,
       }),
+    });
+  }
+
+  /** Takes replication, all slots and the database away: the servers are free for another mesh. */
+  async disconnect(): Promise<void> {
+    await this.#each(async (to) => {
+      for (const link of this.#links.filter((one) => one.to === to)) {
+        const slot = slotName(link.from, to);
+        await this.query(to, `ALTER SUBSCRIPTION ${slot} DISABLE`);
+        await this.query(to, `ALTER SUBSCRIPTION ${slot} SET (slot_name = NONE)`);
+        await this.query(to, `DROP SUBSCRIPTION ${slot}`);
+      }
+    });
+    await this.#each(async (name) => {
+      const server = this.node(name);
+      const ofDatabase = 'FROM pg_catalog.pg_replication_slots WHERE database = $1';
+      await waitFor(
+        async () => {
+          const active = await server.query(
+            'postgres',
+            `SELECT pg_catalog.pg_terminate_backend(active_pid) ${ofDatabase} AND active`,
+            [this.database],
+          );
+          return active.length === 0;
+        },
+        { what: `the slots of ${name} to be let go`, intervalMs: REPLICATION_INTERVAL_MS },
+      );
+      await server.query(
+        'postgres',
+        `SELECT pg_catalog.pg_drop_replication_slot(slot_name) ${ofDatabase}`,
+        [this.database],
+      );
+      await server.query(
+        'postgres',
+        `DROP DATABASE ${pg.escapeIdentifier(this.database)} WITH (FORCE)`,
+      );
     });
   }
 

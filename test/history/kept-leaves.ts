@@ -38,5 +38,7 @@ async function isCurrent(cluster: Cluster, table: TrackedTable): Promise<boolean
   const read = await readClusterTable(cluster.pools, table.spec, signal, publicationName).catch(
     () => null,
   );
-  return table.nodes.every((node) => read?.fingerprints[node] === table.fingerprints[node]);
+  return table.nodes.every(
+    (node) => read?.readings[node]?.fingerprint === table.readings[node]?.fingerprint,
+  );
 }

@@ -10,6 +10,7 @@ import {
 } from '../replication/publication.js';
 import { publishedTable } from '../replication/published-tables.js';
 import type { TableName } from '../table/table-name.js';
+import { isOrderIndexed } from '../table/table-spec.js';
 import type { Cluster } from './cluster.js';
 import { readClusterTable, type ClusterTable } from './cluster-table.js';
 import { cutAndRead, splitOversize, type TreeWorkOptions } from './tree-work.js';
@@ -97,8 +98,7 @@ export async function buildTree(
   );
   const estimates = Array.from(infos, ([node, info]) => ({ node, rows: info.estimatedRows }));
   const reference = estimates.reduce((best, one) => (one.rows > best.rows ? one : best));
-  const isOrderIndexed = spec.key.every((column) => column.collate === null);
-  const blockRows = isOrderIndexed
+  const blockRows = isOrderIndexed(spec)
     ? options.blockRows
     : Math.max(options.blockRows, Math.ceil(reference.rows / MAX_UNINDEXED_BLOCKS));
   const table = cluster.trackTable(spec, readings, blockRows);
@@ -107,7 +107,6 @@ export async function buildTree(
     pool: cluster.pool(reference.node),
     range: { lower: null, upper: null },
     blockRows,
-    isOrderIndexed,
   };
   const expectedBlocks = Math.ceil(reference.rows / blockRows);
   await cutAndRead(cluster, table, partition, {

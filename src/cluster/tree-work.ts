@@ -151,7 +151,6 @@ export async function splitOversize(
       pool: cluster.pool(found.node),
       range: table.layout.range(found.position),
       blockRows: table.blockRows,
-      isOrderIndexed: table.spec.key.every((column) => column.collate === null),
       signal: options.signal,
     });
     if (boundaries.length === 0) {

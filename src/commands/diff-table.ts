@@ -11,6 +11,7 @@ import { BlockSql } from '../merkle/block-sql.js';
 import { onEveryNode } from '../postgres/every-node.js';
 import type { CommandContext, DiffResult, TableDiffParams } from '../protocol/commands.js';
 import { checkRowFilter } from '../table/row-filter.js';
+import { isOrderIndexed } from '../table/table-spec.js';
 
 /** Rows a block of `table-diff` has at most: smaller ones make differing rows cheaper to find. */
 const TABLE_DIFF_BLOCK_ROWS = 1000;
@@ -38,7 +39,6 @@ export async function diffTable(
   }
   const blockSize = params.blockSize ?? 100_000;
   const concurrencyFactor = params.concurrencyFactor ?? config.diff.concurrencyFactor;
-  const isOrderIndexed = spec.key.every((column) => column.collate === null);
   const mostRows = Math.max(0, ...Array.from(infos.values(), (info) => info.estimatedRows));
   return tableDiff({
     config,
@@ -53,7 +53,7 @@ export async function diffTable(
     replication: () => readReplication(cluster.pools, pools, context.signal),
     commitTimeNodes,
     seedId: cluster.store.seedId,
-    blockRows: isOrderIndexed
+    blockRows: isOrderIndexed(spec)
       ? Math.min(blockSize, TABLE_DIFF_BLOCK_ROWS)
       : Math.max(TABLE_DIFF_BLOCK_ROWS, Math.ceil(mostRows / MAX_UNINDEXED_BLOCKS)),
     output: params.output ?? 'json',

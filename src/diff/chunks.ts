@@ -1,3 +1,6 @@
+/** Keys whose rows are fetched by one statement. */
+export const KEYS_PER_STATEMENT = 500;
+
 /** A list in pieces of `size` at most. */
 export function chunksOf<T>(list: readonly T[], size: number): T[][] {
   const chunks: T[][] = [];

@@ -13,7 +13,7 @@ import type { CommandContext, DiffResult, Verdict } from '../protocol/commands.j
 import { chunksOf } from './chunks.js';
 import type { NodePools } from '../postgres/every-node.js';
 import { oneAhead } from './one-ahead.js';
-import type { RowDifference } from './row-difference.js';
+import { isKeyTextUnique, keyId, type RowDifference } from './row-difference.js';
 import { searchRows } from './row-search.js';
 import { settle, type DriftedRow, type FetchedRow } from './settle.js';
 
@@ -64,6 +64,11 @@ export class Comparison {
   readonly #warnings = new Map<string, string>();
   readonly #nodes: readonly string[];
   readonly #columns: readonly string[];
+  /**
+   * Keys in the file, where two blocks may each hold one spelling of a key: byte order keeps apart
+   * what the key's operator calls equal.
+   */
+  readonly #written: Set<string> | null;
   #writer: DiffFileWriter | null = null;
   #replication: Replication | null = null;
   #inFlightRows = 0;
@@ -72,6 +77,7 @@ export class Comparison {
   constructor(options: ComparisonOptions) {
     this.#options = options;
     this.#nodes = [...options.pools.keys()];
+    this.#written = isKeyTextUnique(options.spec) ? null : new Set();
     const compared = new Set(options.spec.columns.map((column) => column.name));
     const [info] = options.infos.values();
     this.#columns = (info?.columns ?? [])
@@ -180,6 +186,16 @@ export class Comparison {
     return this.#inFlightRows > 0 ? 'in_flight' : 'match';
   }
 
+  #unwritten(rows: readonly DriftedRow[]): readonly DriftedRow[] {
+    const written = this.#written;
+    if (written === null) return rows;
+    return rows.filter(({ key }) => {
+      const isNew = !written.has(keyId(key));
+      written.add(keyId(key));
+      return isNew;
+    });
+  }
+
   async #write(rows: readonly DriftedRow[]): Promise<void> {
     const { spec, config, context, infos, seedId } = this.#options;
     const [info] = infos.values();
@@ -201,7 +217,7 @@ export class Comparison {
     });
     const origins = this.#originsByNode();
     await this.#writer.add(
-      rows.map((row) => ({
+      this.#unwritten(rows).map((row) => ({
         images: new Map(
           this.#nodes.map((node, i) => [node, image(row.rows[i] ?? null, origins[i])]),
         ),

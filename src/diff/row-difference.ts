@@ -1,4 +1,4 @@
-import type { KeyText } from '../table/table-spec.js';
+import type { KeyText, TableSpec } from '../table/table-spec.js';
 import type { RowState } from './settle-rule.js';
 
 /** A key whose row is not the same on all nodes. */
@@ -8,12 +8,17 @@ export interface RowDifference {
   readonly states: readonly RowState[];
 }
 
+/** Rows can be matched by the texts of their keys: equal keys are spelled alike. */
+export function isKeyTextUnique(spec: TableSpec): boolean {
+  return spec.key.every((column) => column.isTextUnique);
+}
+
 /** One key as one string; unambiguous because the parts' lengths are in it. */
 export function keyId(key: KeyText): string {
   return key.length === 1 ? (key[0] ?? '') : JSON.stringify(key);
 }
 
-function isSameOnAll(states: readonly RowState[]): boolean {
+export function isSameOnAll(states: readonly RowState[]): boolean {
   return states.every((state) => state?.digest === states[0]?.digest);
 }
 

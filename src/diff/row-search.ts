@@ -2,8 +2,17 @@ import { compareSortables, sortableKey } from '../merkle/sortable-key.js';
 import type { BlockSql, NumberedRange } from '../merkle/block-sql.js';
 import type { BlockRange } from '../merkle/layout.js';
 import type { KeyText, TableSpec } from '../table/table-spec.js';
+import type { TextRow } from '../postgres/session.js';
 import { onEveryNode, type NodePools } from '../postgres/every-node.js';
-import { findDifferences, keyId, type KeyedRow, type RowDifference } from './row-difference.js';
+import { chunksOf, KEYS_PER_STATEMENT } from './chunks.js';
+import {
+  findDifferences,
+  isKeyTextUnique,
+  isSameOnAll,
+  keyId,
+  type KeyedRow,
+  type RowDifference,
+} from './row-difference.js';
 
 export interface RowSearchOptions {
   readonly pools: NodePools;
@@ -25,15 +34,56 @@ export async function searchRows(
       (session) => session.query(query.text, query.params, either),
       either,
     );
-    const byKey = new Map<string, KeyedRow>();
-    for (const row of rows) {
-      const end = 2 + spec.key.length;
-      const key: KeyText = row.slice(2, end).map((text) => text ?? '');
-      byKey.set(keyId(key), { key, digest: row[1] ?? '', version: row[end] ?? '' });
-    }
-    return byKey;
+    return new Map(
+      rows.map((row) => {
+        const found = keyedRow(row, spec);
+        return [keyId(found.key), found];
+      }),
+    );
   });
-  return sortByKey(findDifferences([...byNode.values()]), options);
+  const differences = findDifferences([...byNode.values()]);
+  return sortByKey(
+    isKeyTextUnique(spec) ? differences : await matchByValue(differences, options),
+    options,
+  );
+}
+
+/** From number, digest, key texts, version. */
+function keyedRow(row: TextRow, spec: TableSpec): KeyedRow {
+  const end = 2 + spec.key.length;
+  const key: KeyText = row.slice(2, end).map((text) => text ?? '');
+  return { key, digest: row[1] ?? '', version: row[end] ?? '' };
+}
+
+/**
+ * Rows whose keys are equal but spelled differently were found as one row each that the other node
+ * lacks. Reads them again by the key's own operator: one difference a key, under the spelling of
+ * the first node that has the row.
+ */
+async function matchByValue(
+  differences: readonly RowDifference[],
+  { pools, sql, spec, signal }: RowSearchOptions,
+): Promise<RowDifference[]> {
+  const matched = new Map<string, RowDifference>();
+  for (const chunk of chunksOf(differences, KEYS_PER_STATEMENT)) {
+    const query = sql.statesByKey(chunk.map(({ key }) => key));
+    const byNode = await onEveryNode(pools, signal, async (_, pool, either) => {
+      const states = new Array<KeyedRow | null>(chunk.length).fill(null);
+      const rows = await pool.use(
+        (session) => session.query(query.text, query.params, either),
+        either,
+      );
+      for (const row of rows) states[Number(row[0])] = keyedRow(row, spec);
+      return states;
+    });
+    chunk.forEach((difference, i) => {
+      const states = Array.from(byNode.values(), (node) => node[i] ?? null);
+      if (isSameOnAll(states)) return;
+      const key = states.find((state) => state !== null)?.key ?? difference.key;
+      matched.set(keyId(key), { key, states });
+    });
+  }
+  return [...matched.values()];
 }
 
 async function sortByKey(

@@ -1,7 +1,7 @@
 import type { BlockSql } from '../merkle/block-sql.js';
 import type { KeyText } from '../table/table-spec.js';
 import { letReplicationPass, type Passage, type PassageOptions } from '../replication/passage.js';
-import { chunksOf } from './chunks.js';
+import { chunksOf, KEYS_PER_STATEMENT } from './chunks.js';
 import { onEveryNode, type NodePools } from '../postgres/every-node.js';
 import { oneAhead } from './one-ahead.js';
 import type { RowDifference } from './row-difference.js';
@@ -34,9 +34,6 @@ export interface SettleOptions extends PassageOptions {
   /** Called with proved differences, in the order of the input within one round. */
   readonly onDrift: (rows: readonly DriftedRow[]) => Promise<void>;
 }
-
-/** Keys fetched by one statement. */
-const KEYS_PER_STATEMENT = 500;
 
 /**
  * Tells drift from replication in flight: when replication has passed, reads the rows again, and

@@ -44,7 +44,6 @@ export async function tableDiff(options: TableDiffOptions): Promise<DiffResult> 
       pool: poolOf(options, reference),
       range: { lower: null, upper: null },
       blockRows: options.blockRows,
-      isOrderIndexed: isOrderIndexed(options),
       signal: options.context.signal,
     });
     const ranges = rangesBetween({ lower: null, upper: null }, boundaries);
@@ -95,10 +94,6 @@ function poolOf(options: TableDiffOptions, node: string): SessionPool {
   const pool = options.pools.get(node);
   if (pool === undefined) throw new AcedError('UNKNOWN_NODE', `no connections to node ${node}`);
   return pool;
-}
-
-function isOrderIndexed(options: TableDiffOptions): boolean {
-  return options.spec.key.every((column) => column.collate === null);
 }
 
 /** The pieces of a range between ascending boundaries. */
@@ -189,7 +184,6 @@ async function cutOversize(
       pool: poolOf(options, largest),
       range,
       blockRows: options.blockRows,
-      isOrderIndexed: isOrderIndexed(options),
       signal: options.context.signal,
     });
     const pieces = rangesBetween(range, boundaries);

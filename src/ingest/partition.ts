@@ -11,7 +11,6 @@ export interface PartitionOptions {
   readonly pool: SessionPool;
   readonly range: BlockRange;
   readonly blockRows: number;
-  readonly isOrderIndexed: boolean;
   readonly signal: AbortSignal;
 }
 
@@ -25,7 +24,7 @@ export async function findBoundaries(options: PartitionOptions): Promise<KeyText
 /** The same, ascending, in batches as they are found. */
 export async function* boundaryBatches(options: PartitionOptions): AsyncGenerator<KeyText[]> {
   const { sql, pool, range, blockRows, signal } = options;
-  const limit = options.isOrderIndexed ? HOPS_PER_STATEMENT : Number.MAX_SAFE_INTEGER;
+  const limit = sql.walksIndex ? HOPS_PER_STATEMENT : Number.MAX_SAFE_INTEGER;
   let { lower } = range;
   for (;;) {
     const query = sql.boundaries({ lower, upper: range.upper }, blockRows, limit);

@@ -2,7 +2,8 @@ import { quoteIdentifier } from '../base/quote.js';
 import type { DigestSeed } from '../digest/digest-column.js';
 import { digestExpression, keyTextExpression } from '../digest/digest-sql.js';
 import { bracketed } from '../table/row-filter.js';
-import type { KeyColumnSpec, KeyText, TableSpec } from '../table/table-spec.js';
+import { isOrderIndexed, type KeyText, type TableSpec } from '../table/table-spec.js';
+import { KeySql, keyTextColumns, type RangeExpressions } from './key-sql.js';
 import type { BlockRange } from './layout.js';
 
 /** SQL and its parameters, as texts or arrays of texts. */
@@ -43,8 +44,9 @@ export class BlockSql {
   readonly #filter: string;
   readonly #digest: string;
   readonly #keyDigest: string;
-  /** `t."k"`, with the collation that decides the order. */
-  readonly #keys: readonly string[];
+  readonly #key: KeySql;
+  /** What rows are sorted by: the bare columns, as the index has them. */
+  readonly #order: readonly string[];
   readonly #keyTexts: readonly string[];
 
   constructor(options: BlockSqlOptions) {
@@ -54,7 +56,11 @@ export class BlockSql {
     this.#filter = options.filter === undefined ? '' : bracketed(options.filter);
     this.#digest = digestExpression(spec.columns, seed, 't');
     this.#keyDigest = digestExpression(spec.key, seed, 't');
-    this.#keys = spec.key.map((column) => ordered(`t.${quoteIdentifier(column.name)}`, column));
+    this.#key = new KeySql(spec.key);
+    this.#order = spec.key.map(({ name, collate }) => {
+      const column = `t.${quoteIdentifier(name)}`;
+      return collate === null ? column : `${column} COLLATE ${collate}`;
+    });
     this.#keyTexts = spec.key.map((column) => keyTextExpression(column, 't'));
   }
 
@@ -116,17 +122,20 @@ export class BlockSql {
     return {
       text: `SELECT r.n, ${this.#digest}::text, ${list}, ${writer}, t.xmin::text
         FROM unnest($1::int[], ${this.#textArrays(2)}) r(n, ${this.#names('k')})
-        JOIN ${this.#table} ON ${this.#keyEquality()}${this.#and(this.#filter)}${writerJoin}`,
+        JOIN ${this.#table} ON ${this.#key.equality((i) => `r.k${i}`)}${this.#and(this.#filter)}${writerJoin}`,
       params: [keys.map((_, i) => String(i)), ...this.#columnsOf(keys)],
     };
   }
 
-  /** Digests of the rows with the given keys. Columns: index of the key, digest. */
-  digestsByKey(keys: readonly KeyText[]): BlockQuery {
+  /**
+   * The rows that have the given keys in the key's own opinion, whatever their spelling. Columns:
+   * index of the key, digest, key texts, version as rowDigests gives it.
+   */
+  statesByKey(keys: readonly KeyText[]): BlockQuery {
     return {
-      text: `SELECT r.n, ${this.#digest}::text
+      text: `SELECT r.n, ${this.#digest}::text, ${this.#keyTexts.join(', ')}, t.xmin::text
         FROM unnest($1::int[], ${this.#textArrays(2)}) r(n, ${this.#names('k')})
-        JOIN ${this.#table} ON ${this.#keyEquality()}${this.#and(this.#filter)}`,
+        JOIN ${this.#table} ON ${this.#key.equality((i) => `r.k${i}`)}${this.#and(this.#filter)}`,
       params: [keys.map((_, i) => String(i)), ...this.#columnsOf(keys)],
     };
   }
@@ -138,26 +147,28 @@ export class BlockSql {
   boundaries(range: BlockRange, step: number, limit: number): BlockQuery {
     const params: (string | readonly string[])[] = [];
     const bind = (text: string): string => `$${params.push(text)}`;
-    const inRange = this.#rangeCondition(range, bind);
-    const order = this.#keys.join(', ');
+    const order = this.#order.join(', ');
     const columns = this.#spec.key.map((column) => `t.${quoteIdentifier(column.name)}`);
     const named = columns.map((column, i) => `${column} AS k${i}`).join(', ');
     const texts = this.#spec.key
       .map((column, i) => keyTextExpression({ ...column, name: `k${i}` }, 'hop'))
       .join(', ');
-    if (!this.#hasIndexOrder) {
-      // No index has this order: one sort rather than one per hop.
+    if (!this.walksIndex) {
+      // No index has this order, or none can be entered at a key: one sort rather than one per hop.
       return {
         text: `SELECT ${texts} FROM (
             SELECT ${named}, row_number() OVER (ORDER BY ${order}) AS rn
-            FROM ${this.#table}${this.#where(inRange)}) hop
+            FROM ${this.#rows(this.#key.pieces(this.#range(range, bind)))}) hop
           WHERE rn > 1 AND (rn - 1) % ${step} = 0 ORDER BY rn LIMIT ${limit}`,
         params,
       };
     }
-    const hopKey = this.#tuple(this.#spec.key.map((_, i) => `hop.k${i}`));
-    const upper = range.upper === null ? '' : this.#compare('<', range.upper, bind);
-    const next = `${this.#tuple(this.#keys)} >= ${hopKey}${this.#and(upper)}`;
+    const ends = this.#range(range, bind);
+    const [inRange = ''] = this.#key.pieces(ends);
+    const [next = ''] = this.#key.pieces({
+      lower: this.#key.values((i) => `hop.k${i}`),
+      upper: ends.upper,
+    });
     const piece = (condition: string): string =>
       `SELECT ${named} FROM ${this.#table}${this.#where(condition)} ORDER BY ${order} OFFSET ${step} LIMIT 1`;
     return {
@@ -204,10 +215,8 @@ export class BlockSql {
     for (const { number, lower, upper } of ranges) {
       if (lower !== null && upper !== null) closed.push({ number, lower, upper });
       else {
-        const condition = this.#rangeCondition({ lower, upper }, bind);
-        parts.push(
-          `SELECT ${number}, ${outputs} FROM (${select} FROM ${this.#table}${this.#where(condition)}) q`,
-        );
+        const rows = this.#rows(this.#key.pieces(this.#range({ lower, upper }, bind)));
+        parts.push(`SELECT ${number}, ${outputs} FROM (${select} FROM ${rows}) q`);
       }
     }
     if (closed.length > 0) {
@@ -216,17 +225,13 @@ export class BlockSql {
         ...this.#columnsOf(closed.map((range) => range.lower)),
         ...this.#columnsOf(closed.map((range) => range.upper)),
       ].map((column) => `${bind(column)}::text[]`);
-      const end = (prefix: string): string =>
-        this.#tuple(
-          this.#spec.key.map((column, i) => ordered(`r.${prefix}${i}::${column.typeName}`, column)),
-        );
-      const key = this.#tuple(this.#keys);
-      const condition = `${key} >= ${end('l')} AND ${key} < ${end('u')}`;
+      const end = (prefix: string): string[] => this.#key.values((i) => `r.${prefix}${i}`);
+      const rows = this.#rows(this.#key.pieces({ lower: end('l'), upper: end('u') }));
       parts.push(
         `SELECT r.n, ${outputs}
          FROM unnest(${numbers}::int[], ${arrays.join(', ')})
            r(n, ${this.#names('l')}, ${this.#names('u')}),
-         LATERAL (${select} FROM ${this.#table}${this.#where(condition)} OFFSET 0) q`,
+         LATERAL (${select} FROM ${rows} OFFSET 0) q`,
       );
     }
     return { text: parts.join('\nUNION ALL\n'), params };
@@ -238,31 +243,37 @@ export class BlockSql {
    * an empty branch with the columns themselves lends it.
    */
   #typedKeys(): string {
-    const { key } = this.#spec;
-    const values = key
-      .map((column, i) => `${ordered(`k${i}::${column.typeName}`, column)} AS k${i}`)
+    const values = this.#key
+      .values((i) => `k${i}`)
+      .map((value, i) => `${value} AS k${i}`)
       .join(', ');
     return `(SELECT n, ${values}
         FROM unnest($1::int[], ${this.#textArrays(2)}) r(n, ${this.#names('k')})
-      UNION ALL SELECT NULL::int, ${this.#keys.join(', ')} FROM ${this.#table} WHERE false)`;
+      UNION ALL SELECT NULL::int, ${this.#key.columns.join(', ')} FROM ${this.#table} WHERE false)`;
   }
 
-  get #hasIndexOrder(): boolean {
-    return this.#spec.key.every((column) => column.collate === null);
+  /** Whether boundaries() goes along the key's index, a hop a piece; else it sorts all rows. */
+  get walksIndex(): boolean {
+    return isOrderIndexed(this.#spec) && this.#key.isRowComparable;
   }
 
-  #rangeCondition(range: BlockRange, bind: (text: string) => string): string {
-    const conditions: string[] = [];
-    if (range.lower !== null) conditions.push(this.#compare('>=', range.lower, bind));
-    if (range.upper !== null) conditions.push(this.#compare('<', range.upper, bind));
-    return conditions.join(' AND ');
+  #range({ lower, upper }: BlockRange, bind: (text: string) => string): RangeExpressions {
+    const values = (key: KeyText): string[] =>
+      this.#key.values((i) => `${bind(key[i] ?? '')}::text`);
+    return {
+      lower: lower === null ? null : values(lower),
+      upper: upper === null ? null : values(upper),
+    };
   }
 
-  #compare(operator: string, key: KeyText, bind: (text: string) => string): string {
-    const values = this.#spec.key.map((column, i) =>
-      ordered(`${bind(key[i] ?? '')}::text::${column.typeName}`, column),
+  /** The rows that meet any of the conditions, which exclude each other, as table `t`. */
+  #rows(pieces: readonly string[]): string {
+    const [first = '', ...others] = pieces;
+    if (others.length === 0) return `${this.#table}${this.#where(first)}`;
+    const parts = pieces.map(
+      (piece) => `SELECT t.*, t.xmin FROM ${this.#table}${this.#where(piece)}`,
     );
-    return `${this.#tuple(this.#keys)} ${operator} ${this.#tuple(values)}`;
+    return `(${parts.join(' UNION ALL ')}) t`;
   }
 
   #where(condition: string): string {
@@ -274,10 +285,6 @@ export class BlockSql {
     return condition === '' ? '' : ` AND ${condition}`;
   }
 
-  #tuple(parts: readonly string[]): string {
-    return parts.length === 1 ? (parts[0] ?? '') : `(${parts.join(', ')})`;
-  }
-
   #names(prefix: string): string {
     return this.#spec.key.map((_, i) => `${prefix}${i}`).join(', ');
   }
@@ -287,16 +294,6 @@ export class BlockSql {
   }
 
   #columnsOf(keys: readonly KeyText[]): string[][] {
-    return this.#spec.key.map((_, i) => keys.map((key) => key[i] ?? ''));
+    return keyTextColumns(this.#spec.key.length, keys);
   }
-
-  #keyEquality(): string {
-    return this.#spec.key
-      .map((column, i) => `t.${quoteIdentifier(column.name)} = r.k${i}::${column.typeName}`)
-      .join(' AND ');
-  }
-}
-
-function ordered(expression: string, column: KeyColumnSpec): string {
-  return column.collate === null ? expression : `${expression} COLLATE ${column.collate}`;
 }

@@ -76,6 +76,16 @@ const MIGRATIONS: readonly string[] = [
     PRIMARY KEY (schema, name, node, block_id)
   ) STRICT, WITHOUT ROWID;
   `,
+  // Keys are compared by operators that the catalog names: until the next build by the built-in ones.
+  `
+  UPDATE tracked_table SET
+    state = 'stale', reason = 'it was built by a release that knew no operators of keys',
+    spec = json_set(spec, '$.isKeyOrdered', json('true'), '$.key', (
+      SELECT json_group_array(json_patch(value, '{"isTextUnique": false, "operators": {
+        "less": "OPERATOR(pg_catalog.<)", "equal": "OPERATOR(pg_catalog.=)",
+        "atLeast": "OPERATOR(pg_catalog.>=)", "greater": "OPERATOR(pg_catalog.>)"}}'))
+        FROM json_each(spec, '$.key')));
+  `,
 ];
 
 /** Brings the file to this program's version; refuses one that a newer program wrote. */

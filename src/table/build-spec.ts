@@ -1,7 +1,7 @@
 import { AcedError } from '../base/errors.js';
 import type { DigestColumn, TextForm } from '../digest/digest-column.js';
 import { textFormOf } from '../digest/digest-sql.js';
-import { keyOrderOf, type NodeColumn } from './key-order.js';
+import { isTextUnique, keyOperatorsOf, keyOrderOf, type NodeColumn } from './key-order.js';
 import type { ColumnInfo, TableInfo } from './table-info.js';
 import type { ExcludedColumn, KeyColumnSpec, TableSpec } from './table-spec.js';
 
@@ -36,16 +36,21 @@ export function buildTableSpec(infos: ReadonlyMap<string, TableInfo>): TableSpec
   const key = keyNames.map((name): KeyColumnSpec => {
     const onNodes = shared.get(name) ?? [];
     const textForm = columns.find((column) => column.name === name)?.textForm;
-    const typeName = onNodes[0]?.column.typeName;
+    const typeName = onNodes[0]?.column.baseTypeSql;
     if (textForm === undefined || typeName === undefined) {
       throw new AcedError('INTERNAL', `key column ${name} is not among the columns`);
     }
-    return { name, typeName, textForm, ...keyOrderOf(onNodes) };
+    return {
+      ...{ name, typeName, textForm, ...keyOrderOf(onNodes) },
+      operators: keyOperatorsOf(onNodes),
+      isTextUnique: isTextUnique(onNodes),
+    };
   });
   return {
     schema: first.schema,
     name: first.name,
     key,
+    isKeyOrdered: [...infos.values()].every((table) => table.isKeyOrdered),
     columns,
     excluded,
     ...(warnings.length > 0 ? { warnings } : {}),

@@ -6,6 +6,8 @@
  *   mean one character and one bit.
  * - Partitions are found through pg_inherits because pg_partition_tree() locks them and would wait
  *   behind DDL.
+ * - The key's operators are those of its index. An index without an order (GiST) has others; then
+ *   those by which the type is sorted are taken.
  * - Collation versions are those of the library in use now; they decide the order, not those of
  *   the time when the collation was created.
  */
@@ -35,21 +37,54 @@ WITH RECURSIVE target AS (
     FROM domain_chain d
     JOIN pg_catalog.pg_type t ON t.oid = d.type_oid AND t.typtype = 'd'
 ), base AS (
-  SELECT d.attnum, t.oid, t.typcategory, t.typtype
+  SELECT d.attnum, t.oid, t.typnamespace, t.typname, t.typcategory, t.typtype
     FROM domain_chain d
     JOIN pg_catalog.pg_type t ON t.oid = d.type_oid AND t.typtype <> 'd'
 ), primary_key AS (
-  SELECT i.indkey::int2[] AS attnums
+  SELECT i.indkey::int2[] AS attnums, i.indclass, i.indnkeyatts, m.amname = 'btree' AS is_ordered
     FROM pg_catalog.pg_index i
     JOIN target t ON t.oid = i.indrelid
+    JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+    JOIN pg_catalog.pg_am m ON m.oid = c.relam
    WHERE i.indisprimary AND i.indisvalid
 ), key_column AS (
-  SELECT k.position, a.attname, a.attnum
+  SELECT k.position, a.attname, a.attnum,
+         CASE WHEN p.is_ordered THEN p.indclass[k.position - 1] END AS class_oid
     FROM primary_key p
    CROSS JOIN LATERAL pg_catalog.unnest(p.attnums) WITH ORDINALITY AS k (attnum, position)
     JOIN attribute a ON a.attnum = k.attnum
-   WHERE k.position <= (SELECT i.indnkeyatts FROM pg_catalog.pg_index i JOIN target t ON t.oid = i.indrelid
-                         WHERE i.indisprimary AND i.indisvalid)
+   WHERE k.position <= p.indnkeyatts
+), key_class AS (
+  SELECT k.position, o.opcfamily, o.opcintype
+    FROM key_column k
+    JOIN base b ON b.attnum = k.attnum
+   CROSS JOIN LATERAL (
+     SELECT o.*
+       FROM pg_catalog.pg_opclass o
+       JOIN pg_catalog.pg_am m ON m.oid = o.opcmethod AND m.amname = 'btree'
+      WHERE CASE
+              WHEN k.class_oid IS NOT NULL THEN o.oid = k.class_oid
+              ELSE o.opcdefault AND (
+                o.opcintype IN (b.oid, CASE b.typtype WHEN 'e' THEN 'anyenum' WHEN 'r' THEN 'anyrange'
+                  WHEN 'm' THEN 'anymultirange' WHEN 'c' THEN 'record' ELSE 'anyarray' END::regtype)
+                OR EXISTS (SELECT FROM pg_catalog.pg_cast x WHERE x.castsource = b.oid
+                  AND x.casttarget = o.opcintype AND x.castmethod = 'b' AND x.castcontext = 'i'))
+            END
+      ORDER BY o.opcintype = b.oid DESC,
+               o.opcintype IN (SELECT x.casttarget FROM pg_catalog.pg_cast x WHERE x.castsource = b.oid) DESC
+      LIMIT 1
+   ) o
+), key_operator AS (
+  SELECT k.position,
+         pg_catalog.json_object_agg(
+           w.amopstrategy, pg_catalog.format('OPERATOR(%I.%s)', n.nspname, p.oprname)
+         ) AS operators
+    FROM key_class k
+    JOIN pg_catalog.pg_amop w ON w.amopfamily = k.opcfamily AND w.amoppurpose = 's'
+     AND w.amoplefttype = k.opcintype AND w.amoprighttype = k.opcintype
+    JOIN pg_catalog.pg_operator p ON p.oid = w.amopopr
+    JOIN pg_catalog.pg_namespace n ON n.oid = p.oprnamespace
+   GROUP BY k.position
 ), database AS (
   SELECT d.oid, d.encoding, d.datlocprovider, d.datcollate, pg_catalog.to_jsonb(d) AS row
     FROM pg_catalog.pg_database d
@@ -101,6 +136,8 @@ SELECT pg_catalog.json_build_object(
        AND s.attname = (SELECT k.attname FROM key_column k WHERE k.position = 1)
   ),
   'primaryKey', COALESCE((SELECT pg_catalog.json_agg(k.attname ORDER BY k.position) FROM key_column k), '[]'),
+  'keyOperators', COALESCE((SELECT pg_catalog.json_agg(k.operators ORDER BY k.position) FROM key_operator k), '[]'),
+  'isKeyOrdered', COALESCE((SELECT p.is_ordered FROM primary_key p), true),
   'childKinds', COALESCE((SELECT pg_catalog.json_agg(m.relkind) FROM member m WHERE m.is_child), '[]'),
   'columns', COALESCE((
     SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
@@ -112,6 +149,8 @@ SELECT pg_catalog.json_build_object(
              'typeModifier', a.atttypmod,
              'baseTypeOid', b.oid::int8,
              'baseTypeName', pg_catalog.format_type(b.oid, -1),
+             'baseTypeSql', pg_catalog.format('%I.%I', (SELECT n.nspname FROM pg_catalog.pg_namespace n
+               WHERE n.oid = b.typnamespace), b.typname),
              'baseTypeCategory', b.typcategory,
              'baseTypeKind', b.typtype,
              'enumLabels', (SELECT l.labels FROM label l WHERE l.attnum = a.attnum),

@@ -3,6 +3,7 @@ import { TABLE_QUERY } from './catalog-query.js';
 import { readCatalog } from './fingerprint.js';
 import type { Session } from '../postgres/session.js';
 import type { CollationInfo, ColumnInfo, TableInfo } from './table-info.js';
+import type { KeyOperators } from './table-spec.js';
 import { parseNameParts, type TableName } from './table-name.js';
 
 export { parseTableName, type TableName } from './table-name.js';
@@ -56,6 +57,8 @@ export async function readTable(
     databaseEncoding: table.encoding,
     columns: table.columns.map(toColumn),
     primaryKey: table.primaryKey,
+    keyOperators: table.keyOperators.map(toOperators),
+    isKeyOrdered: table.isKeyOrdered,
     replicaIdentity: REPLICA_IDENTITIES[table.replicaIdentity],
     estimatedRows: table.estimatedRows,
     keyCorrelation: table.keyCorrelation,
@@ -84,6 +87,7 @@ interface CatalogColumn {
   readonly typeModifier: number;
   readonly baseTypeOid: number;
   readonly baseTypeName: string;
+  readonly baseTypeSql: string;
   readonly baseTypeCategory: string;
   readonly baseTypeKind: string;
   readonly enumLabels: string[] | null;
@@ -102,9 +106,22 @@ interface CatalogTable {
   readonly estimatedRows: number;
   readonly keyCorrelation: number | null;
   readonly primaryKey: string[];
+  /** Per key column: B-tree strategy number -> operator. */
+  readonly keyOperators: Readonly<Record<string, string>>[];
+  readonly isKeyOrdered: boolean;
   /** relkinds of all descendants, leaves and inner ones. */
   readonly childKinds: string[];
   readonly columns: CatalogColumn[];
+}
+
+/** By the strategy numbers of B-trees: https://www.postgresql.org/docs/current/xindex.html */
+function toOperators(byStrategy: Readonly<Record<string, string>>): KeyOperators {
+  const operator = (strategy: number): string => {
+    const text = byStrategy[strategy];
+    if (text === undefined) throw new AcedError('INTERNAL', 'a key column without its operators');
+    return text;
+  };
+  return { less: operator(1), equal: operator(3), atLeast: operator(4), greater: operator(5) };
 }
 
 function toColumn(column: CatalogColumn): ColumnInfo {

@@ -1,6 +1,6 @@
 import { AcedError } from '../base/errors.js';
 import type { CollationInfo, ColumnInfo, TableInfo } from './table-info.js';
-import type { KeyColumnSpec, KeyOrderKind } from './table-spec.js';
+import type { KeyColumnSpec, KeyOperators, KeyOrderKind } from './table-spec.js';
 
 /** A column as one of the nodes has it. */
 export interface NodeColumn {
@@ -50,6 +50,43 @@ export function keyOrderOf(
     };
   }
   return { orderKind: kind === 'bytes' ? 'bytes' : 'server', collate: BYTE_COLLATION };
+}
+
+/** The key column's operators, the same on all nodes. Errors: SCHEMA_MISMATCH. */
+export function keyOperatorsOf(onNodes: readonly NodeColumn[]): KeyOperators {
+  const all = onNodes.map(({ table, column }) => {
+    const operators = table.keyOperators[table.primaryKey.indexOf(column.name)];
+    if (operators === undefined) throw new AcedError('INTERNAL', 'a key column without operators');
+    return operators;
+  });
+  const [first] = all;
+  if (first === undefined) throw new AcedError('INTERNAL', 'a key column exists on no node');
+  const other = all.findIndex(({ less, equal }) => less !== first.less || equal !== first.equal);
+  if (other < 0) return first;
+  throw new AcedError(
+    'SCHEMA_MISMATCH',
+    `key column ${onNodes[0]?.column.name ?? ''} is ordered by ${first.less} on ` +
+      `${onNodes[0]?.node ?? ''} but by ${all[other]?.less ?? ''} on ${onNodes[other]?.node ?? ''}`,
+    { hint: 'Have the type and its operators in the same schema on all nodes.' },
+  );
+}
+
+/**
+ * Other types than those of ORDER_KINDS whose equal values are written alike: "char", char(n), inet,
+ * cidr, macaddr, macaddr8, money, time, timetz, bit, varbit, pg_lsn. All enums are too.
+ */
+const TEXT_UNIQUE_OIDS: ReadonlySet<number> = new Set([
+  18, 1042, 869, 650, 829, 774, 790, 1083, 1266, 1560, 1562, 3220,
+]);
+
+/** Whether rows can be matched by the text of this column as the nodes match them by its value. */
+export function isTextUnique(onNodes: readonly NodeColumn[]): boolean {
+  return onNodes.every(({ column: { baseTypeOid, baseTypeKind, collation } }) => {
+    if (collation?.isDeterministic === false) return false;
+    return (
+      baseTypeKind === 'e' || ORDER_KINDS.has(baseTypeOid) || TEXT_UNIQUE_OIDS.has(baseTypeOid)
+    );
+  });
 }
 
 /**

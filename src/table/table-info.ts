@@ -1,3 +1,5 @@
+import type { KeyOperators } from './table-spec.js';
+
 /** One column of a table on one node, from pg_attribute; dropped columns are left out. */
 export interface ColumnInfo {
   readonly name: string;
@@ -15,6 +17,8 @@ export interface ColumnInfo {
   readonly baseTypeKind: string;
   /** The base type's name in the form of typeName. */
   readonly baseTypeName: string;
+  /** The base type as `schema.name`, right after `::` under every search path. */
+  readonly baseTypeSql: string;
   /** Labels in their sort order when the base type is an enum, else null. */
   readonly enumLabels: readonly string[] | null;
   /** An explicit cast of the base type to text exists in pg_cast and is not text's/varchar's own. */
@@ -48,6 +52,10 @@ export interface TableInfo {
   readonly columns: readonly ColumnInfo[];
   /** Column names in the key's declared order; empty: no primary key. */
   readonly primaryKey: readonly string[];
+  /** Of the key's columns, in its order: those of the index's B-tree operator classes. */
+  readonly keyOperators: readonly KeyOperators[];
+  /** False: the key's index has no order (GiST, `WITHOUT OVERLAPS`). */
+  readonly isKeyOrdered: boolean;
   readonly replicaIdentity: 'default' | 'nothing' | 'full' | 'index';
   /** reltuples summed over leaf partitions, -1 when never analysed. */
   readonly estimatedRows: number;

@@ -17,6 +17,7 @@ const N1_SETTINGS = `
   ALTER SYSTEM SET timezone = 'Asia/Tokyo';
   ALTER SYSTEM SET datestyle = 'German, DMY';
   ALTER SYSTEM SET extra_float_digits = 0;
+  ALTER SYSTEM SET quote_all_identifiers = on;
   ALTER SYSTEM SET bytea_output = 'escape'`;
 const N2_SETTINGS = `
   ALTER DATABASE app SET timezone = 'America/New_York';

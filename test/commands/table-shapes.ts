@@ -89,6 +89,16 @@ export const TABLE_SHAPES: readonly TableShape[] = [
     differences: 2,
   },
   {
+    title: 'keys of a domain whose check came after the rows that break it',
+    table: 'by_domain',
+    ddl: 'CREATE DOMAIN positive AS int; CREATE TABLE by_domain (id positive PRIMARY KEY, v int)',
+    fill: `INSERT INTO by_domain SELECT i - 100, i FROM generate_series(1, 300) i;
+           ALTER DOMAIN positive ADD CHECK (VALUE > 0) NOT VALID`,
+    change: `UPDATE by_domain SET v = v + 1 WHERE v % 7 = 0 AND id > 0; DELETE FROM by_domain WHERE v = 250`,
+    drift: `DELETE FROM by_domain WHERE v IN (3, 30, 205)`,
+    differences: 3,
+  },
+  {
     title: 'defect 6: quoted and upper-case names, composite keys',
     table: 'public."Odd ""Table"',
     ddl: `CREATE TABLE "Odd ""Table" ("Select" int, "b""c" text, "UPPER" numeric(10,2), "v|w" text, PRIMARY KEY ("b""c", "Select", "UPPER"))`,

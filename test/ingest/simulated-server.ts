@@ -4,6 +4,7 @@ import type { DigestSeed } from '../../src/digest/digest-column.js';
 import type { Relation, ReplicaIdentity } from '../../src/pgoutput/message.js';
 import type { KeyText, TableSpec } from '../../src/table/table-spec.js';
 import type { Column, PlainMessage } from '../pgoutput/encoder.js';
+import { BUILT_IN_KEY } from '../support/key-column.js';
 
 export interface SimulatedTable {
   readonly oid: number;
@@ -63,7 +64,13 @@ export function simulatedTable(
     spec: {
       schema: 'public',
       name: `${identity}_${orderKind}`,
-      key: [{ name: 'id', typeName: 'integer', textForm: 'plain', orderKind, collate: null }],
+      key: [
+        {
+          ...{ name: 'id', typeName: 'integer', textForm: 'plain', orderKind, collate: null },
+          ...BUILT_IN_KEY,
+        },
+      ],
+      isKeyOrdered: true,
       columns: DIGEST_COLUMNS.map((name) => ({ name, textForm: 'plain' })),
       excluded: [],
     },

@@ -4,6 +4,7 @@ import { BlockSql, type BlockQuery } from '../../src/merkle/block-sql.js';
 import { BlockLayout } from '../../src/merkle/layout.js';
 import type { KeyColumnSpec, KeyText, TableSpec } from '../../src/table/table-spec.js';
 import { startServer, type TestServer } from '../support/postgres.js';
+import { BUILT_IN_KEY } from '../support/key-column.js';
 
 const SEED = { seed: 42n, nullToken: '0123456789abcdef0123456789abcdef' };
 /** Swedish puts ä after z; the database's own English order puts it beside a. */
@@ -19,11 +20,12 @@ const COLUMNS: readonly (Omit<KeyColumnSpec, 'name'> & { readonly definition: st
 ];
 
 function column(definition: string, typeName: string, collate: string | null = null) {
-  return { definition, typeName, textForm: 'plain', orderKind: 'server', collate } as const;
+  const type = { definition, typeName, textForm: 'plain', orderKind: 'server', collate } as const;
+  return { ...type, ...BUILT_IN_KEY };
 }
 
 function specOf(name: string, key: readonly KeyColumnSpec[]): TableSpec {
-  return { schema: 'public', name, key, columns: key, excluded: [] };
+  return { schema: 'public', name, key, isKeyOrdered: true, columns: key, excluded: [] };
 }
 
 describe('BlockSql', () => {
@@ -49,9 +51,7 @@ describe('BlockSql', () => {
       const key = [
         { ...rest, name: 'k' },
         { ...column('', 'integer'), name: 'n' },
-      ].map(({ name: columnName, typeName, textForm, orderKind, collate }) => ({
-        ...{ name: columnName, typeName, textForm, orderKind, collate },
-      }));
+      ];
       await server.query(
         'postgres',
         `CREATE TABLE ${name} (k ${definition}, n integer, PRIMARY KEY (k, n))`,

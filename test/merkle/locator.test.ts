@@ -8,6 +8,7 @@ import { COLUMN_TEXT, type Tuple } from '../../src/pgoutput/message.js';
 import { createTuple, growTuple } from '../../src/pgoutput/tuple.js';
 import type { KeyColumnSpec, KeyOrderKind, KeyText } from '../../src/table/table-spec.js';
 import { bytesText, int8Text, uuidText } from './key-samples.js';
+import { BUILT_IN_KEY } from '../support/key-column.js';
 
 type LocalKind = Exclude<KeyOrderKind, 'server'>;
 
@@ -30,6 +31,7 @@ function keySpec(kinds: readonly KeyOrderKind[]): KeyColumnSpec[] {
     textForm: 'plain',
     orderKind,
     collate: null,
+    ...BUILT_IN_KEY,
   }));
 }
 

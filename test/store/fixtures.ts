@@ -1,6 +1,7 @@
 import type { Lsn } from '../../src/base/lsn.js';
 import type { TableSpec } from '../../src/table/table-spec.js';
 import type { NodeBatch, StoredLeaf } from '../../src/store/store.js';
+import { BUILT_IN_KEY } from '../support/key-column.js';
 
 export const CLUSTER = 'test';
 
@@ -9,8 +10,12 @@ export function specOf(name: string): TableSpec {
     schema: 'public',
     name,
     key: [
-      { name: 'id', typeName: 'integer', textForm: 'plain', orderKind: 'integer', collate: null },
+      {
+        ...{ name: 'id', typeName: 'integer', textForm: 'plain', orderKind: 'integer' },
+        ...{ collate: null, ...BUILT_IN_KEY },
+      },
     ],
+    isKeyOrdered: true,
     columns: [{ name: 'id', textForm: 'plain' }],
     excluded: [{ name: 'total', reason: 'generated column' }],
     warnings: ['something'],

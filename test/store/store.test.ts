@@ -233,6 +233,25 @@ describe('Store', () => {
     open();
   });
 
+  it('gives the keys of an older file the built-in operators, until their tree is built again', () => {
+    const now = open();
+    const { id } = now.addTable(specOf('t'), { n1: readingOf(1) }, 10);
+    now.setTableState(id, 'live', null);
+    close();
+    const file = new Sqlite(path.join(stateDir, 'aced.sqlite'));
+    file.exec(`UPDATE tracked_table SET spec =
+      json_remove(spec, '$.isKeyOrdered', '$.key[0].operators', '$.key[0].isTextUnique')`);
+    file.pragma('user_version = 3');
+    file.close();
+    const [table] = open().tables();
+    const { key, ...rest } = specOf('t');
+    assert.deepEqual(table?.spec, {
+      ...rest,
+      key: key.map((one) => ({ ...one, isTextUnique: false })),
+    });
+    assert.deepEqual([table.state, table.readings], ['stale', { n1: readingOf(1) }]);
+  });
+
   it('refuses a file of a newer version and leaves it as it is', () => {
     open();
     close();

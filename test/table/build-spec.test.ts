@@ -3,6 +3,7 @@ import { describe, it } from 'node:test';
 import { AcedError } from '../../src/base/errors.js';
 import { buildTableSpec } from '../../src/table/build-spec.js';
 import type { CollationInfo, ColumnInfo, TableInfo } from '../../src/table/table-info.js';
+import { BUILT_IN_OPERATORS, BUILT_IN_KEY } from '../support/key-column.js';
 
 const ICU: CollationInfo = {
   name: 'pg_catalog."default"',
@@ -47,6 +48,7 @@ function column(name: string, typeName: string, changes: Partial<ColumnInfo> = {
     typeModifier: -1,
     baseTypeOid: type.oid,
     baseTypeName: typeName,
+    baseTypeSql: `pg_catalog.${typeName}`,
     baseTypeCategory: type.category,
     baseTypeKind: 'b',
     enumLabels: null,
@@ -68,6 +70,8 @@ function table(columns: ColumnInfo[], changes: Partial<TableInfo> = {}): TableIn
     databaseEncoding: 'UTF8',
     columns,
     primaryKey: ['id'],
+    keyOperators: (changes.primaryKey ?? ['id']).map(() => BUILT_IN_OPERATORS),
+    isKeyOrdered: true,
     replicaIdentity: 'default',
     estimatedRows: -1,
     keyCorrelation: null,
@@ -105,7 +109,10 @@ describe('buildTableSpec', () => {
       ['Z', 'a_', 'b', 'id', 'ä'],
     );
     assert.deepEqual(spec.key, [
-      { name: 'id', typeName: 'bigint', textForm: 'plain', orderKind: 'integer', collate: null },
+      {
+        ...{ name: 'id', typeName: 'pg_catalog.bigint', textForm: 'plain', orderKind: 'integer' },
+        ...{ collate: null, ...BUILT_IN_KEY },
+      },
     ]);
     assert.equal(spec.warnings, undefined);
   });

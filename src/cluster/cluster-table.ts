@@ -1,7 +1,7 @@
 import { onEveryNode, withSessions, type NodePools } from '../postgres/every-node.js';
 import type { Replication } from '../replication/passage.js';
 import { readTable, resolveTable } from '../table/catalog.js';
-import { publishedTable } from '../replication/published-tables.js';
+import { publishedTable, type PublishedTable } from '../replication/published-tables.js';
 import { buildTableSpec } from '../table/build-spec.js';
 import type { CatalogReading } from '../table/fingerprint.js';
 import type { TableInfo } from '../table/table-info.js';
@@ -32,13 +32,21 @@ export async function readClusterTable(
       const info = await readTable(session, table.schema, table.name, either);
       const published =
         publication === undefined ? null : await publishedTable(session, publication, table);
-      const { oid, leaves } = info;
-      const fingerprint = `${info.fingerprint} ${published?.identity ?? 'not published'}`;
-      readings[node] = { oid, leaves, fingerprint };
+      const { oid, leaves, fingerprint } = info;
+      readings[node] = withPublication({ oid, leaves, fingerprint }, published);
       return info;
     }, either),
   );
   return { infos, spec: buildTableSpec(infos), readings };
+}
+
+/** What a table is and how it is published, in one fingerprint. */
+export function withPublication(
+  reading: CatalogReading,
+  published: PublishedTable | null,
+): CatalogReading {
+  const fingerprint = `${reading.fingerprint} ${published?.identity ?? 'not published'}`;
+  return { ...reading, fingerprint };
 }
 
 /** Finds the table that a person typed, on the first node that is asked. */

@@ -67,6 +67,11 @@ export class Cluster {
     this.#onSchemaChange.add(listener);
   }
 
+  /** A table's catalog must be looked at again. */
+  schemaChanged(table: TrackedTable, reason: string): void {
+    for (const listener of this.#onSchemaChange) listener(table, reason);
+  }
+
   /** One pipeline per node; does nothing when they run. */
   startStreaming(): void {
     if (this.isStreaming) return;
@@ -78,9 +83,7 @@ export class Cluster {
         store: this.store,
         log: this.log,
         tables: this.#tables,
-        onSchemaChange: (table, reason) => {
-          for (const listener of this.#onSchemaChange) listener(table, reason);
-        },
+        onSchemaChange: (table, reason) => this.schemaChanged(table, reason),
         onGap: (name, reason) => {
           // Without tables there is nothing to lose: it is the first start.
           const level = this.#tables.size === 0 ? 'info' : 'warn';

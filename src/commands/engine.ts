@@ -13,6 +13,7 @@ import type {
 import { serversOf } from '../protocol/servers.js';
 import { build } from './build.js';
 import { Cluster } from '../cluster/cluster.js';
+import { CatalogWatch } from '../cluster/catalog-watch.js';
 import { diffTable } from './diff-table.js';
 import { diffTree } from './diff-tree.js';
 import { initialise } from './init.js';
@@ -101,6 +102,7 @@ export class Engine implements CommandRunner {
       if (engine.#cluster.store.isInitialised()) engine.#cluster.startStreaming();
       engine.#background = [
         new Refresher(engine.#cluster),
+        new CatalogWatch(engine.#cluster),
         NodeTreeWriter.start(engine.#cluster),
         new WalGuard(engine.#cluster),
       ];

@@ -48,6 +48,7 @@ export interface Config {
     readonly refreshBudget: number;
     /** Memory for the digests of single rows, over all nodes and tables; 0 keeps none. */
     readonly rowDigestBytes: number;
+    readonly catalogWatchMs: number;
   };
   readonly diff: {
     readonly maxDiffRows: number;

@@ -46,6 +46,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
       refreshQuietMs: read(OPTIONS.refreshQuietMs),
       refreshBudget: read(OPTIONS.refreshBudget),
       rowDigestBytes: read(OPTIONS.rowDigestBytes),
+      catalogWatchMs: read(OPTIONS.catalogWatchMs),
     },
     diff: {
       maxDiffRows: read(OPTIONS.maxDiffRows),

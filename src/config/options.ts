@@ -113,6 +113,13 @@ export const OPTIONS = {
     defaultValue: 32 * MEBIBYTE,
     doc: 'memory for the digests of rows that change often, so that their blocks are not read again; 0 keeps none',
   }),
+  catalogWatchMs: option({
+    key: 'tree.catalog_watch_ms',
+    env: 'ACED_TREE_CATALOG_WATCH_MS',
+    kind: milliseconds(100),
+    defaultValue: 1000,
+    doc: 'the definitions of followed tables are looked at so often',
+  }),
   maxDiffRows: option({
     key: 'diff.max_diff_rows',
     env: 'ACED_DIFF_MAX_DIFF_ROWS',

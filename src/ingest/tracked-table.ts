@@ -20,7 +20,7 @@ export interface TrackedTableContext {
 export class TrackedTable {
   readonly id: number;
   readonly spec: TableSpec;
-  readonly readings: StoredTable['readings'];
+  #readings: StoredTable['readings'];
   readonly blockRows: number;
   readonly sql: BlockSql;
   readonly #store: Store;
@@ -36,7 +36,7 @@ export class TrackedTable {
   constructor(store: Store, stored: StoredTable, { nodes, rowDigestCache }: TrackedTableContext) {
     this.id = stored.id;
     this.spec = stored.spec;
-    this.readings = stored.readings;
+    this.#readings = stored.readings;
     this.blockRows = stored.blockRows;
     this.#state = stored.state;
     this.#reason = stored.reason;
@@ -75,6 +75,22 @@ export class TrackedTable {
 
   get reason(): string | null {
     return this.#reason;
+  }
+
+  /** Node -> what its catalog said when the tree was begun. */
+  get readings(): StoredTable['readings'] {
+    return this.#readings;
+  }
+
+  /**
+   * The node's catalog was not what the tree was built from for a moment, whatever it is later: what
+   * was read then may be of other rows, so the tree is to be built again.
+   */
+  outdate(node: string): void {
+    const reading = this.#readings[node];
+    if (reading === undefined) return;
+    this.#readings = { ...this.#readings, [node]: { ...reading, fingerprint: '' } };
+    this.#store.setTableReadings(this.id, this.#readings);
   }
 
   setState(state: TableState, reason: string | null): void {

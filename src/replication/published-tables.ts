@@ -6,6 +6,8 @@ import type { TableName } from '../table/table-name.js';
 export interface PublicationProblem {
   /** `stored`: gone when the publication publishes stored generated columns. */
   readonly kind: string;
+  /** The user's own updates and deletes fail while it is published. */
+  readonly isHarmful: boolean;
   readonly why: string;
   readonly hint: string;
 }
@@ -86,6 +88,8 @@ export async function publicationProblem(
 
 const RESTRICTED: PublicationProblem = {
   kind: 'restricted',
+  // A filter or a list that does not go with the replica identity makes updates fail.
+  isHarmful: true,
   why: 'somebody has added a row filter or a column list',
   hint: 'aced publishes it again as a whole when its tree is built.',
 };
@@ -93,6 +97,7 @@ const RESTRICTED: PublicationProblem = {
 function sentAs(ancestor: string): PublicationProblem {
   return {
     kind: 'ancestor',
+    isHarmful: false,
     why: `its changes are sent as those of ${ancestor}, which is published too`,
     hint: `Compare ${ancestor}, or take its tree down first.`,
   };
@@ -124,10 +129,12 @@ async function findProblems(
     if (problem === undefined) throw new AcedError('INTERNAL', `unknown problem ${kind}`);
     const [why, hint] = problem;
     const whose = root === member ? '' : 'of one of its partitions: ';
-    problems.set(Number(root), { kind, why: `${whose}${why}`, hint });
+    problems.set(Number(root), { kind, isHarmful: HARMFUL.has(kind), why: `${whose}${why}`, hint });
   }
   return problems;
 }
+
+const HARMFUL: ReadonlySet<string> = new Set(['identity', 'virtual', 'stored']);
 
 /** What PROBLEM_QUERY calls it -> why, and what helps. */
 const PROBLEMS: Readonly<Record<string, (identity: string) => readonly [string, string]>> = {

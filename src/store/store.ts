@@ -247,6 +247,12 @@ export class Store {
     );
   }
 
+  setTableReadings(id: number, readings: StoredTable['readings']): void {
+    this.#run('UPDATE tracked_table SET readings = ? WHERE id = ?', (s) =>
+      s.run(JSON.stringify(readings), id),
+    );
+  }
+
   removeTable(schema: string, name: string): void {
     this.#run('DELETE FROM tracked_table WHERE schema = ? AND name = ?', (s) =>
       s.run(schema, name),

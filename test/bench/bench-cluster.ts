@@ -50,6 +50,7 @@ export function defaultConfig(
       refreshQuietMs: value(OPTIONS.refreshQuietMs),
       refreshBudget: value(OPTIONS.refreshBudget),
       rowDigestBytes: value(OPTIONS.rowDigestBytes),
+      catalogWatchMs: value(OPTIONS.catalogWatchMs),
       ...overrides,
     },
     diff: {

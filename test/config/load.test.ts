@@ -331,6 +331,7 @@ describe('settings', () => {
           refreshQuietMs: 1000,
           refreshBudget: 0.25,
           rowDigestBytes: 32 * 1024 ** 2,
+          catalogWatchMs: 1_000,
         },
         diff: {
           maxDiffRows: 1_000_000,

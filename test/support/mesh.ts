@@ -237,6 +237,7 @@ export class Mesh {
         refreshQuietMs: 100,
         refreshBudget: 0.5,
         rowDigestBytes: 64 * 1024 ** 2,
+        catalogWatchMs: 1_000,
         ...tree,
       }),
       diff: Object.freeze({

@@ -30,7 +30,7 @@ export class CatalogWatch {
       const watch = new NodeCatalogWatch(cluster, name);
       return new Periodic({
         log: cluster.log,
-        failureEvent: 'catalog_watch_failed',
+        failureEvent: 'watch_failed',
         restAfterFailureMs: FAILURE_REST_MS,
         round: (signal) => watch.round(signal),
       });
@@ -104,7 +104,7 @@ class NodeCatalogWatch {
     signal: AbortSignal,
   ): Promise<void> {
     const { publicationName } = this.#cluster.config;
-    const published = await readPublishedTables(session, publicationName, { signal });
+    const published = await readPublishedTables(session, publicationName, signal);
     for (const oid of this.#stuck.keys()) {
       if (!published.some((one) => one.oid === oid)) this.#stuck.delete(oid);
     }
@@ -144,8 +144,8 @@ class NodeCatalogWatch {
     try {
       await removeTableFromPublication(session, config.publicationName, table.schema, table.name);
       this.#stuck.delete(table.oid);
-      const event = 'table_unpublished';
-      log.error({ event, ...facts }, `taken out of the publication: ${problem.why}`);
+      const why = `taken out of the publication: ${problem.why}`;
+      log.error({ event: 'table_unpublished', ...facts }, why);
     } catch (error) {
       if (!(error instanceof AcedError) || session.isBroken) throw error;
       const why = `${problem.why}; it cannot be taken out of publication ${config.publicationName}: ${error.logMessage}`;

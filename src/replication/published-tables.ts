@@ -19,6 +19,11 @@ export interface PublishedTable extends TableName {
   readonly identity: string;
   /** Rows or columns are left out of the stream. */
   readonly isRestricted: boolean;
+  /** The partitioned table under whose name its rows come; null: under its own. */
+  readonly sentAs: string | null;
+}
+
+export interface FollowedTable extends PublishedTable {
   readonly problem: PublicationProblem | null;
 }
 
@@ -32,38 +37,45 @@ const CHECKS_GENERATED_SINCE = 180000;
 export async function readPublishedTables(
   session: Session,
   publication: string,
-  options: { readonly table?: TableName; readonly signal?: AbortSignal } = {},
-): Promise<PublishedTable[]> {
-  const { table, signal } = options;
-  const rows = await session.query(
-    PUBLISHED_QUERY,
-    [publication, table?.schema ?? null, table?.name ?? null],
-    signal,
-  );
-  const oids = rows.map(([oid]) => Number(oid));
+  signal?: AbortSignal,
+): Promise<FollowedTable[]> {
+  const tables = await readEntries(session, [publication, null, null], signal);
+  const oids = tables.map(({ oid }) => oid);
   const problems = await findProblems(session, { oids, publication, signal });
-  return rows.map(([oid, schema, name, identity, restricted, ancestor]) => ({
-    oid: Number(oid),
-    schema: schema ?? '',
-    name: name ?? '',
-    identity: typeof ancestor === 'string' ? `${identity ?? ''} as ${ancestor}` : (identity ?? ''),
-    isRestricted: restricted === 't',
-    problem:
-      typeof ancestor === 'string'
-        ? sentAs(ancestor)
-        : restricted === 't'
-          ? RESTRICTED
-          : (problems.get(Number(oid)) ?? null),
-  }));
+  return tables.map((table) => ({ ...table, problem: problemOf(table, problems) }));
 }
 
 /** How a publication publishes a table that was added to it by name; null: not at all. */
 export async function publishedTable(
   session: Session,
   publication: string,
-  table: TableName,
+  { schema, name }: TableName,
 ): Promise<PublishedTable | null> {
-  return (await readPublishedTables(session, publication, { table }))[0] ?? null;
+  return (await readEntries(session, [publication, schema, name]))[0] ?? null;
+}
+
+async function readEntries(
+  session: Session,
+  params: readonly (string | null)[],
+  signal?: AbortSignal,
+): Promise<PublishedTable[]> {
+  const rows = await session.query(PUBLISHED_QUERY, params, signal);
+  return rows.map(([oid, schema, name, identity, isRestricted, sentAs]) => ({
+    oid: Number(oid),
+    schema: schema ?? '',
+    name: name ?? '',
+    identity: sentAs == null ? (identity ?? '') : `${identity ?? ''} as ${sentAs}`,
+    isRestricted: isRestricted === 't',
+    sentAs: sentAs ?? null,
+  }));
+}
+
+function problemOf(
+  { oid, isRestricted, sentAs }: PublishedTable,
+  problems: ReadonlyMap<number, PublicationProblem>,
+): PublicationProblem | null {
+  if (sentAs !== null) return sentAsProblem(sentAs);
+  return isRestricted ? RESTRICTED : (problems.get(oid) ?? null);
 }
 
 /**
@@ -81,7 +93,7 @@ export async function publicationProblem(
   if (typeof oid !== 'string') {
     throw new AcedError('NO_SUCH_TABLE', `no table ${schema}.${name} on node ${session.node.name}`);
   }
-  if (typeof ancestor === 'string') return sentAs(ancestor);
+  if (typeof ancestor === 'string') return sentAsProblem(ancestor);
   const problems = await findProblems(session, { oids: [Number(oid)], publication });
   return problems.get(Number(oid)) ?? null;
 }
@@ -94,7 +106,7 @@ const RESTRICTED: PublicationProblem = {
   hint: 'aced publishes it again as a whole when its tree is built.',
 };
 
-function sentAs(ancestor: string): PublicationProblem {
+function sentAsProblem(ancestor: string): PublicationProblem {
   return {
     kind: 'ancestor',
     isHarmful: false,
@@ -169,52 +181,35 @@ const ENTRY = `
     JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid
    WHERE p.pubname = $1::name AND (pg_catalog.to_jsonb(r) ->> 'prexcept') IS DISTINCT FROM 'true'`;
 
-/** The partitioned tables above a table, and whether the publication has one of them. */
+/** The partitioned table above `c` that the publication has: rows come under its name then. */
 const ANCESTOR = `
-  SELECT s.prrelid AS relid, i.inhparent
-    FROM start s
-    JOIN pg_catalog.pg_inherits i ON i.inhrelid = s.prrelid
-    JOIN pg_catalog.pg_class c ON c.oid = i.inhparent AND c.relkind = 'p'
-   UNION ALL
-  SELECT a.relid, i.inhparent
-    FROM ancestor a
-    JOIN pg_catalog.pg_inherits i ON i.inhrelid = a.inhparent`;
-
-const ANCESTOR_NAME = `(
-  SELECT pg_catalog.concat_ws('.', n.nspname, c.relname)
-    FROM ancestor a
-    JOIN entry e ON e.prrelid = a.inhparent
-    JOIN pg_catalog.pg_class c ON c.oid = a.inhparent
-    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-   WHERE a.relid = s.prrelid
-   LIMIT 1)`;
+  CASE WHEN c.relispartition THEN (
+    SELECT pg_catalog.concat_ws('.', pn.nspname, pc.relname)
+      FROM pg_catalog.pg_partition_ancestors(c.oid) AS a (relid)
+      JOIN entry e ON e.prrelid = a.relid AND a.relid <> c.oid
+      JOIN pg_catalog.pg_class pc ON pc.oid = a.relid
+      JOIN pg_catalog.pg_namespace pn ON pn.oid = pc.relnamespace
+     LIMIT 1) END`;
 
 const PUBLISHED_QUERY = `
-WITH RECURSIVE entry AS MATERIALIZED (${ENTRY}
-), start AS MATERIALIZED (
-  SELECT e.*, n.nspname, c.relname
-    FROM entry e
-    JOIN pg_catalog.pg_class c ON c.oid = e.prrelid
-    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-   WHERE $2::name IS NULL OR (n.nspname = $2::name AND c.relname = $3::name)
-), ancestor AS (${ANCESTOR}
+WITH entry AS MATERIALIZED (${ENTRY}
 )
-SELECT s.prrelid, s.nspname, s.relname,
+SELECT c.oid, n.nspname, c.relname,
        pg_catalog.concat_ws('/', s.publication, s.publication_xmin, s.oid, s.xmin),
-       s.is_restricted, ${ANCESTOR_NAME}
-  FROM start s
- ORDER BY s.nspname, s.relname`;
+       s.is_restricted, ${ANCESTOR}
+  FROM entry s
+  JOIN pg_catalog.pg_class c ON c.oid = s.prrelid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE $2::name IS NULL OR (n.nspname = $2::name AND c.relname = $3::name)
+ ORDER BY n.nspname, c.relname`;
 
 const TABLE_QUERY = `
-WITH RECURSIVE entry AS MATERIALIZED (${ENTRY}
-), start AS (
-  SELECT c.oid AS prrelid
-    FROM pg_catalog.pg_class c
-    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-   WHERE n.nspname = $2::name AND c.relname = $3::name AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-), ancestor AS (${ANCESTOR}
+WITH entry AS MATERIALIZED (${ENTRY}
 )
-SELECT s.prrelid, ${ANCESTOR_NAME} FROM start s`;
+SELECT c.oid, ${ANCESTOR}
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = $2::name AND c.relname = $3::name AND c.relkind IN ('r', 'p', 'v', 'm', 'f')`;
 
 const PROBLEM_QUERY = `
 WITH RECURSIVE member AS (

@@ -5,6 +5,7 @@ import type { Cluster } from '../cluster/cluster.js';
 import { passFences, takeFences } from '../cluster/fences.js';
 import { ensureCurrentTree, requireInitialised, workOptions } from '../cluster/tree-building.js';
 import { refreshDirty, splitOversize } from '../cluster/tree-work.js';
+import { tellLeftOut } from './diff-table.js';
 import { treeDiff } from '../diff/tree-diff.js';
 import type { CommandContext, DiffResult, TreeDiffParams } from '../protocol/commands.js';
 
@@ -16,6 +17,7 @@ export async function diffTree(
 ): Promise<DiffResult> {
   requireInitialised(cluster);
   const nodes = cluster.selectNodes(params.nodes, 2);
+  tellLeftOut(cluster, nodes, context);
   const { schema, name } = cluster.requireTable(params.table).spec;
   return cluster.mutex(schema, name).run(async () => {
     const pools = cluster.poolsOf(nodes);
@@ -24,7 +26,10 @@ export async function diffTree(
     // than the verdict, never unseen.
     const isCaughtUp = passFences(cluster, fences, params, context);
     const [current, commitTimeNodes] = await allOrCause([
-      ensureCurrentTree(cluster, cluster.requireTable(params.table), context, isCaughtUp),
+      ensureCurrentTree(cluster, cluster.requireTable(params.table), context, {
+        isReady: isCaughtUp,
+        nodes,
+      }),
       readCommitTimeNodes(pools, context.signal),
       isCaughtUp,
     ]);
@@ -40,7 +45,9 @@ export async function diffTree(
       nodes.map((node) => [node, formatLsn(cluster.pipeline(node).position)]),
     );
     let refreshed = await refreshDirty(cluster, table, work);
-    if ((await splitOversize(cluster, table, work)) > 0) {
+    // Cutting a block takes every node; one that is not compared may be down.
+    const hasAll = nodes.length === cluster.config.nodes.length;
+    if (hasAll && (await splitOversize(cluster, table, work)) > 0) {
       // Positions have moved: what was read before no longer names the same blocks.
       refreshed = await refreshDirty(cluster, table, work);
     }

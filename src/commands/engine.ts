@@ -14,6 +14,7 @@ import { serversOf } from '../protocol/servers.js';
 import { build } from './build.js';
 import { Cluster } from '../cluster/cluster.js';
 import { CatalogWatch } from '../cluster/catalog-watch.js';
+import { isDiff, logDiff, logFailedDiff } from './diff-log.js';
 import { diffTable } from './diff-table.js';
 import { diffTree } from './diff-tree.js';
 import { initialise } from './init.js';
@@ -21,6 +22,7 @@ import { repair } from './repair.js';
 import { NodeTreeWriter } from '../cluster/mirror-writer.js';
 import { Refresher } from '../cluster/refresher.js';
 import { readStatus } from './status.js';
+import { SubscriptionWatch } from '../cluster/subscription-watch.js';
 import { teardown, teardownTable } from './teardown.js';
 import { update } from './update.js';
 import { verify } from './verify.js';
@@ -69,6 +71,7 @@ export class Engine implements CommandRunner {
   readonly #startedAtMs = Date.now();
   readonly #handlers: Handlers;
   #background: Background[] = [];
+  #watch: SubscriptionWatch | null = null;
 
   private constructor(config: Config, options: EngineOptions) {
     this.#options = options;
@@ -90,6 +93,7 @@ export class Engine implements CommandRunner {
           signal: context.signal,
           isDaemon: options.mode === 'daemon',
           startedAtMs: this.#startedAtMs,
+          subscriptions: this.#watch?.subscriptions ?? [],
         }),
     };
   }
@@ -105,6 +109,7 @@ export class Engine implements CommandRunner {
         new CatalogWatch(engine.#cluster),
         NodeTreeWriter.start(engine.#cluster),
         new WalGuard(engine.#cluster),
+        (engine.#watch = new SubscriptionWatch(engine.#cluster)),
       ];
     }
     return Promise.resolve(engine);
@@ -118,7 +123,11 @@ export class Engine implements CommandRunner {
     const cluster = this.#cluster;
     if (WHOLE_CLUSTER.has(name)) cluster.requireAllNodes(params.nodes);
     if (NEEDS_STREAM.has(name) && cluster.store.isInitialised()) cluster.startStreaming();
-    const outcome = await this.#handlers[name](params, context);
+    const outcome = await this.#handlers[name](params, context).catch((error: unknown) => {
+      if (isDiff(name)) logFailedDiff(this.#options.log, params, error);
+      throw error;
+    });
+    if ('verdict' in outcome) logDiff(this.#options.log, outcome);
     // An outcome with its servers is the command's result; the compiler cannot see it through Name.
     return { ...outcome, servers: serversOf(cluster.config.nodes) } as CommandResults[Name];
   }

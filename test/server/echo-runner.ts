@@ -106,6 +106,7 @@ export class EchoRunner implements CommandRunner {
           pid: process.pid,
           version: '1.2.3',
           uptimeSeconds: 61,
+          subscriptions: [],
           nodes: [
             {
               name: 'n1',

@@ -8,8 +8,8 @@ import { toAcedError } from './connect-error.js';
 /** One row as the server sent it: every value in its text form, SQL NULL as null. */
 export type TextRow = readonly (string | null)[];
 
-/** A text parameter; an array becomes a PostgreSQL array of text. */
-export type Param = string | null | readonly (string | null)[];
+/** A text parameter; an array becomes a PostgreSQL array of text; bytes are a value's binary form. */
+export type Param = string | null | readonly (string | null)[] | Buffer;
 
 export interface SessionOptions {
   /** Seen in pg_stat_activity. */

@@ -11,7 +11,8 @@ export interface Expectation {
   readonly key: KeyText;
   /** Proof of the target's row: its digest (signed decimal) or a hash of its values. null: no row. */
   readonly target: string | null;
-  readonly hasSource: boolean;
+  /** The same of the source's row. */
+  readonly source: string | null;
 }
 
 export interface ExpectationOptions {
@@ -31,7 +32,7 @@ export class Expectations {
   readonly #keys: string[] = [];
   /** As the file has them: 16 hex digits; or hashes of the rows' values. Null: no row. */
   readonly #targets: (string | null)[] = [];
-  readonly #hasSource: boolean[] = [];
+  readonly #sources: (string | null)[] = [];
   #isSourceSide: boolean | null = null;
   /** How often rows of the other side have begun, the first of all included. */
   #turns = 0;
@@ -74,8 +75,8 @@ export class Expectations {
     }
     for (const row of rows) {
       const place = this.#placeOf(keyOf(row, keyColumns, path));
-      if (areSource) this.#hasSource[place] = true;
-      else this.#targets[place] = proofOf(row, values, path);
+      const proofs = areSource ? this.#sources : this.#targets;
+      proofs[place] = proofOf(row, values, path);
     }
   }
 
@@ -93,7 +94,7 @@ export class Expectations {
       this.#places?.set(key, place);
       this.#keys.push(key);
       this.#targets.push(null);
-      this.#hasSource.push(false);
+      this.#sources.push(null);
     }
     this.#nextPlace = place + 1;
     return place;
@@ -105,18 +106,25 @@ export class Expectations {
     return this.#places.get(key);
   }
 
+  #proof(proof: string | null | undefined): string | null {
+    if (proof === undefined || proof === null) return null;
+    return this.#options.values === null ? signedDecimal(proof) : proof;
+  }
+
   get size(): number {
     return this.#keys.length;
   }
 
   /** In the order of the file. */
   *entries(): Generator<Expectation> {
-    const { keyColumns, values } = this.#options;
+    const { keyColumns } = this.#options;
     for (const [place, id] of this.#keys.entries()) {
       const key = keyColumns.length === 1 ? [id] : (JSON.parse(id) as string[]);
-      const proof = this.#targets[place] ?? null;
-      const target = proof !== null && values === null ? signedDecimal(proof) : proof;
-      yield { key, target, hasSource: this.#hasSource[place] === true };
+      yield {
+        key,
+        target: this.#proof(this.#targets[place]),
+        source: this.#proof(this.#sources[place]),
+      };
     }
   }
 }

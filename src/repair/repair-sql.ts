@@ -1,8 +1,8 @@
 import { quoteIdentifier, quoteLiteral, quoteQualified } from '../base/quote.js';
 import type { DigestSeed } from '../digest/digest-column.js';
-import { digestExpression } from '../digest/digest-sql.js';
+import { digestExpression, textExpression } from '../digest/digest-sql.js';
 import { arrayLiteral } from '../postgres/array-literal.js';
-import type { TableInfo } from '../table/table-info.js';
+import type { ColumnInfo, TableInfo } from '../table/table-info.js';
 import type { KeyText, TableSpec } from '../table/table-spec.js';
 
 /** A key with its number within the batch. */
@@ -11,40 +11,74 @@ export interface NumberedKey {
   readonly key: KeyText;
 }
 
-/** A row to be written: the digest that its place must have, null: it must be empty. */
-export interface StagedKey extends NumberedKey {
-  readonly expected: string | null;
+interface WrittenColumn {
+  /** Quoted. */
+  readonly name: string;
+  /** The column of the staged rows. */
+  readonly staged: string;
+  /** On the source: what is gathered into an array. */
+  readonly read: string;
+  /** The array's type. */
+  readonly arrayType: string;
+  /** The staged value, as the column's type. */
+  readonly value: string;
+  readonly isFixed: boolean;
 }
 
-const STAGE = 'pg_temp.aced_repair_stage';
+/** FirstNormalObjectId: types from here on are the user's, with other numbers on other nodes. */
+const FIRST_USER_OID = 16_384;
+/** The only type of the server's own, fit for a column, that has no binary form. */
+const ACLITEM_OID = 1033;
 
-/** The statements of a repair. Values are moved by COPY as text and compared by digest. */
+/**
+ * Columns travel in binary arrays, which name their type by its number. There are no arrays of
+ * arrays, and unnest() spreads a composite over several columns. What cannot travel so is a text.
+ */
+function travelsAsText({ typeOid, baseTypeCategory, baseTypeKind }: ColumnInfo): boolean {
+  const hasBinaryForm = typeOid < FIRST_USER_OID && typeOid !== ACLITEM_OID;
+  return !hasBinaryForm || baseTypeCategory === 'A' || baseTypeKind === 'c';
+}
+
+/**
+ * The statements of a repair. Rows travel as one array a column, as the source's server writes it
+ * and the target's reads it: no temporary table, for Spock replicates or refuses DDL.
+ */
 export class RepairSql {
   readonly #spec: TableSpec;
   readonly #table: string;
   readonly #digest: string;
-  /** Every column that is written; `name` is quoted, `staged` is the stage's. */
-  readonly #columns: readonly { name: string; staged: string; isFixed: boolean }[];
+  readonly #columns: readonly WrittenColumn[];
 
   /** @param info of the target: its identity columns are those that cannot be updated */
   constructor(spec: TableSpec, info: TableInfo, seed: DigestSeed) {
     this.#spec = spec;
     this.#table = quoteQualified(spec.schema, spec.name);
     this.#digest = digestExpression(spec.columns, seed, 't');
-    this.#columns = writtenColumns(spec, info).map(({ name, identity }, i) => ({
-      name: quoteIdentifier(name),
-      staged: `c${i}`,
-      isFixed: identity === 'always',
-    }));
+    this.#columns = writtenColumns(spec, info).map((column, i) => {
+      const name = quoteIdentifier(column.name);
+      const staged = `c${i}`;
+      const isFixed = column.identity === 'always';
+      const { typeName } = column;
+      const digestColumn = spec.columns.find((other) => other.name === column.name);
+      return travelsAsText(column) && digestColumn !== undefined
+        ? {
+            ...{ name, staged, isFixed, arrayType: 'text[]' },
+            read: textExpression(digestColumn, 't'),
+            value: `s.${staged}::${typeName}`,
+          }
+        : {
+            ...{ name, staged, isFixed, arrayType: `${typeName}[]` },
+            read: `t.${name}`,
+            value: `s.${staged}`,
+          };
+    });
   }
 
   /** Parameters: numbers, then a text array per key column. Columns: number, digest[, values]. */
   rows(withValues: boolean): string {
     const values = withValues ? this.#columns.map(({ name }) => `, t.${name}`).join('') : '';
-    const arrays = this.#spec.key.map((_, i) => `$${i + 2}::text[]`).join(', ');
     return `SELECT r.n, ${this.#digest}::text${values}
-      FROM unnest($1::int[], ${arrays}) r(n, ${this.#keyNames()})
-      JOIN ${this.#table} t ON ${this.#keyEquality()}`;
+      FROM ${this.#keys()} JOIN ${this.#table} t ON ${this.#keyEquality()}`;
   }
 
   keyParams(keys: readonly NumberedKey[]): string[][] {
@@ -54,66 +88,48 @@ export class RepairSql {
     ];
   }
 
-  /** Columns without constraints or defaults, of the target's types, for one session. */
-  createStage(): string {
-    const names = this.#columns.map(({ staged }) => staged).join(', ');
-    const values = this.#columns.map(({ name }) => name).join(', ');
-    return `CREATE TEMP TABLE aced_repair_stage (n, expected, ${names}) ON COMMIT DELETE ROWS AS
-      SELECT 0, 0::bigint, ${values} FROM ${this.#table} WITH NO DATA`;
-  }
-
-  dropStage(): string {
-    return `DROP TABLE IF EXISTS ${STAGE}`;
-  }
-
-  /** Runs on the source. COPY takes no parameters, so the keys are part of the text. */
-  copyOut(keys: readonly StagedKey[]): string {
-    const literal = (values: readonly (string | null)[], type: string): string =>
-      `${quoteLiteral(arrayLiteral(values))}::${type}[]`;
-    const arrays = this.#spec.key.map((_, i) =>
-      literal(
-        keys.map(({ key }) => key[i] ?? ''),
-        'text',
-      ),
+  /**
+   * Runs on the source: a COPY, which takes no parameters. Columns: commit time as text, numbers, an
+   * array per written column. One row, or one per commit time; none: no such rows.
+   *
+   * @param digests what the rows must be
+   */
+  read(keys: readonly NumberedKey[], digests: readonly string[], byCommitTime: boolean): string {
+    const time = byCommitTime ? 'pg_catalog.pg_xact_commit_timestamp(t.xmin)::text' : 'NULL::text';
+    const values = this.#columns.map(({ read, staged }) => `, ${read} AS ${staged}`).join('');
+    const arrays = this.#columns.map(({ staged }) => `, pg_catalog.array_agg(${staged})`).join('');
+    const [numbers, ...texts] = [...this.keyParams(keys), digests].map((items) =>
+      quoteLiteral(arrayLiteral(items)),
     );
-    const numbers = literal(
-      keys.map(({ number }) => String(number)),
-      'int',
-    );
-    const expected = literal(
-      keys.map((key) => key.expected),
-      'bigint',
-    );
-    const values = this.#columns.map(({ name }) => `t.${name}`).join(', ');
-    return `COPY (SELECT r.n, r.expected, ${values}
-      FROM unnest(${numbers}, ${expected}, ${arrays.join(', ')})
-        r(n, expected, ${this.#keyNames()})
-      JOIN ${this.#table} t ON ${this.#keyEquality()}) TO STDOUT`;
+    const lists = texts.map((list) => `${list}::text[]`).join(', ');
+    return `COPY (SELECT at, pg_catalog.array_agg(n)${arrays}
+      FROM (SELECT ${time} AS at, r.n${values}
+        FROM unnest(${numbers ?? ''}::int[], ${lists}) r(n, ${this.#keyNames()}, expected)
+        JOIN ${this.#table} t ON ${this.#keyEquality()}
+        WHERE ${this.#digest} = r.expected::bigint) found
+      GROUP BY at ${byCommitTime ? 'ORDER BY at' : ''}) TO STDOUT (FORMAT binary)`;
   }
 
-  copyIn(): string {
-    return `COPY ${STAGE} FROM STDIN`;
+  /** Parameters: as `rows`. Returns an array: rows that are there and that nobody else holds. */
+  lock(): string {
+    return inOneRow(`SELECT r.n FROM ${this.#keys()} JOIN ${this.#table} t ON ${this.#keyEquality()}
+      FOR NO KEY UPDATE OF t SKIP LOCKED`);
   }
 
-  /** Parameters: numbers, key arrays, expected digests, first and last number. Returns an array. */
+  /** Parameters: as `rows`, expected digests. Returns an array. */
   delete(): string {
-    const count = this.#spec.key.length;
-    const arrays = this.#spec.key.map((_, i) => `$${i + 2}::text[]`).join(', ');
-    return inOneRow(`DELETE FROM ${this.#table} t
-      USING unnest($1::int[], ${arrays}, $${count + 2}::text[])
-        r(n, ${this.#keyNames()}, expected)
-      WHERE ${this.#keyEquality()} AND ${this.#digest} = r.expected::bigint
-        AND r.n BETWEEN $${count + 3}::int AND $${count + 4}::int
-      RETURNING r.n`);
+    const digests = `$${this.#spec.key.length + 2}::text[]`;
+    return inOneRow(`DELETE FROM ${this.#table} t USING ${this.#keys(digests)}
+      WHERE ${this.#keyEquality()} AND ${this.#digest} = r.expected::bigint RETURNING r.n`);
   }
 
-  /** Parameters: first and last number. Returns an array. */
+  /** Parameters: expected digests, numbers to be written, staged rows. Returns an array. */
   update(): string {
     const writable = this.#columns.filter(({ isFixed }) => !isFixed);
-    const sets = writable.map(({ name, staged }) => `${name} = s.${staged}`).join(', ');
-    return inOneRow(`UPDATE ${this.#table} t SET ${sets} FROM ${STAGE} s
-      WHERE ${this.#stagedRow()} AND ${this.#fixedColumns('IS NOT DISTINCT FROM', ' AND ', 'true')}
-      RETURNING s.n`);
+    const sets = writable.map(({ name, value }) => `${name} = ${value}`).join(', ');
+    const isFixedEqual = this.#fixedColumns('IS NOT DISTINCT FROM', ' AND ', 'true');
+    return inOneRow(`UPDATE ${this.#table} t SET ${sets} FROM ${this.#staged()}
+      WHERE ${this.#isExpected()} AND ${isFixedEqual} RETURNING s.n`);
   }
 
   /** Whether some rows must be deleted and inserted again, because a column cannot be updated. */
@@ -121,66 +137,41 @@ export class RepairSql {
     return this.#columns.some(({ isFixed }) => isFixed);
   }
 
-  /** Deletes rows whose fixed columns differ. Parameters: first and last number. Returns an array. */
-  makeRoom(): string {
-    return inOneRow(`DELETE FROM ${this.#table} t USING ${STAGE} s
-      WHERE ${this.#stagedRow()} AND (${this.#fixedColumns('IS DISTINCT FROM', ' OR ', 'false')})
-      RETURNING s.n`);
-  }
-
-  /** Parameters: first and last number, numbers for which room was made. Returns an array. */
-  insert(): string {
-    const names = this.#columns.map(({ name }) => name).join(', ');
-    const values = this.#columns.map(({ staged }) => `s.${staged}`).join(', ');
-    const key = this.#spec.key.map(({ name }) => quoteIdentifier(name));
-    const outputs = key.map((name, i) => `${name} AS k${i}`).join(', ');
-    const join = key.map((name, i) => `s.${this.#stagedName(name)} = w.k${i}`).join(' AND ');
-    return `WITH w AS (
-        INSERT INTO ${this.#table} (${names}) OVERRIDING SYSTEM VALUE
-        SELECT ${values} FROM ${STAGE} s
-        WHERE s.n BETWEEN $1::int AND $2::int AND (s.expected IS NULL OR s.n = ANY ($3::int[]))
-        ON CONFLICT (${key.join(', ')}) DO NOTHING RETURNING ${outputs})
-      SELECT pg_catalog.array_agg(s.n) FROM w JOIN ${STAGE} s ON ${join}`;
-  }
-
-  /** Parameter: numbers. Columns: number, values. */
-  stagedRows(): string {
-    const values = this.#columns.map(({ staged }) => `, s.${staged}`).join('');
-    return `SELECT s.n${values} FROM ${STAGE} s WHERE s.n = ANY ($1::int[])`;
-  }
-
-  /** Parameter: numbers. Columns: number, the source's digest. */
-  stagedDigests(): string {
-    const values = this.#columns.map(({ staged }) => `s.${staged}`).join(', ');
-    const names = this.#columns.map(({ name }) => name).join(', ');
-    return `SELECT s.n, ${this.#digest} FROM ${STAGE} s CROSS JOIN LATERAL (SELECT ${values}) t(${names})
-      WHERE s.n = ANY ($1::int[])`;
+  /** Deletes rows whose fixed columns differ, or all. Parameters and result: as `update`. */
+  makeRoom(which: 'fixed' | 'all'): string {
+    const isFixed =
+      which === 'all' ? 'true' : `(${this.#fixedColumns('IS DISTINCT FROM', ' OR ', 'false')})`;
+    return inOneRow(`DELETE FROM ${this.#table} t USING ${this.#staged()}
+      WHERE ${this.#isExpected()} AND ${isFixed} RETURNING s.n`);
   }
 
   /**
-   * The row is what the diff saw, and is not what the source has now. Equal images are equal texts,
-   * and cost a fifth of a digest to compare.
+   * Parameters and result: as `update`. Rows whose key, or whatever value of a unique index, is
+   * there already are left out.
    */
-  #stagedRow(): string {
-    const key = this.#spec.key
-      .map(({ name }) => quoteIdentifier(name))
-      .map((name) => `t.${name} = s.${this.#stagedName(name)}`)
+  insert(onConflict: 'key' | 'any'): string {
+    const names = this.#columns.map(({ name }) => name).join(', ');
+    const values = this.#columns.map(({ value }) => value).join(', ');
+    const key = this.#spec.key.map(({ name }) => quoteIdentifier(name));
+    const outputs = key.map((name, i) => `${name} AS k${i}`).join(', ');
+    const join = this.#spec.key
+      .map(({ operators }, i) => `w.k${i} ${operators.equal} ${this.#stagedValue(key[i] ?? '')}`)
       .join(' AND ');
-    const there = this.#columns.map(({ name }) => `t.${name}`).join(', ');
-    const staged = this.#columns.map((column) => `s.${column.staged}`).join(', ');
-    return `${key} AND ${this.#digest} = s.expected AND ROW(${there})::record *<> ROW(${staged})::record
-      AND s.n BETWEEN $1::int AND $2::int`;
+    const arbiter = onConflict === 'key' ? `(${key.join(', ')})` : '';
+    return `WITH w AS (
+        INSERT INTO ${this.#table} (${names}) OVERRIDING SYSTEM VALUE
+        SELECT ${values} FROM ${this.#staged()} WHERE ${this.#isChosen()}
+        ON CONFLICT ${arbiter} DO NOTHING RETURNING ${outputs})
+      SELECT pg_catalog.array_agg(s.n) FROM w JOIN ${this.#staged()} ON ${join}`;
   }
 
-  #fixedColumns(operator: string, separator: string, otherwise: string): string {
-    const parts = this.#columns
-      .filter(({ isFixed }) => isFixed)
-      .map(({ name, staged }) => `t.${name} ${operator} s.${staged}`);
-    return parts.length === 0 ? otherwise : parts.join(separator);
-  }
-
-  #stagedName(quotedName: string): string {
-    return this.#columns.find(({ name }) => name === quotedName)?.staged ?? 'n';
+  /** Numbers and texts of keys, and one more text of each. */
+  #keys(texts?: string): string {
+    const arrays = this.#spec.key.map((_, i) => `$${i + 2}::text[]`);
+    if (texts === undefined) {
+      return `unnest($1::int[], ${arrays.join(', ')}) r(n, ${this.#keyNames()})`;
+    }
+    return `unnest($1::int[], ${arrays.join(', ')}, ${texts}) r(n, ${this.#keyNames()}, expected)`;
   }
 
   #keyNames(): string {
@@ -189,8 +180,42 @@ export class RepairSql {
 
   #keyEquality(): string {
     return this.#spec.key
-      .map((column, i) => `t.${quoteIdentifier(column.name)} = r.k${i}::${column.typeName}`)
+      .map(
+        ({ name, typeName, operators }, i) =>
+          `t.${quoteIdentifier(name)} ${operators.equal} r.k${i}::${typeName}`,
+      )
       .join(' AND ');
+  }
+
+  #staged(): string {
+    const arrays = this.#columns.map(({ arrayType }, i) => `$${i + 4}::${arrayType}`).join(', ');
+    const names = this.#columns.map(({ staged }) => staged).join(', ');
+    return `unnest($3::int[], $1::bigint[], ${arrays}) s(n, expected, ${names})`;
+  }
+
+  /** Null: all of them. */
+  #isChosen(): string {
+    return '($2::int[] IS NULL OR s.n = ANY ($2::int[]))';
+  }
+
+  /** The row is what the diff saw, which is not what the source has. */
+  #isExpected(): string {
+    const key = this.#spec.key
+      .map(({ name, operators }) => ({ name: quoteIdentifier(name), operators }))
+      .map(({ name, operators }) => `t.${name} ${operators.equal} ${this.#stagedValue(name)}`)
+      .join(' AND ');
+    return `${key} AND ${this.#isChosen()} AND ${this.#digest} = s.expected`;
+  }
+
+  #fixedColumns(operator: string, separator: string, otherwise: string): string {
+    const parts = this.#columns
+      .filter(({ isFixed }) => isFixed)
+      .map(({ name, value }) => `t.${name} ${operator} ${value}`);
+    return parts.length === 0 ? otherwise : parts.join(separator);
+  }
+
+  #stagedValue(quotedName: string): string {
+    return this.#columns.find(({ name }) => name === quotedName)?.value ?? 's.n';
   }
 }
 

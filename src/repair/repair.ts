@@ -1,6 +1,7 @@
 import { AcedError } from '../base/errors.js';
 import type { Config } from '../config/config.js';
 import type { DigestSeed } from '../digest/digest-column.js';
+import type { Session } from '../postgres/session.js';
 import type { SessionPool } from '../postgres/session-pool.js';
 import type { TableInfo } from '../table/table-info.js';
 import type { TableSpec } from '../table/table-spec.js';
@@ -13,8 +14,10 @@ import { RepairFile } from './repair-file.js';
 import { RepairSql, writtenColumns } from './repair-sql.js';
 import { echoes, repairMode, repairRequest, sourceOfTruth, type RepairTarget } from './request.js';
 import { checkProof } from './proof.js';
-import { describeFailures } from './row-failure.js';
-import { TargetRepair, type RepairCounts, type TargetRepairResult } from './target-repair.js';
+import { describeOrphans } from './orphans.js';
+import { ReadSession } from './read-session.js';
+import { describeLeftRows } from './left-rows.js';
+import { TargetRepair, type RepairCounts } from './target-repair.js';
 import { TargetSession } from './target-session.js';
 
 export interface RepairOptions {
@@ -87,9 +90,9 @@ async function repairFromFile(options: RepairOptions): Promise<TableRepairResult
   const files: string[] = [];
   try {
     for (const target of request.targets) {
-      const { counts, failures } = await repairTarget(run, target, report);
+      const { counts, warnings: more } = await repairTarget(run, target, report);
       nodes[target.node] = counts;
-      warnings.push(...describeFailures(target.node, failures));
+      warnings.push(...more);
     }
     if (report !== null) files.push(await report.finish(Date.now() - startedAt.getTime()));
   } catch (error) {
@@ -153,7 +156,7 @@ async function repairTarget(
   run: RepairRun,
   requested: RepairTarget,
   report: RepairReportWriter | null,
-): Promise<TargetRepairResult> {
+): Promise<{ counts: RepairCounts; warnings: string[] }> {
   const { node } = requested;
   const { spec, seed, seedId, file, path, source, context, params } = run;
   const { signal } = context;
@@ -166,34 +169,63 @@ async function repairTarget(
   return poolOf(run, source).use(
     (sourceSession) =>
       poolOf(run, node).use(async (targetSession) => {
-        const repair = (target: TargetSession | null): Promise<TargetRepairResult> =>
-          new TargetRepair({
+        const repair = async (
+          target: TargetSession | null,
+        ): Promise<{ counts: RepairCounts; warnings: string[] }> => {
+          const result = await new TargetRepair({
             node,
             expectations,
             rowBytes: file.head.rowBytes,
             mode: run.mode,
-            source: sourceSession,
-            targetSession,
+            source: new ReadSession(sourceSession),
+            targetReader: new ReadSession(targetSession),
             target,
+            tableOid: info.oid,
             sql,
+            mayConvert: typesDiffer(spec, info, infoOf(run, source)),
+            keepsCommitTime:
+              target?.facts.hasSpock === true && (await hasCommitTimes(sourceSession)),
             values,
             report,
             signal,
             onProgress: (done, total) =>
               context.emit({ type: 'progress', phase: `Repairing ${node}`, done, total }),
           }).run();
+          const facts = { node, source, tableOid: info.oid, session: targetSession };
+          const warnings = await describeLeftRows(result, facts);
+          if (target !== null && params.fireTriggers !== true) {
+            const reader = new ReadSession(targetSession);
+            warnings.push(...(await describeOrphans({ ...result, ...facts, reader, spec })));
+          }
+          return { counts: result.counts, warnings };
+        };
         if (run.isDryRun) return repair(null);
         const firesTriggers = params.fireTriggers === true;
-        const target = await TargetSession.open(targetSession, { firesTriggers, signal });
+        const target = await TargetSession.open(targetSession, {
+          firesTriggers,
+          tableOid: info.oid,
+          signal,
+        });
         try {
-          await targetSession.query(sql.createStage());
           return await repair(target);
         } finally {
-          await target.close(sql.dropStage());
+          await target.close();
         }
       }, signal),
     signal,
   );
+}
+
+/** Whether a value of the source may be stored differently: `numeric(10,2)` here, `numeric` there. */
+function typesDiffer(spec: TableSpec, target: TableInfo, source: TableInfo): boolean {
+  const types = (info: TableInfo): string[] =>
+    writtenColumns(spec, info).map(({ declaredType }) => declaredType);
+  return types(target).join('\n') !== types(source).join('\n');
+}
+
+async function hasCommitTimes(session: Session): Promise<boolean> {
+  const rows = await session.query("SELECT pg_catalog.current_setting('track_commit_timestamp')");
+  return rows[0]?.[0] === 'on';
 }
 
 function columnsOf(spec: TableSpec, info: TableInfo): ReportColumn[] {

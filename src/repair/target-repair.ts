@@ -1,14 +1,16 @@
-import { throwIfAborted } from '../base/abort.js';
-import type { Session, TextRow } from '../postgres/session.js';
+import { sleep, throwIfAborted } from '../base/abort.js';
+import type { KeyText } from '../table/table-spec.js';
 import type { RepairReportWriter } from '../report/repair-report.js';
-import { applyBatch, type BatchOptions, type RepairBatch } from './batch.js';
 import { decide, isWanted, type Decision } from './decision.js';
 import type { Expectation, Expectations, ValueHasher } from './expectation.js';
-import { CopyRelay } from './relay.js';
-import type { NumberedKey, RepairSql, StagedKey } from './repair-sql.js';
+import type { ReadSession } from './read-session.js';
+import type { NumberedKey, RepairSql } from './repair-sql.js';
 import type { RepairMode } from './request.js';
 import type { RowFailure } from './row-failure.js';
+import { changedBy, RowWriter, type WriteOutcome } from './row-writer.js';
+import { bytesOf, stage, type PlannedRow, type StagedTransaction } from './staged-rows.js';
 import type { TargetSession } from './target-session.js';
+import { firingTriggers } from './target-triggers.js';
 
 export interface RepairCounts {
   upserted: number;
@@ -16,6 +18,8 @@ export interface RepairCounts {
   skipped: number;
   failed: number;
   alreadyEqual: number;
+  /** The chosen mode has nothing to do with them. */
+  left: number;
 }
 
 export interface TargetRepairOptions {
@@ -24,28 +28,53 @@ export interface TargetRepairOptions {
   /** About what a row takes, until some have been moved. */
   readonly rowBytes: number;
   readonly mode: RepairMode;
-  readonly source: Session;
-  readonly targetSession: Session;
+  readonly source: ReadSession;
+  /** The target's session outside of the transactions that write. */
+  readonly targetReader: ReadSession;
   /** Null: only counts what would be done. */
   readonly target: TargetSession | null;
+  readonly tableOid: number;
   readonly sql: RepairSql;
+  readonly mayConvert: boolean;
+  readonly keepsCommitTime: boolean;
   readonly values: ValueHasher | null;
   readonly report: RepairReportWriter | null;
   readonly signal: AbortSignal;
   readonly onProgress: (done: number, total: number) => void;
 }
 
-export interface TargetRepairResult {
-  readonly counts: RepairCounts;
-  readonly failures: readonly RowFailure[];
+/** Why rows were skipped, with their number. */
+export interface SkippedRows {
+  targetChanged: number;
+  sourceChanged: number;
+  locked: number;
 }
 
+export interface TargetRepairResult {
+  readonly counts: RepairCounts;
+  readonly skipped: SkippedRows;
+  readonly failures: readonly RowFailure[];
+  /** KEPT_KEYS of them at most. */
+  readonly deletedKeys: readonly KeyText[];
+  readonly writtenKeys: readonly KeyText[];
+}
+
+/** What foreign keys are looked at for afterwards. */
+const KEPT_KEYS = 10_000;
+
+/** One batch is one transaction, and so long as it takes users may wait for its rows. */
+const BATCH_MS = 300;
+const FIRST_BATCH_ROWS = 2_000;
 const MAX_BATCH_ROWS = 10_000;
-/** One batch is one transaction and is held in a temporary table: large rows make it smaller. */
-const BATCH_BYTES = 32 * 1024 * 1024;
+/** Two batches are held in memory: large rows make them smaller. */
+const BATCH_BYTES = 8 * 1024 * 1024;
 
 /** Rows wait so long for the target after they were read from the source. */
 const MAX_AHEAD_MS = 2_000;
+
+/** Rows that others hold are tried again for so long, after everything else. */
+const LOCK_PATIENCE_MS = 2_000;
+const LOCK_RETRY_MS = 200;
 
 /** A row's state on one node. */
 interface Found {
@@ -53,22 +82,7 @@ interface Found {
   readonly values: readonly (string | null)[];
 }
 
-/** Keys of a batch with what the source reads for them; `taken` counts those not wanted too. */
-interface SourceBatch {
-  readonly keys: readonly Expectation[];
-  readonly taken: number;
-  readonly rows: Promise<SourceRows>;
-  readonly readAtMs: number;
-}
-
-interface SourceRows {
-  /** By the key's index. Where the file is trusted only of keys that the source should lack. */
-  readonly found: ReadonlyMap<number, Found>;
-  /** The rows to write, where the file is trusted and there are any. */
-  readonly relay: CopyRelay | null;
-}
-
-/** An expectation with both rows as they are now and what follows from it. */
+/** A key with both rows as they are now and what follows from it. */
 interface Decided {
   readonly number: number;
   readonly expectation: Expectation;
@@ -77,76 +91,156 @@ interface Decided {
   readonly target: Found | undefined;
 }
 
+/** Keys of a batch, with what is to be written. */
+interface Batch {
+  readonly keys: readonly Expectation[];
+  /** Counts those not wanted too. */
+  readonly taken: number;
+  readonly decided: readonly Decided[];
+  readonly planned: readonly PlannedRow[];
+  readonly transactions: readonly StagedTransaction[];
+  readonly readAtMs: number;
+}
+
+type Failures = Map<Expectation, RowFailure>;
+
 /** Brings one node to the source's rows, batch by batch. */
 export class TargetRepair {
   readonly #options: TargetRepairOptions;
+  readonly #writer: RowWriter | null;
+  readonly #skipped: SkippedRows = { targetChanged: 0, sourceChanged: 0, locked: 0 };
   readonly #counts: RepairCounts = {
     upserted: 0,
     deleted: 0,
     skipped: 0,
     failed: 0,
     alreadyEqual: 0,
+    left: 0,
   };
+  readonly #deletedKeys: KeyText[] = [];
+  readonly #writtenKeys: KeyText[] = [];
   #batchRows: number;
+  #rowBytes: number;
 
   constructor(options: TargetRepairOptions) {
     this.#options = options;
-    this.#batchRows = rowsOfBatch(options.rowBytes);
+    const { target } = options;
+    this.#writer = target === null ? null : new RowWriter({ ...options, target });
+    this.#rowBytes = options.rowBytes;
+    this.#batchRows = Math.min(FIRST_BATCH_ROWS, fittingRows(this.#rowBytes));
   }
 
   async run(): Promise<TargetRepairResult> {
     const { expectations, onProgress } = this.#options;
     const total = expectations.size;
     let done = 0;
-    let failed = await this.#pass(expectations.entries(), (count) => {
+    onProgress(0, total);
+    const failed = await this.#pass(expectations.entries(), (count) => {
       done += count;
       onProgress(done, total);
     });
-    // A row may have had to wait for another one's unique value, or for somebody's lock.
-    while (failed.size > 0) {
-      const again = await this.#pass([...failed.keys()], () => undefined);
-      const isProgress = again.size < failed.size;
-      failed = again;
+    const remaining = await this.#exchange(await this.#retryLocked(await this.#retry(failed)));
+    const locked = [...remaining].filter(([, { kind }]) => kind === 'locked');
+    await this.#countLocked(locked.map(([expectation]) => expectation));
+    const failures = [...remaining.values()].filter(({ kind }) => kind !== 'locked');
+    this.#counts.failed = failures.length;
+    const { targetChanged, sourceChanged } = this.#skipped;
+    this.#counts.skipped = targetChanged + sourceChanged + this.#skipped.locked;
+    return {
+      ...{ counts: this.#counts, skipped: this.#skipped, failures },
+      ...{ deletedKeys: this.#deletedKeys, writtenKeys: this.#writtenKeys },
+    };
+  }
+
+  /** A row may have had to wait for another one's unique value. */
+  async #retry(failed: Failures): Promise<Failures> {
+    let remaining = failed;
+    while (remaining.size > 0) {
+      const again = await this.#pass([...remaining.keys()], () => undefined);
+      const isProgress = again.size < remaining.size;
+      remaining = again;
       if (!isProgress) break;
     }
-    this.#counts.failed = failed.size;
-    return { counts: this.#counts, failures: [...failed.values()] };
+    return remaining;
+  }
+
+  async #retryLocked(failed: Failures): Promise<Failures> {
+    const remaining = new Map(failed);
+    const deadlineMs = performance.now() + LOCK_PATIENCE_MS;
+    for (;;) {
+      const locked = [...remaining].filter(([, { kind }]) => kind === 'locked');
+      if (locked.length === 0 || performance.now() > deadlineMs) return remaining;
+      await sleep(LOCK_RETRY_MS, this.#options.signal);
+      for (const [expectation] of locked) remaining.delete(expectation);
+      const again = await this.#pass(
+        locked.map(([expectation]) => expectation),
+        () => undefined,
+      );
+      for (const [expectation, failure] of again) remaining.set(expectation, failure);
+    }
+  }
+
+  /** What is left may stand in each other's way: unique values that were swapped. */
+  async #exchange(failed: Failures): Promise<Failures> {
+    const remaining = new Map(failed);
+    const entries = [...failed].flatMap(([expectation, { kind }]) =>
+      kind === 'not unique' ? [expectation] : [],
+    );
+    if (this.#writer === null || this.#options.target?.facts.deletesCascade !== false) {
+      return remaining;
+    }
+    for (let from = 0; from < entries.length; from += MAX_BATCH_ROWS) {
+      const decided = await this.#look(entries.slice(from, from + MAX_BATCH_ROWS));
+      const outcome = await this.#writer.exchange(decided.flatMap(planOf));
+      for (const { number, expectation } of decided) {
+        if (outcome.upserted.has(number)) remaining.delete(expectation);
+      }
+      await this.#count(decided, outcome);
+    }
+    return remaining;
   }
 
   /** Goes through the keys once; returns those that could not be written. */
-  async #pass(
-    entries: Iterable<Expectation>,
-    onDone: (count: number) => void,
-  ): Promise<Map<Expectation, RowFailure>> {
-    const { mode, signal } = this.#options;
-    const failed = new Map<Expectation, RowFailure>();
+  async #pass(entries: Iterable<Expectation>, onDone: (count: number) => void): Promise<Failures> {
+    const failed: Failures = new Map();
     const iterator = entries[Symbol.iterator]();
-    let next = this.#read(iterator, mode);
-    try {
-      while (next.keys.length > 0) {
-        throwIfAborted(signal);
-        next = await this.#fresh(next);
-        const { keys, taken } = next;
-        const { found, relay } = await next.rows;
-        const decided = this.#trustsFile ? presume(keys, found) : await this.#decide(keys, found);
-        // The source reads the next rows while the target writes these.
-        let following: SourceBatch | undefined;
-        const results = await this.#act(decided, relay, () => {
-          following = next = this.#read(iterator, mode);
-        });
-        for (const [expectation, failure] of results) failed.set(expectation, failure);
-        onDone(taken);
-        next = following ?? this.#read(iterator, mode);
+    let next = this.#read(iterator);
+    for (;;) {
+      const batch = await this.#fresh(await next);
+      if (batch.taken === 0) return failed;
+      throwIfAborted(this.#options.signal);
+      // The source reads the next rows while the target writes these; where the target is looked at
+      // first, it must be free.
+      const ahead = this.#trustsFile ? this.#read(iterator) : null;
+      // Another failure may come first; who awaits this one still gets it.
+      ahead?.catch(() => undefined);
+      try {
+        for (const [expectation, failure] of await this.#act(batch)) {
+          failed.set(expectation, failure);
+        }
+      } catch (error) {
+        await ahead?.catch(() => undefined);
+        throw error;
       }
-    } catch (error) {
-      const unused = await next.rows.catch(() => null);
-      unused?.relay?.cancel();
-      throw error;
+      onDone(batch.taken);
+      next = ahead ?? this.#read(iterator);
     }
-    return failed;
   }
 
-  #read(iterator: Iterator<Expectation>, mode: RepairMode): SourceBatch {
+  /** The batch as it was read ahead, unless the one before took so long that it is read again. */
+  async #fresh(batch: Batch): Promise<Batch> {
+    if (performance.now() - batch.readAtMs < MAX_AHEAD_MS) return batch;
+    return { ...batch, ...(await this.#stage(batch.planned)) };
+  }
+
+  async #stage(planned: readonly PlannedRow[]): Promise<Pick<Batch, 'transactions' | 'readAtMs'>> {
+    const readAtMs = performance.now();
+    const isDry = this.#options.target === null;
+    return { transactions: isDry ? [] : await stage(planned, this.#options), readAtMs };
+  }
+
+  async #read(iterator: Iterator<Expectation>): Promise<Batch> {
+    const { mode } = this.#options;
     const keys: Expectation[] = [];
     let taken = 0;
     while (keys.length < this.#batchRows) {
@@ -154,166 +248,15 @@ export class TargetRepair {
       if (entry.done === true) break;
       taken += 1;
       if (isWanted(entry.value, mode)) keys.push(entry.value);
+      else this.#counts.left += 1;
     }
-    const rows = this.#trustsFile ? this.#readToWrite(keys) : this.#readToDecide(keys);
-    // Another failure may come first; who awaits this one still gets it.
-    rows.catch(() => undefined);
-    return { keys, taken, rows, readAtMs: performance.now() };
-  }
-
-  /** The batch as it was read ahead, unless the one before took so long that it is read again. */
-  async #fresh(batch: SourceBatch): Promise<SourceBatch> {
-    const { relay } = await batch.rows;
-    if (relay === null || performance.now() - batch.readAtMs < MAX_AHEAD_MS) return batch;
-    await relay.discard();
-    return { ...batch, rows: this.#readToWrite(batch.keys), readAtMs: performance.now() };
-  }
-
-  async #readToDecide(keys: readonly Expectation[]): Promise<SourceRows> {
-    const { source, report, target } = this.#options;
-    // A dry run shows the source's rows; otherwise they are shown as they were written.
-    const withValues = report !== null && target === null;
-    return { found: await this.#rows(source, numbered(keys), withValues), relay: null };
-  }
-
-  async #readToWrite(keys: readonly Expectation[]): Promise<SourceRows> {
-    const { source, sql } = this.#options;
-    const lacking = numbered(keys).filter(({ number }) => keys[number]?.hasSource === false);
-    const found = await this.#rows(source, lacking, false);
-    const staged = keys.flatMap(({ key, target, hasSource }, number) =>
-      hasSource ? [{ number, key, expected: target }] : [],
-    );
-    const relay = staged.length === 0 ? null : new CopyRelay(source, sql.copyOut(staged));
-    return { found, relay };
-  }
-
-  async #decide(
-    expectations: readonly Expectation[],
-    source: ReadonlyMap<number, Found>,
-  ): Promise<Decided[]> {
-    const { targetSession, values, report } = this.#options;
-    const withValues = values !== null || report !== null;
-    const target = await this.#rows(targetSession, numbered(expectations), withValues);
-    return expectations.map((expectation, number) => {
-      const there = target.get(number);
-      const here = source.get(number);
-      const current = {
-        source: here?.digest ?? null,
-        target: there?.digest ?? null,
-        targetProof:
-          there === undefined ? null : values === null ? there.digest : values.ofNode(there.values),
-      };
-      const decision = decide(expectation, current);
-      return { number, expectation, decision, source: here, target: there };
-    });
-  }
-
-  /** The rows that exist, by the number of their key. */
-  async #rows(
-    session: Session,
-    keys: readonly NumberedKey[],
-    withValues: boolean,
-  ): Promise<Map<number, Found>> {
-    if (keys.length === 0) return new Map();
-    const { sql, signal } = this.#options;
-    const rows = await session.query(sql.rows(withValues), sql.keyParams(keys), signal);
-    return new Map(
-      rows.map((row) => [Number(row[0]), { digest: row[1] ?? '', values: row.slice(2) }]),
-    );
-  }
-
-  async #act(
-    decided: readonly Decided[],
-    relay: CopyRelay | null,
-    onSourceFree: () => void,
-  ): Promise<Map<Expectation, RowFailure>> {
-    const writes: StagedKey[] = [];
-    const deletes: (NumberedKey & { expected: string })[] = [];
-    const others: Decided[] = [];
-    for (const row of decided) {
-      const { number, expectation, decision, target } = row;
-      const { key } = expectation;
-      if (decision === 'equal' || decision === 'changed') others.push(row);
-      else if (decision === 'delete') {
-        deletes.push({ number, key, expected: target?.digest ?? '' });
-      } else writes.push({ number, key, expected: target?.digest ?? null });
-    }
-    await this.#countUnwritten(others);
-    if (deletes.length + writes.length === 0) return new Map();
-    if (this.#options.target === null) {
-      this.#counts.deleted += deletes.length;
-      this.#counts.upserted += writes.length;
-      await this.#reportDecided(decided);
-      return new Map();
-    }
-    const { source, sql } = this.#options;
-    const moving =
-      relay ?? (writes.length === 0 ? null : new CopyRelay(source, sql.copyOut(writes)));
-    return this.#write(decided, { deletes, writes }, { relay: moving, onSourceFree });
-  }
-
-  async #write(
-    decided: readonly Decided[],
-    batch: RepairBatch,
-    reading: Pick<BatchOptions, 'relay' | 'onSourceFree'>,
-  ): Promise<Map<Expectation, RowFailure>> {
-    const { target, sql, report, node } = this.#options;
-    if (target === null) return new Map();
-    const returnsRows = report !== null;
-    const outcome = await applyBatch(batch, { ...reading, target, sql, returnsRows });
-    const counts = this.#counts;
-    counts.deleted += outcome.deleted.size;
-    counts.upserted += outcome.upserted.size;
-    // What was neither written nor refused is not what the diff, or our own look, saw.
-    const unwritten = decided.flatMap((row) => {
-      const { number, decision } = row;
-      const isPlanned = decision !== 'equal' && decision !== 'changed';
-      const isDone =
-        outcome.deleted.has(number) || outcome.upserted.has(number) || outcome.failed.has(number);
-      if (!isPlanned || isDone) return [];
-      const digest = outcome.unwritten.get(number);
-      return [{ ...row, source: digest === undefined ? undefined : { digest, values: [] } }];
-    });
-    await this.#countUnwritten(unwritten);
-    if (batch.writes.length > 0) {
-      this.#batchRows = rowsOfBatch(outcome.copiedBytes / batch.writes.length);
-    }
-    if (report !== null) {
-      const gone = decided.filter(({ number }) => outcome.deleted.has(number));
-      await report.add(
-        node,
-        'deleted',
-        gone.map((row) => row.target?.values ?? []),
-      );
-      const written: TextRow[] = outcome.written.map((row) => row.slice(1));
-      await report.add(node, 'upserted', written);
-    }
-    const failed = new Map<Expectation, RowFailure>();
-    for (const { number, expectation } of decided) {
-      const failure = outcome.failed.get(number);
-      if (failure !== undefined) failed.set(expectation, failure);
-    }
-    return failed;
-  }
-
-  /** Rows that were left alone are already equal, or not what the diff saw. */
-  async #countUnwritten(rows: readonly Decided[]): Promise<void> {
-    if (rows.length === 0) return;
-    const source = new Map(
-      rows.flatMap((row, number) =>
-        row.source === undefined ? [] : [[number, row.source] as const],
-      ),
-    );
-    const expectations = rows.map(({ expectation }) => expectation);
-    const looked = this.#trustsFile ? await this.#decide(expectations, source) : rows;
-    for (const { decision } of looked) {
-      if (decision === 'equal') this.#counts.alreadyEqual += 1;
-      else this.#counts.skipped += 1;
-    }
+    const decided = this.#trustsFile ? await this.#presume(keys) : await this.#look(keys);
+    const planned = decided.flatMap(planOf);
+    return { keys, taken, decided, planned, ...(await this.#stage(planned)) };
   }
 
   /**
-   * The file's digests are ours: the writes themselves find out whether the target still has what
+   * The file's digests are ours: the statements themselves find out whether the rows are still what
    * the diff saw, and only rows that were not written need a look.
    */
   get #trustsFile(): boolean {
@@ -321,54 +264,218 @@ export class TargetRepair {
     return target !== null && values === null && report === null;
   }
 
-  async #reportDecided(decided: readonly Decided[]): Promise<void> {
+  /** The decisions if both nodes still have what the diff saw; of rows to delete it is read. */
+  async #presume(keys: readonly Expectation[]): Promise<Decided[]> {
+    const lacking = numbered(keys).filter(({ number }) => keys[number]?.source === null);
+    const appeared = await this.#rows(this.#options.source, lacking, false);
+    return keys.map((expectation, number) => {
+      const source = appeared.get(number) ?? foundOf(expectation.source);
+      const target = foundOf(expectation.target);
+      const decision = appeared.has(number)
+        ? 'source changed'
+        : decide(expectation, {
+            source: expectation.source,
+            sourceProof: expectation.source,
+            target: expectation.target,
+            targetProof: expectation.target,
+          });
+      return { number, expectation, decision, source, target };
+    });
+  }
+
+  /** Reads both rows of each key. */
+  async #look(keys: readonly Expectation[]): Promise<Decided[]> {
+    const { source, targetReader, values, report } = this.#options;
+    const withValues = values !== null || report !== null;
+    const [here, there] = await Promise.all([
+      this.#rows(source, numbered(keys), withValues),
+      this.#rows(targetReader, numbered(keys), withValues),
+    ]);
+    return keys.map((expectation, number) => {
+      const found = { source: here.get(number), target: there.get(number) };
+      const decision = decide(expectation, {
+        source: found.source?.digest ?? null,
+        sourceProof: this.#proofOf(found.source),
+        target: found.target?.digest ?? null,
+        targetProof: this.#proofOf(found.target),
+      });
+      return { number, expectation, decision, ...found };
+    });
+  }
+
+  #proofOf(found: Found | undefined): string | null {
+    const { values } = this.#options;
+    if (found === undefined) return null;
+    return values === null ? found.digest : values.ofNode(found.values);
+  }
+
+  /** The rows that exist, by the number of their key. */
+  async #rows(
+    reader: ReadSession,
+    keys: readonly NumberedKey[],
+    withValues: boolean,
+  ): Promise<Map<number, Found>> {
+    if (keys.length === 0) return new Map();
+    const { sql, signal } = this.#options;
+    const rows = await reader.read((session) =>
+      session.query(sql.rows(withValues), sql.keyParams(keys), signal),
+    );
+    return new Map(
+      rows.map((row) => [Number(row[0]), { digest: row[1] ?? '', values: row.slice(2) }]),
+    );
+  }
+
+  async #act(batch: Batch): Promise<Failures> {
+    const { decided, planned } = batch;
+    const failed: Failures = new Map();
+    const isPlanned = new Set(planned.map(({ number }) => number));
+    const others = decided.filter(({ number }) => !isPlanned.has(number));
+    const outcome = await this.#write(batch);
+    const left = decided.filter(({ number }) => isPlanned.has(number) && !isDone(outcome, number));
+    await this.#countUnwritten([...others, ...left], failed);
+    for (const [number, failure] of outcome.failed) {
+      const expectation = batch.keys[number];
+      if (expectation !== undefined) failed.set(expectation, failure);
+    }
+    await this.#count(decided, outcome);
+    return failed;
+  }
+
+  async #count(decided: readonly Decided[], outcome: WriteOutcome): Promise<void> {
+    this.#counts.deleted += outcome.deleted.size;
+    this.#counts.upserted += outcome.upserted.size;
+    for (const { number, expectation } of decided) {
+      if (outcome.deleted.has(number)) keep(this.#deletedKeys, expectation.key);
+      if (outcome.upserted.has(number)) keep(this.#writtenKeys, expectation.key);
+    }
+    await this.#report(decided, outcome);
+  }
+
+  async #write({ planned, transactions }: Batch): Promise<WriteOutcome> {
+    if (this.#writer === null) return asPlanned(planned);
+    const startedAt = performance.now();
+    const outcome = await this.#writer.write(transactions);
+    this.#adapt(planned.length, transactions, performance.now() - startedAt);
+    return outcome;
+  }
+
+  /** Towards batches that take BATCH_MS. */
+  #adapt(rows: number, transactions: readonly StagedTransaction[], tookMs: number): void {
+    const bytes = transactions.reduce((sum, transaction) => sum + bytesOf(transaction), 0);
+    if (bytes > 0) this.#rowBytes = bytes / rows;
+    const factor = tookMs > BATCH_MS ? 0.5 : tookMs < BATCH_MS / 2 ? 2 : 1;
+    const wanted = Math.ceil(this.#batchRows * factor);
+    this.#batchRows = Math.min(MAX_BATCH_ROWS, fittingRows(this.#rowBytes), Math.max(100, wanted));
+  }
+
+  /** Rows that were left alone are already equal, or not what the diff saw, or something kept them. */
+  async #countUnwritten(rows: readonly Decided[], failed: Failures): Promise<void> {
+    if (rows.length === 0) return;
+    const expectations = rows.map(({ expectation }) => expectation);
+    for (const row of this.#trustsFile ? await this.#look(expectations) : rows) {
+      if (!this.#countDecided(row.decision)) failed.set(row.expectation, await this.#dropped());
+    }
+  }
+
+  /** False: there is still something to do. */
+  #countDecided(decision: Decision): boolean {
+    if (decision === 'equal') this.#counts.alreadyEqual += 1;
+    else if (decision === 'target changed') this.#skipped.targetChanged += 1;
+    else if (decision === 'source changed') this.#skipped.sourceChanged += 1;
+    else return false;
+    return true;
+  }
+
+  async #countLocked(expectations: readonly Expectation[]): Promise<void> {
+    for (let from = 0; from < expectations.length; from += this.#batchRows) {
+      const part = expectations.slice(from, from + this.#batchRows);
+      for (const { decision } of await this.#look(part)) {
+        if (!this.#countDecided(decision)) this.#skipped.locked += 1;
+      }
+    }
+  }
+
+  /** Both rows are as the diff saw them, and yet nothing was written. */
+  async #dropped(): Promise<RowFailure> {
+    const { target, tableOid } = this.#options;
+    if (target === null) return { reason: changedBy([]), kind: 'other' };
+    if (target.facts.deletesCascade && this.#options.sql.hasFixedColumns) {
+      const reason =
+        'an identity column differs, so the row would have to be deleted and inserted, and deletes fire triggers here';
+      return { reason, kind: 'other' };
+    }
+    await target.begin(null);
+    const triggers = await firingTriggers(target.session, tableOid);
+    await target.rollback();
+    return { reason: changedBy(triggers), kind: 'other' };
+  }
+
+  async #report(decided: readonly Decided[], outcome: WriteOutcome): Promise<void> {
     const { report, node } = this.#options;
     if (report === null) return;
-    const deleted = decided.filter(({ decision }) => decision === 'delete');
-    const upserted = decided.filter(
-      ({ decision }) => decision === 'insert' || decision === 'update',
-    );
+    const gone = decided.filter(({ number }) => outcome.deleted.has(number));
+    const written = decided.filter(({ number }) => outcome.upserted.has(number));
     await report.add(
       node,
       'deleted',
-      deleted.map((row) => row.target?.values ?? []),
+      gone.map((row) => row.target?.values ?? []),
     );
     await report.add(
       node,
       'upserted',
-      upserted.map((row) => row.source?.values ?? []),
+      written.map((row) => row.source?.values ?? []),
     );
   }
 }
 
-function rowsOfBatch(rowBytes: number): number {
-  const fitting = Math.floor(BATCH_BYTES / Math.max(1, rowBytes));
-  return Math.max(1, Math.min(MAX_BATCH_ROWS, fitting));
+function planOf({ number, expectation: { key }, decision, source, target }: Decided): PlannedRow[] {
+  switch (decision) {
+    case 'delete':
+      return target === undefined
+        ? []
+        : [{ number, key, action: 'delete', expected: target.digest }];
+    case 'update':
+      return source === undefined || target === undefined
+        ? []
+        : [{ number, key, action: 'update', expected: target.digest, source: source.digest }];
+    case 'insert':
+      return source === undefined
+        ? []
+        : [{ number, key, action: 'insert', expected: null, source: source.digest }];
+    case 'equal':
+    case 'target changed':
+    case 'source changed':
+      return [];
+  }
+}
+
+function asPlanned(planned: readonly PlannedRow[]): WriteOutcome {
+  const [deletes, writes] = [true, false].map((isDelete) =>
+    planned.filter(({ action }) => (action === 'delete') === isDelete),
+  );
+  return {
+    deleted: new Set(deletes?.map(({ number }) => number)),
+    upserted: new Set(writes?.map(({ number }) => number)),
+    failed: new Map(),
+  };
+}
+
+function isDone({ deleted, upserted, failed }: WriteOutcome, number: number): boolean {
+  return deleted.has(number) || upserted.has(number) || failed.has(number);
+}
+
+function keep(keys: KeyText[], key: KeyText): void {
+  if (keys.length < KEPT_KEYS) keys.push(key);
+}
+
+function foundOf(digest: string | null): Found | undefined {
+  return digest === null ? undefined : { digest, values: [] };
+}
+
+function fittingRows(rowBytes: number): number {
+  return Math.max(1, Math.min(MAX_BATCH_ROWS, Math.floor(BATCH_BYTES / Math.max(1, rowBytes))));
 }
 
 function numbered(expectations: readonly Expectation[]): NumberedKey[] {
   return expectations.map(({ key }, number) => ({ number, key }));
-}
-
-/** The decisions if both nodes still have what the diff saw: the writes find out whether they do. */
-function presume(
-  expectations: readonly Expectation[],
-  found: ReadonlyMap<number, Found>,
-): Decided[] {
-  return expectations.map((expectation, number) => {
-    const source = found.get(number);
-    const digest = expectation.target;
-    return {
-      number,
-      expectation,
-      decision: presumed(expectation, source !== undefined),
-      source,
-      target: digest === null ? undefined : { digest, values: [] },
-    };
-  });
-}
-
-function presumed({ hasSource, target }: Expectation, hasAppeared: boolean): Decision {
-  if (hasSource) return target === null ? 'insert' : 'update';
-  return hasAppeared ? 'changed' : 'delete';
 }

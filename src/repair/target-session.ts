@@ -10,66 +10,88 @@ export const REPAIR_ORIGIN = 'aced_repair';
 const ORIGIN_ATTEMPTS = 20;
 const ORIGIN_RETRY_MS = 500;
 
-/** A repair waits so long for a row that somebody has locked; its own locks are held no longer. */
-const LOCK_TIMEOUT_MS = 2_000;
+/**
+ * A repair gives way: it never waits as long as PostgreSQL lets pass before it looks for a deadlock
+ * (deadlock_timeout, 1 s), so that somebody else's transaction is never the one that is ended.
+ */
+const LOCK_TIMEOUT_MS = 100;
 const STATEMENT_TIMEOUT_MS = 60_000;
+
+/** PostgreSQL wants some position of the origin; ours has none. */
+const ORIGIN_POSITION = '0/1';
 
 export interface TargetOptions {
   readonly firesTriggers: boolean;
+  readonly tableOid: number;
   readonly signal: AbortSignal;
+}
+
+interface TargetFacts {
+  /** There is a Spock whose repair mode keeps the writes from being replicated. */
+  readonly hasSpock: boolean;
+  /** The role that writes when it is another than the session's: the table's owner. */
+  readonly writer: string | null;
+  readonly searchPath: string;
+  /** A delete fires triggers of foreign keys, which may delete rows of other tables. */
+  readonly deletesCascade: boolean;
 }
 
 /**
  * The connection that writes on one node, prepared so that what it writes stays there: a
- * replication origin of its own, or Spock's repair mode. `close` undoes it.
+ * replication origin of its own, and Spock's repair mode where there is one. `close` undoes it.
  */
 export class TargetSession {
   readonly session: Session;
-  readonly #begin: string;
-  readonly #hasSpock: boolean;
+  readonly facts: TargetFacts;
+  readonly #settings: string;
 
-  private constructor(
-    session: Session,
-    { hasSpock, triggerPath }: { hasSpock: boolean; triggerPath: string | null },
-  ) {
+  private constructor(session: Session, facts: TargetFacts, firesTriggers: boolean) {
     this.session = session;
-    this.#hasSpock = hasSpock;
-    this.#begin = [
+    this.facts = facts;
+    this.#settings = [
       'BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE',
-      `SET LOCAL session_replication_role = ${triggerPath === null ? 'replica' : 'local'}`,
+      `SET LOCAL session_replication_role = ${firesTriggers ? 'local' : 'replica'}`,
       `SET LOCAL lock_timeout = ${LOCK_TIMEOUT_MS}`,
       `SET LOCAL statement_timeout = ${STATEMENT_TIMEOUT_MS}`,
+      ...(session.serverVersion >= 170_000 ? ['SET LOCAL transaction_timeout = 0'] : []),
       // A batch is small and the table may be large: by index, whatever the statistics say.
       'SET LOCAL enable_hashjoin = off',
       'SET LOCAL enable_mergejoin = off',
-      ...(triggerPath === null
-        ? []
-        : [`SELECT pg_catalog.set_config('search_path', ${quoteLiteral(triggerPath)}, true)`]),
+      // The functions of checks, triggers and generated columns were written for the path of the
+      // role's other sessions. Ours comes first: no object there can pass for one of the server's.
+      `SELECT pg_catalog.set_config('search_path', ${quoteLiteral(`pg_catalog, ${facts.searchPath}`)}, true)`,
     ].join('; ');
   }
 
   /** Errors: MISSING_PRIVILEGE with the statements that help; QUERY_FAILED while another repairs. */
   static async open(session: Session, options: TargetOptions): Promise<TargetSession> {
-    const rows = await session.query(
-      "SELECT pg_catalog.to_regprocedure('spock.repair_mode(boolean)') IS NOT NULL",
-    );
-    const hasSpock = rows[0]?.[0] === 't';
-    const triggerPath = options.firesTriggers ? await userSearchPath(session) : null;
-    const target = new TargetSession(session, { hasSpock, triggerPath });
-    await target.#checkReplicationRole();
-    if (!hasSpock) await setUpOrigin(session, options.signal);
-    // Our other sessions can only read.
-    await session.query('SET default_transaction_read_only = off');
+    const hasSpock = await hasRepairMode(session);
+    const { writer, hasFiringKeys } = await writerOf(session, options.tableOid);
+    const searchPath = await userSearchPath(session, writer);
+    const deletesCascade = options.firesTriggers || hasFiringKeys;
+    const facts = { hasSpock, writer, searchPath, deletesCascade };
+    const target = new TargetSession(session, facts, options.firesTriggers);
+    await target.#checkPrivileges();
+    await setUpOrigin(session, options.signal);
     return target;
   }
 
-  async begin(): Promise<void> {
-    await this.session.query(this.#begin);
-    if (this.#hasSpock) await this.session.query('SELECT spock.repair_mode(true)');
+  /** @param commitTime what the transaction is to have instead of its own time, see stage() */
+  async begin(commitTime: string | null): Promise<void> {
+    const { hasSpock, writer } = this.facts;
+    // Else every transaction of a session has the time of its first one, and that one none.
+    const at = commitTime === null ? 'pg_catalog.clock_timestamp()' : quoteLiteral(commitTime);
+    await this.session.query(
+      [
+        this.#settings,
+        `SELECT pg_catalog.pg_replication_origin_xact_setup('${ORIGIN_POSITION}', ${at})`,
+        ...(hasSpock ? ['SELECT spock.repair_mode(true)'] : []),
+        ...(writer === null ? [] : [`SET LOCAL ROLE ${quoteIdentifier(writer)}`]),
+      ].join('; '),
+    );
   }
 
   async commit(): Promise<void> {
-    if (this.#hasSpock) await this.session.query('SELECT spock.repair_mode(false)');
     await this.session.query('COMMIT');
   }
 
@@ -78,22 +100,18 @@ export class TargetSession {
   }
 
   /** Leaves the session as it was; one that cannot be reset is given up. */
-  async close(dropStage: string): Promise<void> {
+  async close(): Promise<void> {
     if (this.session.isBroken) return;
     try {
-      await this.session.query(dropStage);
-      await this.session.query('RESET default_transaction_read_only');
-      if (!this.#hasSpock) {
-        await this.session.query('SELECT pg_catalog.pg_replication_origin_session_reset()');
-      }
+      await this.session.query('SELECT pg_catalog.pg_replication_origin_session_reset()');
     } catch {
       this.session.destroy();
     }
   }
 
-  async #checkReplicationRole(): Promise<void> {
+  async #checkPrivileges(): Promise<void> {
     try {
-      await this.begin();
+      await this.session.query(this.#settings);
       await this.session.query('ROLLBACK');
     } catch (error) {
       await this.rollback();
@@ -112,10 +130,61 @@ export class TargetSession {
 }
 
 /**
- * The search path that this role's other sessions have: ours is pinned, and triggers were written
+ * Whether Spock is there. Asked of the catalog: to_regprocedure() raises where the schema may not
+ * be used. Errors: MISSING_PRIVILEGE, for without its repair mode the repair would be replicated.
+ */
+async function hasRepairMode(session: Session): Promise<boolean> {
+  const rows = await session.query(
+    `SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE'), pg_catalog.has_function_privilege(p.oid, 'EXECUTE')
+       FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_proc p ON p.pronamespace = n.oid
+      WHERE n.nspname = 'spock' AND p.proname = 'repair_mode'
+        AND p.proargtypes = '16'::pg_catalog.oidvector`,
+  );
+  const [privileges] = rows;
+  if (privileges === undefined) return false;
+  const [hasUsage, hasExecute] = privileges;
+  if (hasUsage === 't' && hasExecute === 't') return true;
+  const { name, user } = session.node;
+  const role = quoteIdentifier(user);
+  throw new AcedError(
+    'MISSING_PRIVILEGE',
+    `role ${user} may not use Spock's repair mode on node ${name}, so a repair would be replicated`,
+    {
+      hint: `In this database on ${name}, as a superuser: ${
+        hasUsage === 't'
+          ? `GRANT EXECUTE ON FUNCTION spock.repair_mode(boolean) TO ${role};`
+          : `GRANT USAGE ON SCHEMA spock TO ${role};`
+      }`,
+    },
+  );
+}
+
+/**
+ * Who writes: as the server's own apply worker does, the table's owner where our role may become
+ * it. The owner's triggers and functions then run with the owner's rights, not with ours.
+ */
+async function writerOf(
+  session: Session,
+  tableOid: number,
+): Promise<{ writer: string | null; hasFiringKeys: boolean }> {
+  const option = session.serverVersion >= 160_000 ? 'SET' : 'MEMBER';
+  const rows = await session.query(
+    `SELECT r.rolname, r.rolname <> current_user AND pg_catalog.pg_has_role(r.oid, '${option}'),
+            EXISTS (SELECT FROM pg_catalog.pg_trigger g
+                     WHERE g.tgrelid = c.oid AND g.tgisinternal AND g.tgenabled IN ('A', 'R'))
+       FROM pg_catalog.pg_class c JOIN pg_catalog.pg_roles r ON r.oid = c.relowner
+      WHERE c.oid = $1::oid`,
+    [String(tableOid)],
+  );
+  const [owner = null, isOther, hasFiringKeys] = rows[0] ?? [];
+  return { writer: isOther === 't' ? owner : null, hasFiringKeys: hasFiringKeys === 't' };
+}
+
+/**
+ * The search path that other sessions of the role that writes have: ours is pinned, and triggers were written
  * for theirs. Precedence: https://www.postgresql.org/docs/current/catalog-pg-db-role-setting.html
  */
-async function userSearchPath(session: Session): Promise<string> {
+async function userSearchPath(session: Session, writer: string | null): Promise<string> {
   const rows = await session.query(
     `SELECT coalesce(
        (SELECT pg_catalog.substr(c.setting, pg_catalog.length('search_path=') + 1)
@@ -123,9 +192,11 @@ async function userSearchPath(session: Session): Promise<string> {
          WHERE c.setting LIKE 'search\\_path=%'
            AND s.setdatabase IN (0, (SELECT oid FROM pg_catalog.pg_database
                                       WHERE datname = pg_catalog.current_database()))
-           AND s.setrole IN (0, (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = session_user))
+           AND s.setrole IN (0, (SELECT oid FROM pg_catalog.pg_roles
+                                  WHERE rolname = coalesce($1::name, session_user)))
          ORDER BY s.setrole <> 0 DESC, s.setdatabase <> 0 DESC LIMIT 1),
        (SELECT boot_val FROM pg_catalog.pg_settings WHERE name = 'search_path'))`,
+    [writer],
   );
   return rows[0]?.[0] ?? '';
 }
@@ -146,15 +217,31 @@ async function setUpOrigin(session: Session, signal: AbortSignal): Promise<void>
         await session.query(
           `SELECT pg_catalog.pg_replication_origin_session_setup('${REPAIR_ORIGIN}')`,
         );
-        return;
+        break;
       } catch (error) {
         // An origin has one user at a time.
         if (!hasSqlState(error, SQLSTATE.objectInUse) || attempt >= ORIGIN_ATTEMPTS) throw error;
       }
       await sleep(ORIGIN_RETRY_MS, signal);
     }
+    await tryTransactionOrigin(session);
   } catch (error) {
     throw originError(error, session);
+  }
+}
+
+/** Only a transaction may have a position and a time; this one writes nothing. */
+async function tryTransactionOrigin(session: Session): Promise<void> {
+  try {
+    await session.query(
+      `BEGIN; SELECT pg_catalog.pg_replication_origin_xact_setup('${ORIGIN_POSITION}', pg_catalog.clock_timestamp()); ROLLBACK`,
+    );
+  } catch (error) {
+    await session.query('ROLLBACK').catch(() => session.destroy());
+    await session
+      .query('SELECT pg_catalog.pg_replication_origin_session_reset()')
+      .catch(() => session.destroy());
+    throw error;
   }
 }
 
@@ -162,6 +249,7 @@ const ORIGIN_FUNCTIONS = [
   'pg_replication_origin_oid(text)',
   'pg_replication_origin_create(text)',
   'pg_replication_origin_session_setup(text)',
+  'pg_replication_origin_xact_setup(pg_lsn, timestamptz)',
   'pg_replication_origin_session_reset()',
 ];
 

@@ -50,19 +50,38 @@ export class Floors {
       `SELECT pg_catalog.string_agg(format('%1$I = excluded.%1$I', attname), ', ')
        FROM pg_catalog.pg_attribute WHERE attrelid = 'customers'::regclass AND attnum > 1 AND NOT attisdropped`,
     );
+    return this.#copyAnd(target, {
+      ...{ rows, incoming: 'LIKE public.customers' },
+      statement: `INSERT INTO public.customers SELECT * FROM pg_temp.incoming
+        ON CONFLICT (id) DO UPDATE SET ${assignments[0]?.[0] ?? ''}`,
+    });
+  }
+
+  /** Milliseconds of deleting rows: COPY of their keys, then one DELETE ... USING. */
+  async copyAndDelete(target: string, where: string): Promise<number> {
+    const rows = await this.#copyOut(target, `SELECT id FROM customers WHERE ${where}`);
+    return this.#copyAnd(target, {
+      ...{ rows, incoming: 'id bigint' },
+      statement: 'DELETE FROM public.customers t USING pg_temp.incoming i WHERE t.id = i.id',
+    });
+  }
+
+  async #copyAnd(
+    target: string,
+    work: { readonly rows: Buffer[]; readonly incoming: string; readonly statement: string },
+  ): Promise<number> {
     return this.#pool(target).use(async ({ client }) => {
       await client.query(`SELECT pg_catalog.pg_replication_origin_create('bench_floor')
         WHERE pg_catalog.pg_replication_origin_oid('bench_floor') IS NULL`);
       await client.query(`SELECT pg_catalog.pg_replication_origin_session_setup('bench_floor')`);
       const startedAt = performance.now();
       await client.query('BEGIN; SET LOCAL session_replication_role = replica');
-      await client.query('CREATE TEMPORARY TABLE incoming (LIKE public.customers) ON COMMIT DROP');
+      await client.query(`CREATE TEMPORARY TABLE incoming (${work.incoming}) ON COMMIT DROP`);
       await pipeline(
-        Readable.from(rows),
+        Readable.from(work.rows),
         client.query(copyFrom('COPY pg_temp.incoming FROM STDIN')),
       );
-      await client.query(`INSERT INTO public.customers SELECT * FROM pg_temp.incoming
-        ON CONFLICT (id) DO UPDATE SET ${assignments[0]?.[0] ?? ''}`);
+      await client.query(work.statement);
       await client.query('COMMIT');
       const ms = performance.now() - startedAt;
       await client.query('SELECT pg_catalog.pg_replication_origin_session_reset()');

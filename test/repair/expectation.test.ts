@@ -45,14 +45,14 @@ describe('Expectations', () => {
           const ids = found.map(({ key }) => Number(key[0]));
           assert.deepEqual(ids.slice(0, first.length), first);
           assert.deepEqual(ids.slice(first.length), rest);
-          for (const [i, { key, target: proof, hasSource }] of found.entries()) {
+          for (const [i, expectation] of found.entries()) {
             const id = ids[i] ?? -1;
             assert.deepEqual(
-              key,
+              expectation.key,
               keyColumns.map((_, place) => String(id + place)),
             );
-            assert.equal(hasSource, source.includes(id));
-            assert.equal(proof, target.includes(id) ? String(id) : null);
+            assert.equal(expectation.source, source.includes(id) ? String(id) : null);
+            assert.equal(expectation.target, target.includes(id) ? String(id) : null);
           }
         }
       }),
@@ -73,7 +73,7 @@ describe('Expectations', () => {
     const expected = [1, 2, 3, 4, 5].map((id) => ({
       key: [String(id)],
       target: String(id),
-      hasSource: true,
+      source: String(id),
     }));
     assert.deepEqual(found, expected);
   });

@@ -22,27 +22,33 @@ export const SEED_ID = 'seed-1';
 export class RepairHarness {
   readonly mesh: Mesh;
   readonly directory: string;
+  /** Of the superuser. */
   readonly pools: ReadonlyMap<string, SessionPool>;
+  /** What repairs work with. */
+  readonly #repairPools: ReadonlyMap<string, SessionPool>;
 
-  private constructor(mesh: Mesh, directory: string) {
+  private constructor(mesh: Mesh, directory: string, user: string | null) {
     this.mesh = mesh;
     this.directory = directory;
-    this.pools = new Map(
-      mesh
-        .nodeConfigs()
-        .map((node) => [
-          node.name,
-          new SessionPool(node, { max: 2, applicationName: 'aced test' }),
-        ]),
-    );
+    const poolsOf = (role: string | null): Map<string, SessionPool> =>
+      new Map(
+        mesh.nodeConfigs().map((node) => {
+          const as = { ...node, user: role ?? node.user };
+          return [node.name, new SessionPool(as, { max: 2, applicationName: 'aced test' })];
+        }),
+      );
+    this.pools = poolsOf(null);
+    this.#repairPools = user === null ? this.pools : poolsOf(user);
   }
 
-  static async create(mesh: Mesh): Promise<RepairHarness> {
-    return new RepairHarness(mesh, await mkdtemp(join(tmpdir(), 'aced-repair-')));
+  /** @param user who repairs; default: the superuser */
+  static async create(mesh: Mesh, user: string | null = null): Promise<RepairHarness> {
+    return new RepairHarness(mesh, await mkdtemp(join(tmpdir(), 'aced-repair-')), user);
   }
 
   async close(): Promise<void> {
-    await Promise.all([...this.pools.values()].map((pool) => pool.close()));
+    const pools = [...this.pools.values(), ...this.#repairPools.values()];
+    await Promise.all(pools.map((pool) => pool.close()));
     await rm(this.directory, { recursive: true });
   }
 
@@ -138,12 +144,17 @@ export class RepairHarness {
     return repairTable({
       spec,
       infos,
+<<<<<<< HEAD
       pools: this.pools,
       replication: {
         pools: this.pools,
         topology: await borrow(0, new Map()),
         unreachable: [],
       },
+=======
+      pools: this.#repairPools,
+      topology: await borrow(0, new Map()),
+>>>>>>> ec6ef6e (Repair: rows travel in binary arrays, without DDL; short transactions that give way, with their own commit time, under the owner's role; what was written is what a diff would confirm)
       seed: SEED,
       seedId: SEED_ID,
       params: { table: `${table.schema}.${table.name}`, sourceOfTruth: 'n1', ...params },

@@ -33,12 +33,12 @@ describe('RepairFile', () => {
     assert.deepEqual(
       [...n2.entries()],
       [
-        { key: ['1'], target: null, hasSource: true },
-        { key: ['2'], target: '12', hasSource: true },
-        { key: ['3'], target: '13', hasSource: false },
+        { key: ['1'], target: null, source: '10' },
+        { key: ['2'], target: '12', source: '11' },
+        { key: ['3'], target: '13', source: null },
       ],
     );
     const n3 = await file.expectations({ node: 'n3', pair: 'n1/n3' }, null);
-    assert.deepEqual([...n3.entries()], [{ key: ['1'], target: '-1', hasSource: false }]);
+    assert.deepEqual([...n3.entries()], [{ key: ['1'], target: '-1', source: null }]);
   });
 });

@@ -1,0 +1,321 @@
+import { throwIfAborted } from '../base/abort.js';
+import type { Session } from '../postgres/session.js';
+import type { RepairSql } from './repair-sql.js';
+import { rowFailureOf, type RowFailure } from './row-failure.js';
+import {
+  numbersOf,
+  rowsOf,
+  stage,
+  type PlannedRow,
+  type StagedRows,
+  type StagedTransaction,
+  type StageOptions,
+} from './staged-rows.js';
+import type { TargetSession } from './target-session.js';
+import { firingTriggers } from './target-triggers.js';
+
+export interface RowWriterOptions extends StageOptions {
+  readonly target: TargetSession;
+  readonly tableOid: number;
+  /** What is written may come out differently even without a trigger: types differ. */
+  readonly mayConvert: boolean;
+}
+
+/** By the rows' numbers. Rows in neither were not as the diff saw them. */
+export interface WriteOutcome {
+  readonly deleted: Set<number>;
+  readonly upserted: Set<number>;
+  readonly failed: Map<number, RowFailure>;
+}
+
+/** A batch waits so long for locks in all; then what is locked is left for later. */
+const LOCK_BUDGET_MS = 1_000;
+
+/** What a trigger made of these rows is not what was meant. */
+class ChangedByTarget extends Error {
+  readonly numbers: ReadonlySet<number>;
+  readonly failure: RowFailure;
+
+  constructor(numbers: readonly number[], triggers: readonly string[]) {
+    super('rows came out differently');
+    this.numbers = new Set(numbers);
+    this.failure = { reason: changedBy(triggers), kind: 'other' };
+  }
+}
+
+/** Why a write had no effect, or another one. */
+export function changedBy(triggers: readonly string[]): string {
+  if (triggers.length === 0) return 'the table made something else of what was written';
+  const names = triggers.map((name) => JSON.stringify(name)).join(', ');
+  return `a trigger that fires for a repair too changes or drops what is written (${names})`;
+}
+
+/**
+ * Writes rows in short transactions. Each delete, update and insert names the digest that it may
+ * replace. What a constraint refuses costs that row alone: a transaction that fails is divided and
+ * tried again, until the row stands alone. Nobody is waited for: what others hold is left out.
+ */
+export class RowWriter {
+  readonly #options: RowWriterOptions;
+  #outcome: WriteOutcome = noOutcome();
+  #waitedMs = 0;
+
+  constructor(options: RowWriterOptions) {
+    this.#options = options;
+  }
+
+  async write(transactions: readonly StagedTransaction[]): Promise<WriteOutcome> {
+    this.#outcome = noOutcome();
+    this.#waitedMs = 0;
+    for (const transaction of transactions) await this.#try(transaction);
+    return this.#outcome;
+  }
+
+  /**
+   * Deletes rows and inserts them with the source's values, in one transaction: for rows whose
+   * unique values were swapped, of which none can be written before another. Rows that stand in the
+   * way of something else are left out. Takes no deletes.
+   */
+  async exchange(planned: readonly PlannedRow[]): Promise<WriteOutcome> {
+    const { target } = this.#options;
+    let rows = planned;
+    while (rows.length > 0) {
+      const [transaction] = await stage(rows, { ...this.#options, keepsCommitTime: false });
+      if (transaction === undefined) break;
+      await target.begin(null);
+      try {
+        const writes = new TransactionWrites(transaction, this.#options);
+        const { written, stuck } = await writes.exchange();
+        if (stuck.size === 0) {
+          await target.commit();
+          return { ...noOutcome(), upserted: new Set(written) };
+        }
+        await target.rollback();
+        rows = rows.filter(({ number }) => !stuck.has(number));
+      } catch (error) {
+        await target.rollback();
+        if (error instanceof ChangedByTarget || rowFailureOf(error) !== null) break;
+        throw error;
+      }
+    }
+    return noOutcome();
+  }
+
+  async #try(transaction: StagedTransaction): Promise<void> {
+    throwIfAborted(this.#options.signal);
+    const startedAt = performance.now();
+    try {
+      await this.#transact(transaction, false);
+    } catch (error) {
+      if (error instanceof ChangedByTarget) return this.#leaveOut(transaction, error);
+      const failure = rowFailureOf(error);
+      if (failure === null) throw error;
+      if (failure.kind !== 'locked') return this.#divide(transaction, failure);
+      this.#waitedMs += performance.now() - startedAt;
+      await this.#writeUnlocked(transaction);
+    }
+  }
+
+  /** Once more, without the rows that others hold. */
+  async #writeUnlocked(transaction: StagedTransaction): Promise<void> {
+    const startedAt = performance.now();
+    try {
+      await this.#transact(transaction, true);
+    } catch (error) {
+      if (error instanceof ChangedByTarget) return this.#leaveOut(transaction, error);
+      const failure = rowFailureOf(error);
+      if (failure === null) throw error;
+      if (failure.kind === 'locked') {
+        this.#waitedMs += performance.now() - startedAt;
+        if (this.#waitedMs > LOCK_BUDGET_MS) {
+          this.#fail(rowsOf(transaction), failure);
+          return;
+        }
+      }
+      await this.#divide(transaction, failure);
+    }
+  }
+
+  async #leaveOut(transaction: StagedTransaction, changed: ChangedByTarget): Promise<void> {
+    const rows = rowsOf(transaction);
+    this.#fail(
+      rows.filter(({ number }) => changed.numbers.has(number)),
+      changed.failure,
+    );
+    await this.#again(rows.filter(({ number }) => !changed.numbers.has(number)));
+  }
+
+  async #divide(transaction: StagedTransaction, failure: RowFailure): Promise<void> {
+    const rows = rowsOf(transaction).toSorted((a, b) => a.number - b.number);
+    if (rows.length <= 1) {
+      this.#fail(rows, failure);
+      return;
+    }
+    const middle = Math.ceil(rows.length / 2);
+    await this.#again(rows.slice(0, middle));
+    await this.#again(rows.slice(middle));
+  }
+
+  async #again(rows: readonly PlannedRow[]): Promise<void> {
+    for (const part of await stage(rows, this.#options)) await this.#try(part);
+  }
+
+  #fail(rows: readonly PlannedRow[], failure: RowFailure): void {
+    for (const { number } of rows) this.#outcome.failed.set(number, failure);
+  }
+
+  async #transact(transaction: StagedTransaction, skipsLocked: boolean): Promise<void> {
+    const { target } = this.#options;
+    await target.begin(transaction.commitTime);
+    let written: WrittenNumbers;
+    try {
+      written = await new TransactionWrites(transaction, this.#options).write(skipsLocked);
+      await target.commit();
+    } catch (error) {
+      await target.rollback();
+      throw error;
+    }
+    for (const number of written.deleted) this.#outcome.deleted.add(number);
+    for (const number of written.upserted) this.#outcome.upserted.add(number);
+    const locked = { reason: '', kind: 'locked' } as const;
+    for (const number of written.locked) this.#outcome.failed.set(number, locked);
+  }
+}
+
+interface WrittenNumbers {
+  readonly deleted: readonly number[];
+  readonly upserted: readonly number[];
+  /** Or gone. */
+  readonly locked: readonly number[];
+}
+
+/** The statements of one transaction. */
+class TransactionWrites {
+  readonly #transaction: StagedTransaction;
+  readonly #options: RowWriterOptions;
+  readonly #session: Session;
+  readonly #sql: RepairSql;
+
+  constructor(transaction: StagedTransaction, options: RowWriterOptions) {
+    this.#transaction = transaction;
+    this.#options = options;
+    this.#session = options.target.session;
+    this.#sql = options.sql;
+  }
+
+  async write(skipsLocked: boolean): Promise<WrittenNumbers> {
+    const { deletes, updates, inserts } = this.#transaction;
+    const held = [...deletes, ...(updates?.rows ?? [])];
+    const free = skipsLocked ? await this.#lock(held) : null;
+    // Deletes come first: a row that goes may hold the unique value of one that comes.
+    const deleted = await this.#delete(free);
+    const updated = await this.#update(free);
+    const inserted = inserts === null ? [] : await this.#insert(inserts, null);
+    const upserted = [...updated, ...inserted];
+    await this.#check(new Set(deleted), new Set(upserted));
+    const locked =
+      free === null ? [] : held.map(({ number }) => number).filter((number) => !free.has(number));
+    return { deleted, upserted, locked };
+  }
+
+  /** Deletes all and inserts them again; `stuck` are those that still find a value taken. */
+  async exchange(): Promise<{ written: readonly number[]; stuck: ReadonlySet<number> }> {
+    const { updates, inserts } = this.#transaction;
+    const gone = updates === null ? [] : await this.#run(this.#sql.makeRoom('all'), updates, null);
+    const written: number[] = [];
+    if (updates !== null) written.push(...(await this.#insert(updates, gone, 'any')));
+    if (inserts !== null) written.push(...(await this.#insert(inserts, null, 'any')));
+    const stuck = new Set([...gone, ...(inserts?.rows ?? []).map(({ number }) => number)]);
+    for (const number of written) stuck.delete(number);
+    if (stuck.size === 0) await this.#check(new Set(), new Set(written));
+    return { written, stuck };
+  }
+
+  async #lock(rows: readonly PlannedRow[]): Promise<ReadonlySet<number>> {
+    if (rows.length === 0) return new Set();
+    const found = await this.#session.query(this.#sql.lock(), this.#sql.keyParams(rows));
+    return new Set(numbersOf(found[0]?.[0]));
+  }
+
+  async #delete(free: ReadonlySet<number> | null): Promise<number[]> {
+    const { deletes } = this.#transaction;
+    const rows = free === null ? deletes : deletes.filter(({ number }) => free.has(number));
+    if (rows.length === 0) return [];
+    const digests = rows.map(({ expected }) => expected);
+    const params = [...this.#sql.keyParams(rows), digests];
+    return numbersOf((await this.#session.query(this.#sql.delete(), params))[0]?.[0]);
+  }
+
+  /** A column that cannot be updated makes some rows be deleted and inserted. */
+  async #update(free: ReadonlySet<number> | null): Promise<number[]> {
+    const { updates } = this.#transaction;
+    if (updates === null) return [];
+    const chosen = free === null ? null : [...free];
+    const makesRoom = this.#sql.hasFixedColumns && !this.#options.target.facts.deletesCascade;
+    const moved = makesRoom ? await this.#run(this.#sql.makeRoom('fixed'), updates, chosen) : [];
+    const updated = await this.#run(this.#sql.update(), updates, chosen);
+    return moved.length === 0 ? updated : [...updated, ...(await this.#insert(updates, moved))];
+  }
+
+  /**
+   * Joins rows with rows of the same batch, none of them with an index: as a nested loop 20,000
+   * missing rows took 40 s instead of 1 s.
+   */
+  async #insert(
+    rows: StagedRows,
+    chosen: readonly number[] | null,
+    onConflict: 'key' | 'any' = 'key',
+  ): Promise<number[]> {
+    await this.#session.query('SET LOCAL enable_hashjoin = on');
+    const inserted = await this.#run(this.#sql.insert(onConflict), rows, chosen);
+    await this.#session.query('SET LOCAL enable_hashjoin = off');
+    return inserted;
+  }
+
+  async #run(
+    statement: string,
+    rows: StagedRows,
+    chosen: readonly number[] | null,
+  ): Promise<number[]> {
+    return runStaged(this.#session, statement, { rows, chosen });
+  }
+
+  /** Where something may have changed what was written, looks at it. Errors: ChangedByTarget. */
+  async #check(deleted: ReadonlySet<number>, upserted: ReadonlySet<number>): Promise<void> {
+    const rows = rowsOf(this.#transaction).filter(
+      ({ number }) => deleted.has(number) || upserted.has(number),
+    );
+    if (rows.length === 0) return;
+    const triggers = await firingTriggers(this.#session, this.#options.tableOid);
+    if (triggers.length === 0 && !this.#options.mayConvert) return;
+    const found = await this.#session.query(this.#sql.rows(false), this.#sql.keyParams(rows));
+    const digests = new Map(found.map(([number, digest]) => [Number(number), digest]));
+    const changed = rows.filter((row) => digests.get(row.number) !== meant(row));
+    if (changed.length === 0) return;
+    throw new ChangedByTarget(
+      changed.map(({ number }) => number),
+      triggers,
+    );
+  }
+}
+
+/** The digest that the row is to have; undefined: there is to be none. */
+function meant(row: PlannedRow): string | undefined {
+  return row.action === 'delete' ? undefined : row.source;
+}
+
+/** Runs a statement over staged rows, all or some; returns the numbers that it wrote. */
+async function runStaged(
+  session: Session,
+  statement: string,
+  { rows, chosen }: { rows: StagedRows; chosen: readonly number[] | null },
+): Promise<number[]> {
+  const expected = rows.rows.map((row) => row.expected);
+  const numbers = chosen === null ? null : `{${chosen.join(',')}}`;
+  const params = [expected, numbers, rows.numbers, ...rows.columns];
+  return numbersOf((await session.query(statement, params))[0]?.[0]);
+}
+
+function noOutcome(): WriteOutcome {
+  return { deleted: new Set(), upserted: new Set(), failed: new Map() };
+}

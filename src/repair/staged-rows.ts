@@ -1,0 +1,108 @@
+import type { Session } from '../postgres/session.js';
+import { copyRows, integersOf } from './binary-copy.js';
+import type { ReadSession } from './read-session.js';
+import type { NumberedKey, RepairSql } from './repair-sql.js';
+
+/** A row of a batch with what is to become of it. Digests are signed decimals. */
+export type PlannedRow = NumberedKey &
+  (
+    | { readonly action: 'delete'; readonly expected: string }
+    | { readonly action: 'update'; readonly expected: string; readonly source: string }
+    | { readonly action: 'insert'; readonly expected: null; readonly source: string }
+  );
+
+/** Rows of the source, as arrays in its server's binary form: nothing here reads the values. */
+export interface StagedRows {
+  readonly rows: readonly PlannedRow[];
+  readonly numbers: Buffer;
+  /** One array per written column. */
+  readonly columns: readonly Buffer[];
+}
+
+/** What one transaction writes. */
+export interface StagedTransaction {
+  /** As the source's server writes it; null: the time at which the repair writes. */
+  readonly commitTime: string | null;
+  readonly deletes: readonly PlannedRow[];
+  readonly updates: StagedRows | null;
+  readonly inserts: StagedRows | null;
+}
+
+export interface StageOptions {
+  readonly source: ReadSession;
+  readonly sql: RepairSql;
+  /** Rows with a commit time of their own are written by a transaction with that commit time. */
+  readonly keepsCommitTime: boolean;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Reads what is to be written. A row that is no longer what `planned` says of the source is left
+ * out: nobody has looked at what is there now.
+ */
+export async function stage(
+  planned: readonly PlannedRow[],
+  options: StageOptions,
+): Promise<StagedTransaction[]> {
+  const deletes = planned.filter(({ action }) => action === 'delete');
+  const byTime = new Map<string | null, { updates?: StagedRows; inserts?: StagedRows }>();
+  const writes = planned.filter(({ action }) => action !== 'delete');
+  if (writes.length > 0) {
+    await options.source.read(async (session) => {
+      for (const action of ['update', 'insert'] as const) {
+        const rows = writes.filter((row) => row.action === action);
+        for (const { commitTime, staged } of await read(session, rows, options)) {
+          const name = action === 'update' ? 'updates' : 'inserts';
+          byTime.set(commitTime, { ...byTime.get(commitTime), [name]: staged });
+        }
+      }
+    });
+  }
+  const now = byTime.get(null);
+  byTime.delete(null);
+  const transactions = [...byTime].map(([commitTime, staged]) => ({
+    ...{ commitTime, deletes: [], updates: null, inserts: null },
+    ...staged,
+  }));
+  if (deletes.length === 0 && now === undefined) return transactions;
+  return [{ commitTime: null, deletes, updates: null, inserts: null, ...now }, ...transactions];
+}
+
+async function read(
+  session: Session,
+  rows: readonly PlannedRow[],
+  { sql, keepsCommitTime, signal }: StageOptions,
+): Promise<{ commitTime: string | null; staged: StagedRows }[]> {
+  if (rows.length === 0) return [];
+  const digests = rows.map((row) => (row.action === 'delete' ? '' : row.source));
+  const found = await copyRows(session, sql.read(rows, digests, keepsCommitTime), signal);
+  const byNumber = new Map(rows.map((row) => [row.number, row]));
+  return found.map(([commitTime, numbers, ...columns]) => ({
+    commitTime: commitTime?.toString() ?? null,
+    staged: {
+      rows: integersOf(given(numbers)).flatMap((number) => byNumber.get(number) ?? []),
+      numbers: given(numbers),
+      columns: columns.map(given),
+    },
+  }));
+}
+
+function given(field: Buffer | null | undefined): Buffer {
+  if (field === null || field === undefined) throw new RangeError('an array is missing');
+  return field;
+}
+
+/** Of an array of integers as PostgreSQL writes it: `{1,2}`; null: of none. */
+export function numbersOf(text: string | null | undefined): number[] {
+  return (text ?? '{}').slice(1, -1).split(',').filter(Boolean).map(Number);
+}
+
+export function rowsOf({ deletes, updates, inserts }: StagedTransaction): PlannedRow[] {
+  return [...deletes, ...(updates?.rows ?? []), ...(inserts?.rows ?? [])];
+}
+
+/** Bytes of the values, about. */
+export function bytesOf({ updates, inserts }: StagedTransaction): number {
+  const columns = [...(updates?.columns ?? []), ...(inserts?.columns ?? [])];
+  return columns.reduce((sum, column) => sum + column.length, 0);
+}

@@ -144,17 +144,12 @@ export class RepairHarness {
     return repairTable({
       spec,
       infos,
-<<<<<<< HEAD
-      pools: this.pools,
+      pools: this.#repairPools,
       replication: {
         pools: this.pools,
         topology: await borrow(0, new Map()),
         unreachable: [],
       },
-=======
-      pools: this.#repairPools,
-      topology: await borrow(0, new Map()),
->>>>>>> ec6ef6e (Repair: rows travel in binary arrays, without DDL; short transactions that give way, with their own commit time, under the owner's role; what was written is what a diff would confirm)
       seed: SEED,
       seedId: SEED_ID,
       params: { table: `${table.schema}.${table.name}`, sourceOfTruth: 'n1', ...params },

@@ -7,7 +7,7 @@ import { deleteRows, insertRows, someOf, updateRows } from './statements.js';
 
 const FIRST_MAJOR_WITH_ORIGIN_FILTER = 16;
 const KEY_TABLES_AT_ONCE = 3;
-const STEPS_BETWEEN_CHECKS = 45;
+const STEPS_BETWEEN_CHECKS = 60;
 const FAILPOINTS: readonly FailpointName[] = [
   'store-committing',
   'store-committed',

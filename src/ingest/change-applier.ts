@@ -146,6 +146,7 @@ export class ChangeApplier {
       case 'relation':
         this.#relation(message.relation);
         return;
+      case 'abort':
       case 'origin':
       case 'type':
       case 'message':

@@ -12,6 +12,7 @@ import {
 import { createTuple, growTuple } from './tuple.js';
 
 /** Message types, and the letters that announce a tuple. */
+const ABORT = 0x41;
 const BEGIN = 0x42;
 const COMMIT = 0x43;
 const DELETE = 0x44;
@@ -179,6 +180,10 @@ function readRare(type: number, cursor: Cursor): Message {
 
 function readRareBody(type: number, cursor: Cursor): Message {
   switch (type) {
+    case ABORT: {
+      const xid = cursor.uint32();
+      return { kind: 'abort', xid, subtransactionXid: cursor.uint32() };
+    }
     case BEGIN: {
       const finalLsn = cursor.lsn();
       const commitTimeUs = cursor.timeUs();

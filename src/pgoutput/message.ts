@@ -46,6 +46,16 @@ export type OldTupleKind = 'none' | 'key' | 'full';
  */
 export type Message =
   | {
+      /**
+       * Of the streaming of unfinished transactions, which nobody asked for: PostgreSQL 18 sends it
+       * all the same for a transaction that it found to be rolled back while it was short of memory.
+       * Nothing of that transaction was sent, and nothing will be.
+       */
+      readonly kind: 'abort';
+      readonly xid: number;
+      readonly subtransactionXid: number;
+    }
+  | {
       readonly kind: 'begin';
       readonly finalLsn: Lsn;
       readonly commitTimeUs: bigint;

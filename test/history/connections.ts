@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import type { Mesh } from '../support/mesh.js';
 
@@ -5,6 +6,8 @@ export type Rows = (string | null)[][];
 
 const RAW_TEXT = { getTypeParser: () => (value: unknown) => value };
 const DRIFT_ORIGIN = 'history_drift';
+const COMES_BACK_WITHIN_MS = 15_000;
+const RETRY_MS = 20;
 const CONNECTION_LOST = /terminat|ECONN|closed|not queryable|recovery|shutting down|starting up/i;
 
 /** One session of one node that comes back after its server was restarted. */
@@ -22,7 +25,7 @@ export class Connection {
     this.#onConnect = onConnect;
   }
 
-  /** Rows of raw text; of several statements one after another. A lost connection is tried once more. */
+  /** Rows of raw text; of several statements one after another. A lost connection comes back. */
   async query(sql: string, params: readonly (string | null)[] = []): Promise<Rows> {
     const answer = this.#last.then(() => this.#queryAgain(sql, params));
     this.#last = answer.catch(() => undefined);
@@ -30,12 +33,16 @@ export class Connection {
   }
 
   async #queryAgain(sql: string, params: readonly (string | null)[]): Promise<Rows> {
-    try {
-      return await this.#query(sql, params);
-    } catch (error) {
-      if (!(error instanceof Error) || !CONNECTION_LOST.test(error.message)) throw error;
-      await this.close();
-      return this.#query(sql, params);
+    const deadline = Date.now() + COMES_BACK_WITHIN_MS;
+    for (;;) {
+      try {
+        return await this.#query(sql, params);
+      } catch (error) {
+        if (!(error instanceof Error) || !CONNECTION_LOST.test(error.message)) throw error;
+        if (Date.now() > deadline) throw error;
+        await this.close();
+        await delay(RETRY_MS);
+      }
     }
   }
 

@@ -49,6 +49,14 @@ export class Servers {
     return new Playground(mesh);
   }
 
+  /** What the servers' logs say of processes that crashed. Servers that were killed say nothing. */
+  async crashes(): Promise<string[]> {
+    const logs = await Promise.all([...this.#nodes.values()].map((server) => server.readLog()));
+    return logs.flatMap((log) =>
+      log.split('\n').filter((line) => /terminated by signal|PANIC|TRAP:/.test(line)),
+    );
+  }
+
   async stop(): Promise<void> {
     await Promise.all([...this.#nodes.values()].map((server) => server.stop('immediate')));
   }

@@ -21,7 +21,7 @@ const HELP = `Plays random histories on real clusters and judges what aced says 
   --shapes LIST  PostgreSQL's major and number of nodes, e.g. 18x2,18x3,16x2,15x2 (the default)
   --keep-going   after a failure go on with the next history
   --shrink-seconds N  how long a failing history may be shrunk (default 300; 0: not at all)
-  --replay FILE  plays a history from a file, as often as --times says
+  --replay FILE  plays a history from a file, as often as --times says; shrinks it further if it fails
   --times N      default 1
   --out FILE     where a failing history goes (default ./failed-history-<seed>.json)
 `;
@@ -60,10 +60,10 @@ async function replay(path: string, times: number): Promise<void> {
       const failure = await play(servers, history, new Tally());
       say(failure === null ? 'nothing wrong' : `step ${failure.step + 1}: ${failure.message}`);
       if (failure === null) continue;
-      await writeFile('daemon.log', lastLog.text);
-      process.exitCode = 1;
+      await report(servers, history, failure);
     }
   } finally {
+    for (const line of await servers.crashes()) say(line);
     await servers.stop();
   }
 }
@@ -98,6 +98,7 @@ async function runMany(): Promise<void> {
         if (!values['keep-going']) return;
       }
     } finally {
+      for (const line of await servers.crashes()) say(line);
       await servers.stop();
       total.add(tally);
       say(`\n${shape.major} x ${shape.nodes}: ${tally.describe()}`);

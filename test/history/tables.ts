@@ -68,7 +68,6 @@ const FIXED: readonly TableKit[] = [
   },
   partitioned('parts', ''),
   {
-    waitsFor: 'A3',
     ...partitioned('parts_full', 'ALTER TABLE parts_full REPLICA IDENTITY FULL'),
   },
 ];
@@ -88,27 +87,23 @@ function partitioned(name: string, after: string): TableKit {
 /** Types with a btree operator class, of the server and of its extensions. */
 const KEYS: readonly TableKit[] = [
   {
-    waitsFor: 'A1',
     ...simple('k_citext', 'citext', (i) => `('Key' || (${i}))::citext`),
     respelled: (i) => `('kEY' || (${i}))::citext`,
   },
   {
-    waitsFor: 'A1',
     ...simple('k_dcitext', 'dcitext', (i) => `('Key' || (${i}))::dcitext`),
     before: 'CREATE DOMAIN dcitext AS citext',
     respelled: (i) => `('KEY' || (${i}))::dcitext`,
   },
-  { waitsFor: 'A1', ...simple('k_ltree', 'ltree', (i) => `('top.k' || (${i}))::ltree`) },
-  { waitsFor: 'A1', ...simple('k_hstore', 'hstore', (i) => `hstore('k', (${i})::text)`) },
-  { waitsFor: 'A1', ...simple('k_cube', 'cube', (i) => `cube(ARRAY[(${i})::float8, 1])`) },
-  { waitsFor: 'A1', ...simple('k_seg', 'seg', (i) => `((${i})::text)::seg`) },
-  { waitsFor: 'A1', ...simple('k_ean13', 'ean13', (i) => `('200' || ${PADDED(i)} || '?')::ean13`) },
+  { ...simple('k_ltree', 'ltree', (i) => `('top.k' || (${i}))::ltree`) },
+  { ...simple('k_hstore', 'hstore', (i) => `hstore('k', (${i})::text)`) },
+  { ...simple('k_cube', 'cube', (i) => `cube(ARRAY[(${i})::float8, 1])`) },
+  { ...simple('k_seg', 'seg', (i) => `((${i})::text)::seg`) },
+  { ...simple('k_ean13', 'ean13', (i) => `('200' || ${PADDED(i)} || '?')::ean13`) },
   {
-    waitsFor: 'A1',
     ...simple('k_isbn13', 'isbn13', (i) => `('978' || ${PADDED(i)} || '?')::isbn13`),
   },
   {
-    waitsFor: 'A1',
     ...simple('k_issn', 'issn', (i) => `(lpad((${i})::text, 7, '0') || '?')::issn`),
   },
   {
@@ -175,7 +170,6 @@ const KEYS: readonly TableKit[] = [
     before: 'CREATE TYPE keypair AS (a int, b text)',
   },
   {
-    waitsFor: 'A1',
     ...simple('k_two', 'bigint', (i) => `(${i})`),
     more: ", grp citext NOT NULL DEFAULT 'Grp', CONSTRAINT k_two_all UNIQUE (grp, id)",
     after:

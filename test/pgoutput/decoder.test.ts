@@ -42,6 +42,11 @@ describe('messages by hand', () => {
     });
   });
 
+  it('Stream Abort, which was not asked for', () => {
+    const message = bytes("'A' 000002f2 000002f3");
+    assert.deepEqual(decode(message), { kind: 'abort', xid: 0x2f2, subtransactionXid: 0x2f3 });
+  });
+
   it('Commit', () => {
     const message = bytes("'C' 00 0000000000000010 0000000000000040 fffffffffffffffe");
     assert.deepEqual(decode(message), {
@@ -255,6 +260,7 @@ const anyMessage: fc.Arbitrary<PlainMessage> = fc.oneof(
     endLsn: lsn,
     commitTimeUs: timeUs,
   }),
+  record({ kind: fc.constant('abort' as const), xid: oid, subtransactionXid: oid }),
   record({ kind: fc.constant('origin' as const), originLsn: lsn, name }),
   record({ kind: fc.constant('type' as const), oid, schema: name, name }),
   record({

@@ -32,6 +32,8 @@ const IDENTITY_LETTERS: Readonly<Record<ReplicaIdentity, string>> = {
 /** pgoutput, protocol version 1, as a server would send it. */
 export function encode(message: PlainMessage): Buffer {
   switch (message.kind) {
+    case 'abort':
+      return join('A', uint32(message.xid), uint32(message.subtransactionXid));
     case 'begin':
       return join('B', int64(message.finalLsn), time(message.commitTimeUs), uint32(message.xid));
     case 'commit':

@@ -18,6 +18,7 @@ export function toPlain(message: Message): PlainMessage {
       const { kind, relationOid, oldKind, oldTuple } = message;
       return { kind, relationOid, oldKind, oldRow: toRow(oldTuple) };
     }
+    case 'abort':
     case 'begin':
     case 'commit':
     case 'origin':

@@ -151,6 +151,7 @@ function describeOurs(message: PlainMessage, relations: ReadonlyMap<number, Rela
     case 'origin':
       return { tag: 'origin', lsn: message.originLsn, name: message.name };
     case 'type':
+    case 'abort':
       return message;
     case 'relation':
       return message.relation;

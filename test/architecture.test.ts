@@ -28,6 +28,7 @@ const ORDER = [
   'diff',
   'repair',
   'cluster',
+  'drift',
   'commands',
   'server',
   'cli',

@@ -10,8 +10,17 @@ export function createLogger(level: string, destination?: DestinationStream): Lo
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },
     serializers: { err: describeError },
+    hooks: { streamWrite: escapeControls },
   };
   return destination === undefined ? pino(options) : pino(options, destination);
+}
+
+/** JSON leaves them as they are, and journald hands a line that holds one out as bytes. */
+function escapeControls(line: string): string {
+  return line.replace(
+    /[\u007f-\u009f]/g,
+    (control) => `\\u${control.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
 }
 
 /** pino's own takes every property along: a server's error has row values in its detail. */

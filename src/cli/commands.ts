@@ -3,6 +3,8 @@ import {
   BUILD,
   COMMON,
   COMMON_OF_CLUSTER,
+  DRIFT_ACK,
+  DRIFT_REPAIR,
   REPAIR,
   TABLE_DIFF,
   TREE_DIFF,
@@ -43,6 +45,7 @@ export interface CommandSpec {
 }
 
 const TABLE = '<schema.table>';
+const INCIDENT = '<incident>';
 
 const request = (make: (input: CommandInput) => AnyRequest): Action => ({ kind: 'request', make });
 
@@ -167,6 +170,42 @@ export const COMMANDS: readonly CommandSpec[] = [
   ours('status', null, {
     doc: 'nodes, streams and trees',
     action: request(({ flags }) => ({ name: 'status', params: common(flags) })),
+  }),
+  ours('drift list', null, {
+    doc: 'the verdict on every tracked table, and the open incidents',
+    action: request(({ flags }) => ({ name: 'drift-list', params: common(flags) })),
+  }),
+  ours('drift show', INCIDENT, {
+    doc: 'what is known of an incident',
+    action: request(({ flags, argument }) => ({
+      name: 'drift-show',
+      params: { ...common(flags), incident: argument },
+    })),
+  }),
+  ours('drift watch', null, {
+    doc: 'print drift events as they come, a JSON object a line, until Ctrl-C',
+    action: request(({ flags }) => ({ name: 'drift-watch', params: common(flags) })),
+  }),
+  ours('drift ack', INCIDENT, {
+    flags: DRIFT_ACK,
+    doc: 'note with an incident that somebody has seen it',
+    action: request(({ flags, argument }) => ({
+      name: 'drift-ack',
+      params: { ...common(flags), incident: argument, ...textParam('by', flags, 'by') },
+    })),
+  }),
+  ours('drift repair', INCIDENT, {
+    flags: DRIFT_REPAIR,
+    doc: "compare an incident's table now, repair it, and wait until every stream shows the fix",
+    action: request(({ flags, argument }) => ({
+      name: 'drift-repair',
+      params: {
+        ...common(flags),
+        incident: argument,
+        ...textParam('sourceOfTruth', flags, 'source-of-truth'),
+        ...switchParam('fireTriggers', flags, 'fire-triggers'),
+      },
+    })),
   }),
   ours('config show', null, {
     doc: 'print the configuration, without secrets',

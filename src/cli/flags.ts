@@ -210,14 +210,26 @@ export const VERIFY: readonly FlagSpec[] = [
 
 export const TREE_DIFF: readonly FlagSpec[] = [MAX_CPU_RATIO, UNTIL, OUTPUT, ...CDC];
 
+const SOURCE_OF_TRUTH = text(
+  'source-of-truth',
+  'r',
+  "a node's name",
+  'the node whose rows the others get',
+);
+const FIRE_TRIGGERS = toggle('fire-triggers', 't', 'let triggers fire');
+
+export const DRIFT_ACK: readonly FlagSpec[] = [text('by', undefined, 'a name', 'who has seen it')];
+
+export const DRIFT_REPAIR: readonly FlagSpec[] = [SOURCE_OF_TRUTH, FIRE_TRIGGERS];
+
 export const REPAIR: readonly FlagSpec[] = [
   text('diff-file', 'f', 'a path', 'the differences to repair, as a diff wrote them'),
-  text('source-of-truth', 'r', "a node's name", 'the node whose rows the others get'),
+  SOURCE_OF_TRUTH,
   toggle('dry-run', 'y', 'change nothing, say what would be done'),
   toggle('generate-report', 'g', 'write a report of the repair'),
   toggle('insert-only', 'i', 'only insert rows that are missing'),
   toggle('upsert-only', 'P', 'insert and update, delete nothing'),
-  toggle('fire-triggers', 't', 'let triggers fire'),
+  FIRE_TRIGGERS,
   toggle('allow-unproved', undefined, 'repair though changes may still be on their way'),
   refused('repair-plan', 'p', { takes: 'value', instead: 'name a --source-of-truth' }),
   refused('bidirectional', 'Z', {

@@ -3,6 +3,7 @@ import type {
   CommandName,
   CommandResults,
   DiffResult,
+  DriftRepairResult,
   InitResult,
   OfServers,
   RepairResult,
@@ -12,23 +13,20 @@ import type {
   VerifyResult,
 } from '../protocol/commands.js';
 
+import { describeDriftList, describeIncident } from './drift-outcome.js';
+import {
+  EXIT_DIFFERENT,
+  EXIT_DONE,
+  EXIT_TROUBLE,
+  age,
+  grid,
+  info,
+  plain,
+  warn,
+  type Outcome,
+  type OutcomeLine,
+} from './outcome-lines.js';
 import { describeServer } from '../protocol/servers.js';
-
-export const EXIT_DONE = 0;
-export const EXIT_DIFFERENT = 1;
-export const EXIT_TROUBLE = 2;
-
-export interface OutcomeLine {
-  /** `plain` has no label. */
-  readonly level: 'info' | 'warn' | 'plain';
-  readonly text: string;
-}
-
-/** What a person is told of a result, and the process's exit code. */
-export interface Outcome {
-  readonly lines: readonly OutcomeLine[];
-  readonly exitCode: number;
-}
 
 type Describers = {
   readonly [Name in CommandName]: (result: CommandResults[Name]) => Outcome;
@@ -45,6 +43,11 @@ const DESCRIBERS: Describers = {
   'table-diff': describeDiff,
   'table-repair': describeRepair,
   status: describeStatus,
+  'drift-list': describeDriftList,
+  'drift-show': describeIncident,
+  'drift-watch': () => ({ lines: [], exitCode: EXIT_DONE }),
+  'drift-ack': describeIncident,
+  'drift-repair': describeDriftRepair,
 };
 
 export function describeOutcome<Name extends CommandName>(
@@ -53,10 +56,6 @@ export function describeOutcome<Name extends CommandName>(
 ): Outcome {
   return DESCRIBERS[name](result);
 }
-
-const info = (text: string): OutcomeLine => ({ level: 'info', text });
-const warn = (text: string): OutcomeLine => ({ level: 'warn', text });
-const plain = (text: string): OutcomeLine => ({ level: 'plain', text });
 
 function describeDiff(result: DiffResult & OfServers): Outcome {
   const lines: OutcomeLine[] = result.excludedColumns.map(({ name, reason }) =>
@@ -128,6 +127,15 @@ function describeRepair(result: RepairResult & OfServers): Outcome {
       : warn(`✘ ${verb} of ${result.table} had to leave rows as they are`),
   );
   return { lines, exitCode: isWhole ? EXIT_DONE : EXIT_DIFFERENT };
+}
+
+function describeDriftRepair(result: DriftRepairResult & OfServers): Outcome {
+  const { lines, exitCode } = describeRepair(result);
+  const { incident, isResolved } = result;
+  const end = isResolved
+    ? info(`✔ Incident ${incident} is resolved: every stream has shown the fix`)
+    : warn(`✘ Incident ${incident} is still open`);
+  return { lines: [...lines, end], exitCode: isResolved ? exitCode : EXIT_DIFFERENT };
 }
 
 function describeBuild(result: BuildResult & OfServers): Outcome {
@@ -210,7 +218,7 @@ function describeStatus(result: StatusResult): Outcome {
 
 function tableLines({ tables }: StatusResult): OutcomeLine[] {
   const rows = tables.flatMap(
-    ({ table, state, reason, blocks, oldestProof, wrongLeaves, lastDiff, nodes }) =>
+    ({ table, state, reason, blocks, oldestProof, wrongLeaves, lastDiff, live, nodes }) =>
       Object.entries(nodes).map(([node, leaf]) => [
         table,
         reason === null ? state : `${state} (${reason})`,
@@ -219,10 +227,11 @@ function tableLines({ tables }: StatusResult): OutcomeLine[] {
         String(leaf.rows),
         String(leaf.dirtyBlocks),
         leaf.root.slice(0, 12),
-        oldestProof === null ? 'never' : age(oldestProof),
+        oldestProof === null ? 'never' : age(Date.parse(oldestProof)),
         String(wrongLeaves),
-        lastDiff?.verdict ?? 'never',
-        lastDiff === null ? '-' : age(lastDiff.at),
+        ...(live === null
+          ? [lastDiff?.verdict ?? 'never', lastDiff === null ? '-' : age(Date.parse(lastDiff.at))]
+          : [live.verdict, age(live.sinceMs)]),
       ]),
   );
   const head = [
@@ -235,8 +244,8 @@ function tableLines({ tables }: StatusResult): OutcomeLine[] {
     'ROOT',
     'PROVED',
     'WRONG',
-    'LAST VERDICT',
-    'AGE',
+    'VERDICT',
+    'SINCE',
   ];
   return grid([head, ...rows]).map(plain);
 }
@@ -251,25 +260,6 @@ function exitCodeOfStatus({ problems }: StatusResult): number {
 function named({ servers }: OfServers, node: string): string {
   const server = servers[node];
   return server === undefined ? node : `${node} (${describeServer(server)})`;
-}
-
-function age(at: string): string {
-  const seconds = Math.max(0, Math.round((Date.now() - Date.parse(at)) / 1000));
-  if (seconds < 120) return `${seconds} s`;
-  const minutes = Math.floor(seconds / 60);
-  if (minutes < 120) return `${minutes} min`;
-  const hours = Math.floor(minutes / 60);
-  return hours < 48 ? `${hours} h` : `${Math.floor(hours / 24)} d`;
-}
-
-function grid(rows: readonly (readonly string[])[]): string[] {
-  const widths = (rows[0] ?? []).map((_, i) => Math.max(...rows.map((row) => row[i]?.length ?? 0)));
-  return rows.map((row) =>
-    row
-      .map((cell, i) => cell.padEnd(widths[i] ?? 0))
-      .join('  ')
-      .trimEnd(),
-  );
 }
 
 function bytes(count: number): string {

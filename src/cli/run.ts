@@ -11,7 +11,8 @@ import type {
 import type { AnyRequest, CommandRequest } from './commands.js';
 import type { FlagValues } from './flags.js';
 import { helpText } from './help.js';
-import { EXIT_DONE, EXIT_TROUBLE, describeOutcome } from './outcome.js';
+import { describeOutcome } from './outcome.js';
+import { EXIT_DONE, EXIT_TROUBLE } from './outcome-lines.js';
 import { parseCommandLine } from './parse.js';
 import { Terminal } from './terminal.js';
 import type { OutputStream } from './terminal.js';

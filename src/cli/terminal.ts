@@ -1,5 +1,5 @@
 import type { ProgressEvent } from '../protocol/commands.js';
-import type { OutcomeLine } from './outcome.js';
+import type { OutcomeLine } from './outcome-lines.js';
 
 export interface OutputStream {
   write(text: string): unknown;
@@ -43,6 +43,8 @@ export class Terminal {
     if (event.type === 'log') {
       this.line({ level: event.level, text: event.message });
       this.#told.add(event.message);
+    } else if (event.type === 'drift') {
+      this.#options.stdout.write(`${JSON.stringify(event.fields)}\n`);
     } else if (!this.#options.isQuiet) this.#progress(event);
   }
 

@@ -3,6 +3,7 @@ import { AcedError } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import type { Config } from '../config/config.js';
 import { NodePipeline, tableKey } from '../ingest/pipeline.js';
+import { OpenRowsBudget } from '../ingest/open-rows.js';
 import { TrackedTable } from '../ingest/tracked-table.js';
 import { RowDigestCache } from '../merkle/row-digests.js';
 import { serversOf } from '../protocol/servers.js';
@@ -16,6 +17,11 @@ import { Mutex } from './mutex.js';
 /** Connections beside the hashing ones: catalog, fences, housekeeping. */
 const EXTRA_CONNECTIONS = 3;
 
+export interface ClusterOptions {
+  /** Follow the rows of tracked tables one by one, see OpenRows. */
+  readonly isJudging?: boolean;
+}
+
 /** Everything that lives as long as the engine: store, connections, pipelines, tables. */
 export class Cluster {
   readonly config: Config;
@@ -26,15 +32,17 @@ export class Cluster {
   readonly rowDigestCache: RowDigestCache;
   /** Making and removing what is the whole cluster's exclude each other. */
   readonly lifecycle = new Mutex();
+  readonly #openRowsBudget: OpenRowsBudget | null;
   readonly #tables = new Map<string, TrackedTable>();
   readonly #mutexes = new Map<string, Mutex>();
   readonly #onSchemaChange = new Set<(table: TrackedTable, reason: string) => void>();
 
-  constructor(config: Config, log: Logger) {
+  constructor(config: Config, log: Logger, { isJudging = false }: ClusterOptions = {}) {
     this.config = config;
     this.log = log;
     this.store = this.#openStore();
     this.rowDigestCache = new RowDigestCache(config.tree.rowDigestBytes);
+    this.#openRowsBudget = isJudging ? new OpenRowsBudget(config.drift.openRowsBytes) : null;
     for (const stored of this.store.tables()) {
       const table = this.#trackedTable(stored);
       this.#tables.set(tableKey(table.spec.schema, table.spec.name), table);
@@ -240,6 +248,7 @@ export class Cluster {
     return new TrackedTable(this.store, stored, {
       nodes: this.config.nodes.map(({ name }) => name),
       rowDigestCache: this.rowDigestCache,
+      openRowsBudget: this.#openRowsBudget,
     });
   }
 

@@ -5,7 +5,6 @@ import type { Cluster } from '../cluster/cluster.js';
 import { passFences, takeFences } from '../cluster/fences.js';
 import { ensureCurrentTree, requireInitialised, workOptions } from '../cluster/tree-building.js';
 import { refreshDirty, splitOversize } from '../cluster/tree-work.js';
-import { tellLeftOut } from './diff-table.js';
 import { treeDiff } from '../diff/tree-diff.js';
 import type { CommandContext, DiffResult, TreeDiffParams } from '../protocol/commands.js';
 
@@ -17,7 +16,6 @@ export async function diffTree(
 ): Promise<DiffResult> {
   requireInitialised(cluster);
   const nodes = cluster.selectNodes(params.nodes, 2);
-  tellLeftOut(cluster, nodes, context);
   const { schema, name } = cluster.requireTable(params.table).spec;
   return cluster.mutex(schema, name).run(async () => {
     const pools = cluster.poolsOf(nodes);
@@ -26,10 +24,7 @@ export async function diffTree(
     // than the verdict, never unseen.
     const isCaughtUp = passFences(cluster, fences, params, context);
     const [current, commitTimeNodes] = await allOrCause([
-      ensureCurrentTree(cluster, cluster.requireTable(params.table), context, {
-        isReady: isCaughtUp,
-        nodes,
-      }),
+      ensureCurrentTree(cluster, cluster.requireTable(params.table), context, isCaughtUp),
       readCommitTimeNodes(pools, context.signal),
       isCaughtUp,
     ]);
@@ -45,9 +40,7 @@ export async function diffTree(
       nodes.map((node) => [node, formatLsn(cluster.pipeline(node).position)]),
     );
     let refreshed = await refreshDirty(cluster, table, work);
-    // Cutting a block takes every node; one that is not compared may be down.
-    const hasAll = nodes.length === cluster.config.nodes.length;
-    if (hasAll && (await splitOversize(cluster, table, work)) > 0) {
+    if ((await splitOversize(cluster, table, work)) > 0) {
       // Positions have moved: what was read before no longer names the same blocks.
       refreshed = await refreshDirty(cluster, table, work);
     }

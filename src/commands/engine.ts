@@ -1,4 +1,4 @@
-import { logMessage } from '../base/errors.js';
+import { AcedError, logMessage } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import type { Config } from '../config/config.js';
 import type {
@@ -11,18 +11,27 @@ import type {
   InitResult,
 } from '../protocol/commands.js';
 import { serversOf } from '../protocol/servers.js';
+import { DriftEvents } from '../drift/drift-events.js';
+import { EventFile } from '../drift/event-file.js';
+import { DriftWatch } from '../drift/drift-watch.js';
 import { build } from './build.js';
 import { Cluster } from '../cluster/cluster.js';
 import { CatalogWatch } from '../cluster/catalog-watch.js';
-import { isDiff, logDiff, logFailedDiff } from './diff-log.js';
 import { diffTable } from './diff-table.js';
 import { diffTree } from './diff-tree.js';
+import {
+  acknowledge,
+  listDrift,
+  repairIncident,
+  showIncident,
+  watchDrift,
+  type LiveDrift,
+} from './drift.js';
 import { initialise } from './init.js';
 import { repair } from './repair.js';
 import { NodeTreeWriter } from '../cluster/mirror-writer.js';
 import { Refresher } from '../cluster/refresher.js';
 import { readStatus } from './status.js';
-import { SubscriptionWatch } from '../cluster/subscription-watch.js';
 import { teardown, teardownTable } from './teardown.js';
 import { update } from './update.js';
 import { verify } from './verify.js';
@@ -71,11 +80,14 @@ export class Engine implements CommandRunner {
   readonly #startedAtMs = Date.now();
   readonly #handlers: Handlers;
   #background: Background[] = [];
-  #watch: SubscriptionWatch | null = null;
+  /** Null: no daemon, or it does not judge its tables all the time. */
+  #drift: LiveDrift | null = null;
 
   private constructor(config: Config, options: EngineOptions) {
     this.#options = options;
-    this.#cluster = new Cluster(config, options.log);
+    this.#cluster = new Cluster(config, options.log, {
+      isJudging: options.mode === 'daemon' && config.drift.isEnabled,
+    });
     const cluster = this.#cluster;
     this.#handlers = {
       'mtree-init': (_, context) => this.#initialise(context),
@@ -86,14 +98,24 @@ export class Engine implements CommandRunner {
       'mtree-teardown': () => teardown(cluster),
       'mtree-teardown-table': (params) => teardownTable(cluster, params.table),
       'table-diff': (params, context) => diffTable(cluster, params, context),
-      'table-repair': (params, context) => repair(cluster, params, context),
+      'table-repair': async (params, context) => {
+        const result = await repair(cluster, params, context);
+        if (!result.dryRun) this.#drift?.watch.repaired(result.table);
+        return result;
+      },
+      'drift-list': () => this.#withDrift((live) => listDrift(cluster, live)),
+      'drift-show': (params) => this.#withDrift((live) => showIncident(live, params)),
+      'drift-ack': (params) => this.#withDrift((live) => acknowledge(live, params)),
+      'drift-watch': (_, context) => this.#withDrift((live) => watchDrift(cluster, live, context)),
+      'drift-repair': (params, context) =>
+        this.#withDrift((live) => repairIncident(cluster, live, { params, context })),
       status: (params, context) =>
         readStatus(cluster, {
           nodes: cluster.selectNodes(params.nodes, 1),
           signal: context.signal,
           isDaemon: options.mode === 'daemon',
+          watch: this.#drift?.watch ?? null,
           startedAtMs: this.#startedAtMs,
-          subscriptions: this.#watch?.subscriptions ?? [],
         }),
     };
   }
@@ -109,8 +131,8 @@ export class Engine implements CommandRunner {
         new CatalogWatch(engine.#cluster),
         NodeTreeWriter.start(engine.#cluster),
         new WalGuard(engine.#cluster),
-        (engine.#watch = new SubscriptionWatch(engine.#cluster)),
       ];
+      if (config.drift.isEnabled) engine.#judge();
     }
     return Promise.resolve(engine);
   }
@@ -123,11 +145,7 @@ export class Engine implements CommandRunner {
     const cluster = this.#cluster;
     if (WHOLE_CLUSTER.has(name)) cluster.requireAllNodes(params.nodes);
     if (NEEDS_STREAM.has(name) && cluster.store.isInitialised()) cluster.startStreaming();
-    const outcome = await this.#handlers[name](params, context).catch((error: unknown) => {
-      if (isDiff(name)) logFailedDiff(this.#options.log, params, error);
-      throw error;
-    });
-    if ('verdict' in outcome) logDiff(this.#options.log, outcome);
+    const outcome = await this.#handlers[name](params, context);
     // An outcome with its servers is the command's result; the compiler cannot see it through Name.
     return { ...outcome, servers: serversOf(cluster.config.nodes) } as CommandResults[Name];
   }
@@ -140,6 +158,39 @@ export class Engine implements CommandRunner {
       context.emit({ type: 'log', level: 'warn', message });
     }
     return result;
+  }
+
+  #judge(): void {
+    const { config, log, store } = this.#cluster;
+    const [first] = config.nodes;
+    const { eventsFile } = config.drift;
+    const file = eventsFile === null ? null : new EventFile(eventsFile, log);
+    const events = new DriftEvents({
+      store,
+      log,
+      scope: {
+        cluster: config.cluster,
+        database: first?.database ?? '',
+        nodes: config.nodes.map(({ name }) => name),
+        hasKeys: config.drift.eventsHaveKeys,
+      },
+      copy: file === null ? null : (event, isMilestone) => file.append(event, isMilestone),
+    });
+    const watch = new DriftWatch(this.#cluster, events);
+    this.#background.push(watch);
+    this.#drift = { watch, events };
+  }
+
+  async #withDrift<T>(work: (live: LiveDrift) => T | Promise<T>): Promise<T> {
+    if (this.#drift !== null) return work(this.#drift);
+    const { cluster } = this.#cluster.config;
+    throw this.#options.mode === 'daemon'
+      ? new AcedError('UNSUPPORTED', 'this aced does not judge its tables all the time', {
+          hint: 'set drift.enabled (ACED_DRIFT_ENABLED) to true and restart it',
+        })
+      : new AcedError('DAEMON_UNREACHABLE', `no aced is running for cluster ${cluster}`, {
+          hint: `only a daemon knows drift as it arises; start aced --cluster ${cluster}, or run a diff`,
+        });
   }
 
   /** Nobody reads or watches the slot of a node that has left the definition. */

@@ -1,9 +1,7 @@
-import type { StatusProblem, StatusResult, TableStatus } from '../protocol/commands.js';
+import type { StatusProblem, StatusResult, TableState, TableStatus } from '../protocol/commands.js';
+import type { LiveVerdict } from '../protocol/drift.js';
 
-export interface StatusFacts extends Pick<
-  StatusResult,
-  'cluster' | 'daemon' | 'nodes' | 'subscriptions' | 'tables'
-> {
+export interface StatusFacts extends Pick<StatusResult, 'cluster' | 'daemon' | 'nodes' | 'tables'> {
   readonly isInitialised: boolean;
 }
 
@@ -12,7 +10,7 @@ export interface StatusFacts extends Pick<
  * is said of it. Whoever adds something to `status` that can be bad adds it here.
  */
 export function statusProblems(facts: StatusFacts): StatusProblem[] {
-  const { cluster, daemon, isInitialised, nodes, subscriptions, tables } = facts;
+  const { cluster, daemon, isInitialised, nodes, tables } = facts;
   if (!daemon) {
     const streaming = nodes.find(({ slotPid }) => slotPid !== null);
     const other =
@@ -27,20 +25,16 @@ export function statusProblems(facts: StatusFacts): StatusProblem[] {
     ...nodes
       .filter(({ state, error }) => state !== 'streaming' || error !== null)
       .map(({ name, state, error }) => trouble(name, error ?? `the stream is ${state}`)),
-    ...subscriptions
-      .filter(({ state }) => state !== 'running')
-      .map(({ name, from, to, state, since }) =>
-        trouble(`${from} -> ${to}`, `subscription ${name} is ${state} since ${since}`),
-      ),
     ...tables.flatMap(tableProblems),
   ];
 }
 
-function tableProblems({ table, state, reason, lastDiff }: TableStatus): StatusProblem[] {
+function tableProblems({ table, state, reason, lastDiff, live }: TableStatus): StatusProblem[] {
   const problems: StatusProblem[] = [];
   if (state === 'building' || state === 'stale' || state === 'failed') {
     problems.push(trouble(table, reason === null ? state : `${state}: ${reason}`));
   }
+  if (live !== null) return [...problems, ...liveProblems(table, state, live)];
   const verdict = lastDiff?.verdict ?? 'match';
   if (verdict === 'drift') {
     problems.push({ kind: 'different', subject: table, message: 'differed when last compared' });
@@ -48,6 +42,25 @@ function tableProblems({ table, state, reason, lastDiff }: TableStatus): StatusP
     problems.push(trouble(table, `was not proved equal when last compared: ${verdict}`));
   }
   return problems;
+}
+
+/** Rows in flight are none: they are on their way. */
+function liveProblems(table: string, state: TableState, live: LiveVerdict): StatusProblem[] {
+  switch (live.verdict) {
+    case 'match':
+    case 'in_flight':
+      return [];
+    case 'drift':
+      return [
+        { kind: 'different', subject: table, message: `differs: incident ${live.incident ?? '?'}` },
+      ];
+    case 'starved':
+    case 'schema_mismatch':
+    case 'unverified':
+      // Its state has been told.
+      if (state !== 'live') return [];
+      return [trouble(table, `${live.verdict}: ${live.reason ?? 'not compared'}`)];
+  }
 }
 
 function trouble(subject: string, message: string): StatusProblem {

@@ -2,14 +2,10 @@ import { errorMessage } from '../base/errors.js';
 import { formatLsn, parseLsn, type Lsn } from '../base/lsn.js';
 import { readSlot } from '../replication/slot.js';
 import type { Session } from '../postgres/session.js';
-import type {
-  NodeStatus,
-  StatusResult,
-  SubscriptionStatus,
-  TableStatus,
-} from '../protocol/commands.js';
+import type { NodeStatus, StatusResult, TableStatus } from '../protocol/commands.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import type { Cluster } from '../cluster/cluster.js';
+import type { DriftWatch } from '../drift/drift-watch.js';
 import { statusProblems } from './status-problems.js';
 import { VERSION } from './version.js';
 
@@ -21,7 +17,8 @@ export interface StatusOptions {
   readonly signal: AbortSignal;
   readonly isDaemon: boolean;
   readonly startedAtMs: number;
-  readonly subscriptions: readonly SubscriptionStatus[];
+  /** Null: nobody judges the tables all the time. */
+  readonly watch: DriftWatch | null;
 }
 
 /** Never fails because of a node: what cannot be asked is shown as its error. */
@@ -33,8 +30,10 @@ export async function readStatus(cluster: Cluster, options: StatusOptions): Prom
     cluster: cluster.config.cluster,
     daemon: options.isDaemon,
     nodes,
-    subscriptions: options.subscriptions,
-    tables: cluster.tables.map((table) => tableStatus(cluster, table, options.nodes)),
+    tables: cluster.tables.map((table) => ({
+      ...tableStatus(cluster, table, options.nodes),
+      live: options.watch?.verdict(table) ?? null,
+    })),
   };
   return {
     ...shown,
@@ -101,7 +100,11 @@ async function readServer(session: Session, slotName: string): Promise<ServerRea
   };
 }
 
-function tableStatus(cluster: Cluster, table: TrackedTable, nodes: readonly string[]): TableStatus {
+function tableStatus(
+  cluster: Cluster,
+  table: TrackedTable,
+  nodes: readonly string[],
+): Omit<TableStatus, 'live'> {
   const oldestMs = Math.min(...nodes.map((node) => table.leaves(node).oldestProofMs));
   return {
     table: table.label,

@@ -68,6 +68,16 @@ export interface Config {
     /** WAL that our slot may hold back on a node before it is dropped (the tree is rebuilt later). */
     readonly maxSlotWalBytes: number;
   };
+  readonly drift: {
+    /** Judge tracked tables all the time; only a daemon does. */
+    readonly isEnabled: boolean;
+    /** Memory for the rows whose changes have not been shown by all streams yet. */
+    readonly openRowsBytes: number;
+    /** Copy of the drift events, beside the log; null: none. */
+    readonly eventsFile: string | null;
+    /** Whether events name keys of rows. */
+    readonly eventsHaveKeys: boolean;
+  };
 }
 
 /** Returned with a Config: settings that were read and not understood, by file and key. */

@@ -24,7 +24,7 @@ const MAX_NAME_BYTES = 63;
  */
 export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
   const sources = await readSources(options);
-  const { cluster, stateDir, socketPaths } = locate(sources, options);
+  const { cluster, stateDir, socketPaths, eventsFile } = locate(sources, options);
   const read = <T>(spec: OptionSpec<T>): T => readSetting(spec, sources);
   const connectTimeoutMs = read(OPTIONS.connectTimeoutMs);
   const tcpUserTimeoutMs = read(OPTIONS.tcpUserTimeoutMs);
@@ -60,6 +60,12 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
       tcpUserTimeoutMs,
       fenceTimeoutMs: read(OPTIONS.fenceTimeoutMs),
       maxSlotWalBytes: read(OPTIONS.maxSlotWalBytes),
+    },
+    drift: {
+      isEnabled: read(OPTIONS.driftEnabled),
+      openRowsBytes: read(OPTIONS.openRowsBytes),
+      eventsFile,
+      eventsHaveKeys: read(OPTIONS.eventsHaveKeys),
     },
   };
   deepFreeze(config);

@@ -24,6 +24,8 @@ export interface Location {
   readonly stateDir: string;
   /** Where a daemon may listen. The first is where one that is started like this process does. */
   readonly socketPaths: readonly [string, ...string[]];
+  /** Null: none is asked for. */
+  readonly eventsFile: string | null;
 }
 
 /**
@@ -70,7 +72,8 @@ export function locate(sources: SettingSources, options: LocateOptions): Locatio
   const socketPaths: readonly [string, ...string[]] =
     socket === undefined ? defaultSocketPaths(cluster, surroundings, stateDir) : [socket];
   checkSocketPath(socketPaths[0]);
-  return { cluster, stateDir, socketPaths };
+  const eventsFile = absolute(findSetting(OPTIONS.eventsFile, sources), options) ?? null;
+  return { cluster, stateDir, socketPaths, eventsFile };
 }
 
 function overridesOf(options: LocateOptions): Record<string, string | number | undefined> {

@@ -48,6 +48,17 @@ export function oneOf<const Choice extends string>(choices: readonly Choice[]): 
   };
 }
 
+/** As YAML, JSON and PostgreSQL write it. */
+export const onOff: ValueKind<boolean> = {
+  accepts: 'true or false',
+  read: (value) => {
+    if (typeof value === 'boolean') return value;
+    const word = typeof value === 'string' ? value.trim().toLowerCase() : '';
+    if (['true', 'on', 'yes', '1'].includes(word)) return true;
+    return ['false', 'off', 'no', '0'].includes(word) ? false : undefined;
+  },
+};
+
 export function text(accepts: string, pattern: RegExp): ValueKind<string> {
   return {
     accepts,

@@ -1,4 +1,4 @@
-import { byteSize, integer, oneOf, path, ratio, rowLimit, text } from './option-values.js';
+import { byteSize, integer, onOff, oneOf, path, ratio, rowLimit, text } from './option-values.js';
 import type { ValueKind } from './option-values.js';
 
 /** A key of ACE's `ace.yaml` with our meaning; its own kind where the unit differs. */
@@ -188,11 +188,38 @@ export const OPTIONS = {
     defaultValue: 64 * GIBIBYTE,
     doc: 'write-ahead log that our slot may hold back on a node before it is dropped',
   }),
+  driftEnabled: option({
+    key: 'drift.enabled',
+    env: 'ACED_DRIFT_ENABLED',
+    kind: onOff,
+    defaultValue: true,
+    doc: 'the daemon judges tracked tables all the time and reports drift as events',
+  }),
+  openRowsBytes: option({
+    key: 'drift.open_rows_bytes',
+    env: 'ACED_DRIFT_OPEN_ROWS_BYTES',
+    kind: byteSize(0),
+    defaultValue: 64 * MEBIBYTE,
+    doc: 'memory for rows that not all streams have shown alike yet; beyond it their blocks are read',
+  }),
+  eventsFile: option({
+    key: 'events.file',
+    env: 'ACED_EVENTS_FILE',
+    kind: path,
+    doc: 'file that drift events are appended to, beside the log',
+  }),
+  eventsHaveKeys: option({
+    key: 'events.keys',
+    env: 'ACED_EVENTS_KEYS',
+    kind: onOff,
+    defaultValue: false,
+    doc: 'drift events name up to ten keys of rows',
+  }),
 };
 
 /** Help text: one line per option with its key, variable and default. */
 export function optionsHelp(): string {
-  const specs: readonly OptionSpec<string | number>[] = Object.values(OPTIONS);
+  const specs: readonly OptionSpec<string | number | boolean>[] = Object.values(OPTIONS);
   return specs
     .map((spec) => {
       const fallback = spec.defaultValue === undefined ? '' : `, default ${spec.defaultValue}`;

@@ -17,8 +17,6 @@ export interface DiffFileHead {
   readonly warnings: readonly string[];
   /** Node -> the write-ahead log position that the verdict holds at. */
   readonly positions: Readonly<Record<string, string>>;
-  /** Pair -> differing rows, as the diff counted them. */
-  readonly counts: Readonly<Record<string, number>>;
   /** RFC 3339; null when the file does not say. */
   readonly startedAt: string | null;
   readonly endedAt: string | null;
@@ -215,7 +213,6 @@ function toHead(
     verdict: textOrNull(ours['verdict']),
     warnings: strings(ours['warnings']),
     positions: texts(ours['positions']),
-    counts: numbers(summary['diff_rows_count']),
     startedAt: textOrNull(summary['start_time']),
     endedAt: textOrNull(summary['end_time']),
     seedId: textOrNull(ours['seed_id']),
@@ -253,15 +250,6 @@ function texts(value: unknown): Record<string, string> {
   return Object.fromEntries(
     Object.entries(value).flatMap(([name, text]) =>
       typeof text === 'string' ? [[name, text]] : [],
-    ),
-  );
-}
-
-function numbers(value: unknown): Record<string, number> {
-  if (!isObject(value)) return {};
-  return Object.fromEntries(
-    Object.entries(value).flatMap(([name, count]) =>
-      typeof count === 'number' ? [[name, count]] : [],
     ),
   );
 }

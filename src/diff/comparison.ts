@@ -5,8 +5,8 @@ import type { BlockRange } from '../merkle/layout.js';
 import type { TableInfo } from '../table/table-info.js';
 import type { TableSpec } from '../table/table-spec.js';
 import { letReplicationPass, type Passage, type Replication } from '../replication/passage.js';
-import { originNodes } from '../replication/topology.js';
 import { serversOf } from '../protocol/servers.js';
+import { originNodes, writerOf } from '../replication/topology.js';
 import { DiffFileWriter, type RowImage, type SummaryFields } from '../diff-file/diff-writer.js';
 import { writeHtmlReport } from '../report/html.js';
 import type { CommandContext, DiffResult, Verdict } from '../protocol/commands.js';
@@ -230,8 +230,7 @@ export class Comparison {
     // A node that cannot be asked may be a second candidate for any of them.
     const isComplete = this.#replication?.unreachable.length === 0;
     const edges = isComplete ? (this.#replication?.topology.edges ?? []) : [];
-    const spockNodes = this.#replication?.topology.spockNodes ?? new Map<string, string>();
-    return this.#nodes.map((node) => new Map([...spockNodes, ...originNodes(edges, node)]));
+    return this.#nodes.map((node) => originNodes(edges, node));
   }
 
   #summary(facts: RunFacts, verdict: Verdict, timeTakenMs: number): SummaryFields {
@@ -263,12 +262,4 @@ function image(
     commitTs: row.commitTs,
     origin: writerOf(row.origin, origins),
   };
-}
-
-function writerOf(
-  origin: string | null,
-  origins: ReadonlyMap<string, string> | undefined,
-): string | null {
-  if (origin === null) return null;
-  return origin === '' ? 'local' : (origins?.get(origin) ?? origin);
 }

@@ -4,6 +4,8 @@ import type { RowState } from './settle-rule.js';
 /** A key whose row is not the same on all nodes. */
 export interface RowDifference {
   readonly key: KeyText;
+  /** Number of the range that it was found in. */
+  readonly range: number;
   /** In the order of the compared nodes. */
   readonly states: readonly RowState[];
 }
@@ -23,7 +25,7 @@ export function isSameOnAll(states: readonly RowState[]): boolean {
 }
 
 /** A row that a node has. */
-export type KeyedRow = NonNullable<RowState> & { readonly key: KeyText };
+export type KeyedRow = NonNullable<RowState> & { readonly key: KeyText; readonly range: number };
 
 /** Rows of some blocks by key, a map per node -> the keys that are not equal on all of them. */
 export function findDifferences(nodes: readonly ReadonlyMap<string, KeyedRow>[]): RowDifference[] {
@@ -35,7 +37,7 @@ export function findDifferences(nodes: readonly ReadonlyMap<string, KeyedRow>[])
       if (index > 0 && seen.has(id)) continue;
       if (index < nodes.length - 1) seen.add(id);
       const states = nodes.map((other) => other.get(id) ?? null);
-      if (!isSameOnAll(states)) differences.push({ key: row.key, states });
+      if (!isSameOnAll(states)) differences.push({ key: row.key, range: row.range, states });
     }
   });
   return differences;

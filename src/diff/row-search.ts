@@ -48,11 +48,11 @@ export async function searchRows(
   );
 }
 
-/** From number, digest, key texts, version. */
+/** From number (of the range, or of a key that was asked for), digest, key texts, version. */
 function keyedRow(row: TextRow, spec: TableSpec): KeyedRow {
   const end = 2 + spec.key.length;
   const key: KeyText = row.slice(2, end).map((text) => text ?? '');
-  return { key, digest: row[1] ?? '', version: row[end] ?? '' };
+  return { key, range: Number(row[0]), digest: row[1] ?? '', version: row[end] ?? '' };
 }
 
 /**
@@ -80,7 +80,7 @@ async function matchByValue(
       const states = Array.from(byNode.values(), (node) => node[i] ?? null);
       if (isSameOnAll(states)) return;
       const key = states.find((state) => state !== null)?.key ?? difference.key;
-      matched.set(keyId(key), { key, states });
+      matched.set(keyId(key), { key, range: difference.range, states });
     });
   }
   return [...matched.values()];

@@ -14,13 +14,15 @@ export interface FetchedRow {
   readonly version: string;
   readonly values: readonly (string | null)[];
   readonly commitTs: string | null;
-  /** Replication origin of the last writer, its number if it has no name; '' local, null unknown. */
+  /** Name of the replication origin of the last writer; '' when it was local, null unknown. */
   readonly origin: string | null;
 }
 
 /** A proved difference: per node the row, or null. */
 export interface DriftedRow {
   readonly key: KeyText;
+  /** Number of the range that it was found in. */
+  readonly range: number;
   readonly rows: readonly (FetchedRow | null)[];
 }
 
@@ -78,8 +80,8 @@ async function readAgain(
     chunk.forEach((row, index) => {
       const rows = nodes.map((node) => node[index] ?? null);
       const verdict = settleRow(row.states, rows);
-      if (verdict === 'drift') drifted.push({ key: row.key, rows });
-      else if (verdict === 'moving') moving.push({ key: row.key, states: rows.map(stateOf) });
+      if (verdict === 'drift') drifted.push({ key: row.key, range: row.range, rows });
+      else if (verdict === 'moving') moving.push({ ...row, states: rows.map(stateOf) });
     });
     if (drifted.length > 0) await options.onDrift(drifted);
   }

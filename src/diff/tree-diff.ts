@@ -19,12 +19,14 @@ export interface TreeDiffOptions extends ComparisonOptions {
 export async function treeDiff(options: TreeDiffOptions): Promise<DiffResult> {
   const comparison = new Comparison(options);
   try {
-    const { blocks, totalRows } = walk(options);
-    const { layout } = options.table;
+    const { table } = options;
+    const { layout } = table;
+    const nodes = [...options.pools.keys()];
+    const blocks = differingBlocks(table, nodes, options.refreshed);
     await comparison.examine(blocks.map((position) => layout.range(position)));
     return await comparison.finish({
       positions: options.positions,
-      totalRows,
+      totalRows: Math.max(0, ...nodes.map((node) => table.leaves(node).totalRows)),
       ranges: layout.size,
       mismatchedRanges: blocks.length,
       blockSize: options.table.blockRows,
@@ -37,9 +39,12 @@ export async function treeDiff(options: TreeDiffOptions): Promise<DiffResult> {
   }
 }
 
-function walk(options: TreeDiffOptions): { blocks: number[]; totalRows: number } {
-  const { table } = options;
-  const nodes = [...options.pools.keys()];
+/** Blocks whose leaves are not provably the same on these nodes, ascending. `refreshed`: see TreeDiffOptions. */
+export function differingBlocks(
+  table: TrackedTable,
+  nodes: readonly string[],
+  refreshed: ReadonlyMap<string, ReadonlyMap<number, LeafValue>>,
+): number[] {
   const blocks = new Set<number>();
   const [first, ...others] = nodes.map((node) => HashTree.build(table.leaves(node)));
   for (const other of others) {
@@ -51,7 +56,7 @@ function walk(options: TreeDiffOptions): { blocks: number[]; totalRows: number }
     if (nodes.every((node) => !table.leaves(node).isDirty(position))) continue;
     const values = nodes.map((node) =>
       table.leaves(node).isDirty(position)
-        ? options.refreshed.get(node)?.get(position)
+        ? refreshed.get(node)?.get(position)
         : table.leaves(node).value(position),
     );
     const isProvedEqual = values.every(
@@ -61,6 +66,5 @@ function walk(options: TreeDiffOptions): { blocks: number[]; totalRows: number }
     if (isProvedEqual) blocks.delete(position);
     else blocks.add(position);
   }
-  const totalRows = Math.max(0, ...nodes.map((node) => table.leaves(node).totalRows));
-  return { blocks: [...blocks].sort((a, b) => a - b), totalRows };
+  return [...blocks].sort((a, b) => a - b);
 }

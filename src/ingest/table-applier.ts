@@ -20,6 +20,7 @@ import {
 } from '../merkle/row-digests.js';
 import type { KeyText, TableSpec } from '../table/table-spec.js';
 import { trimNumericText } from '../digest/numeric-text.js';
+import type { OpenRows, ShownRow } from './open-rows.js';
 import { applyLeafChange, joinLeafChanges, type LeafChange } from './leaf-change.js';
 import type { SnapshotFilters } from './snapshot-filters.js';
 import { TransactionChanges } from './transaction-changes.js';
@@ -77,9 +78,20 @@ export interface TableApplierOptions {
   readonly locator: Locator | null;
   /** OIDs of the partitions that were read into the leaves; null: the table is not partitioned. */
   readonly partitions: readonly number[] | null;
+  /** Where rows are followed one by one until all streams show them alike; null: they are not. */
+  readonly openRows: NodeOpenRows | null;
   /** The table's Relation no longer fits the spec: somebody must look at the catalog. */
   readonly onSchemaChange: (reason: string) => void;
 }
+
+export interface NodeOpenRows {
+  readonly rows: OpenRows;
+  /** Index of this applier's node. */
+  readonly node: number;
+  readonly now: () => number;
+}
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 /** Where each compared column and each key column is in the tuples of the current Relation. */
 interface TupleMapping {
@@ -104,6 +116,8 @@ export class TableApplier {
   readonly #options: TableApplierOptions;
   readonly #digest = new Int32Array(2);
   readonly #keyDigest = new Int32Array(2);
+  /** Used again for each row: nothing is allocated for one. */
+  readonly #shown: Mutable<ShownRow>;
   readonly #changes: TransactionChanges;
   readonly #recordings = new Set<ChangeRecording>();
   #locator: Locator | null;
@@ -119,6 +133,13 @@ export class TableApplier {
     this.#options = options;
     this.#locator = options.locator;
     this.#changes = new TransactionChanges(options.leaves.size);
+    this.#shown = {
+      node: options.openRows?.node ?? 0,
+      block: 0,
+      keyDigest: this.#keyDigest,
+      digest: null,
+      isUnknown: false,
+    };
   }
 
   /** A Relation message describes the tuples that follow it. */
@@ -198,6 +219,7 @@ export class TableApplier {
   }
 
   truncate(): void {
+    this.#openWholeTable();
     if (this.#locator === null) this.#openSteps = ['reset'];
     else this.#changes.reset();
   }
@@ -370,13 +392,16 @@ export class TableApplier {
       return;
     }
     const position = this.#locator.locateTuple(tuple, mapping.keyColumns);
-    if (this.#options.rowDigests.has(position)) mapping.keyHasher?.hash(tuple, this.#keyDigest);
+    if (this.#options.openRows !== null || this.#options.rowDigests.has(position)) {
+      mapping.keyHasher?.hash(tuple, this.#keyDigest);
+    }
     this.#record(this.#changes, position, { kind, isKnown, isExact });
   }
 
   /** Adds a change of the row whose digests are in #digest and #keyDigest. */
   #record(changes: TransactionChanges, position: number, change: RowChange): void {
     const { kind, isKnown, isExact } = change;
+    this.#show(position, change);
     const low = this.#digest[0] ?? 0;
     const high = this.#digest[1] ?? 0;
     if (this.#options.rowDigests.has(position) && (isKnown || kind === ROW_DELETED)) {
@@ -384,6 +409,22 @@ export class TableApplier {
     } else if (!isKnown || !isExact) changes.markUnknown(position);
     else if (kind === ROW_INSERTED) changes.add(position, 1, low, high);
     else changes.subtract(position, 1, low, high);
+  }
+
+  /** Rows of a transaction are shown before it commits; one that is sent again shows them again. */
+  #show(position: number, { kind, isKnown }: RowChange): void {
+    const open = this.#options.openRows;
+    if (open === null) return;
+    const shown = this.#shown;
+    shown.block = position;
+    shown.digest = kind === ROW_DELETED ? null : this.#digest;
+    shown.isUnknown = kind !== ROW_DELETED && !isKnown;
+    open.rows.show(shown, open.now());
+  }
+
+  #openWholeTable(): void {
+    const open = this.#options.openRows;
+    open?.rows.openWholeTable(open.now());
   }
 
   /** Bounds what one transaction may hold: beyond it, reading all blocks again is the cheaper way. */
@@ -395,6 +436,7 @@ export class TableApplier {
   }
 
   #markAll(): void {
+    this.#openWholeTable();
     if (this.#locator === null) this.#step('all-unknown');
     else this.#changes.markAllUnknown();
   }

@@ -2,18 +2,21 @@ import { failpoint } from '../base/failpoint.js';
 import type { DigestSeed } from '../digest/digest-column.js';
 import { BlockSql } from '../merkle/block-sql.js';
 import { HashTree } from '../merkle/hash-tree.js';
-import type { BlockLayout, LayoutChange } from '../merkle/layout.js';
+import type { BlockLayout, LayoutChange, PositionMap } from '../merkle/layout.js';
 import { createLocator, type Locator } from '../merkle/locator.js';
 import { LeafSet } from '../merkle/leaves.js';
 import { TableRowDigests, type RowDigestCache } from '../merkle/row-digests.js';
 import type { TableSpec } from '../table/table-spec.js';
 import type { Store, StoredTable, TableState } from '../store/store.js';
+import { OpenRows, type OpenRowsBudget } from './open-rows.js';
 import type { SnapshotFilters } from './snapshot-filters.js';
 import { TableApplier } from './table-applier.js';
 
 export interface TrackedTableContext {
   readonly nodes: readonly string[];
   readonly rowDigestCache: RowDigestCache;
+  /** Null: rows are not followed one by one; only a daemon judges tables all the time. */
+  readonly openRowsBudget: OpenRowsBudget | null;
 }
 
 /** One table of the cluster: its boundaries, and its leaves on every node. */
@@ -23,17 +26,21 @@ export class TrackedTable {
   #readings: StoredTable['readings'];
   readonly blockRows: number;
   readonly sql: BlockSql;
+  /** Null unless a daemon judges the table all the time. */
+  readonly openRows: OpenRows | null;
   readonly #store: Store;
   readonly #seed: DigestSeed;
   readonly #leaves = new Map<string, LeafSet>();
   readonly #rowDigests = new Map<string, TableRowDigests>();
   readonly #appliers = new Map<string, TableApplier>();
+  readonly #onLayoutChange = new Set<(map: PositionMap) => void>();
   #layout: BlockLayout;
   #locator: Locator | null;
   #state: TableState;
   #reason: string | null;
 
-  constructor(store: Store, stored: StoredTable, { nodes, rowDigestCache }: TrackedTableContext) {
+  constructor(store: Store, stored: StoredTable, context: TrackedTableContext) {
+    const { nodes, rowDigestCache, openRowsBudget } = context;
     this.id = stored.id;
     this.spec = stored.spec;
     this.#readings = stored.readings;
@@ -43,6 +50,10 @@ export class TrackedTable {
     this.#store = store;
     this.#seed = store.seed;
     this.sql = new BlockSql({ spec: stored.spec, seed: store.seed });
+    this.openRows =
+      openRowsBudget === null ? null : new OpenRows(nodes.length, openRowsBudget, Date.now());
+    // Nobody has compared its rows yet.
+    this.openRows?.openWholeTable(Date.now());
     this.#layout = store.layout(stored.id);
     this.#locator = createLocator(stored.spec.key, this.#layout);
     const positions = new Map(this.#layout.ids.map((id, position) => [id, position]));
@@ -114,6 +125,7 @@ export class TrackedTable {
   /** The table is followed no longer: gives its memory back. */
   forgetRows(): void {
     for (const rowDigests of this.#rowDigests.values()) rowDigests.clear();
+    this.openRows?.clear();
   }
 
   root(node: string): string {
@@ -134,6 +146,10 @@ export class TrackedTable {
       filters,
       locator: this.#locator,
       partitions: this.readings[node]?.leaves ?? null,
+      openRows:
+        this.openRows === null
+          ? null
+          : { rows: this.openRows, node: this.nodes.indexOf(node), now: Date.now },
       onSchemaChange,
     });
     this.#appliers.set(node, applier);
@@ -146,6 +162,11 @@ export class TrackedTable {
     return applier;
   }
 
+  /** Whoever keeps something by block must follow. */
+  onLayoutChange(listener: (map: PositionMap) => void): void {
+    this.#onLayoutChange.add(listener);
+  }
+
   /** New boundaries, on all nodes at once; blocks that are not the same as before become dirty. */
   changeLayout(change: LayoutChange): void {
     this.#store.saveLayout(this.id, change);
@@ -155,5 +176,7 @@ export class TrackedTable {
     for (const leaves of this.#leaves.values()) leaves.relayout(change);
     for (const rowDigests of this.#rowDigests.values()) rowDigests.relayout(change);
     for (const applier of this.#appliers.values()) applier.relayout(this.#locator, change);
+    this.openRows?.relayout(change.map, Date.now());
+    for (const listener of this.#onLayoutChange) listener(change.map);
   }
 }

@@ -1,3 +1,4 @@
+import type { DriftListResult, IncidentState, LiveVerdict } from './drift.js';
 import type { ServerAddress, Servers } from './servers.js';
 
 /**
@@ -65,6 +66,20 @@ export interface RepairParams extends TableParams {
   readonly allowUnproved?: boolean;
 }
 
+export interface IncidentParams extends CommonParams {
+  readonly incident: string;
+}
+
+export interface AcknowledgeParams extends IncidentParams {
+  /** Who has seen it; shown with the incident. */
+  readonly by?: string;
+}
+
+export interface DriftRepairParams extends IncidentParams {
+  readonly sourceOfTruth?: string;
+  readonly fireTriggers?: boolean;
+}
+
 /** Command name -> parameters. */
 export interface CommandParams {
   'mtree-init': CommonParams;
@@ -77,6 +92,11 @@ export interface CommandParams {
   'table-diff': TableDiffParams;
   'table-repair': RepairParams;
   status: CommonParams;
+  'drift-list': CommonParams;
+  'drift-show': IncidentParams;
+  'drift-watch': CommonParams;
+  'drift-ack': AcknowledgeParams;
+  'drift-repair': DriftRepairParams;
 }
 
 export type CommandName = keyof CommandParams;
@@ -230,6 +250,8 @@ export interface TableStatus {
   >;
   /** Null: there was none yet. */
   readonly lastDiff: LastDiff | null;
+  /** Null: nobody judges the table all the time. */
+  readonly live: LiveVerdict | null;
 }
 
 /** Something that keeps `status` from vouching for what it shows. */
@@ -241,19 +263,6 @@ export interface StatusProblem {
   readonly message: string;
 }
 
-/** A subscription of the user's between two nodes, as the daemon last saw it. */
-export interface SubscriptionStatus {
-  readonly name: string;
-  readonly from: string;
-  readonly to: string;
-  /** `down`: disabled or not connected; `behind`: it runs, and what is committed does not arrive. */
-  readonly state: 'running' | 'down' | 'behind';
-  /** RFC 3339. */
-  readonly since: string;
-  /** Log that it has not confirmed; null: unknown. */
-  readonly behindBytes: number | null;
-}
-
 export interface StatusResult {
   readonly cluster: string;
   readonly daemon: boolean;
@@ -261,8 +270,6 @@ export interface StatusResult {
   readonly version: string;
   readonly uptimeSeconds: number;
   readonly nodes: readonly NodeStatus[];
-  /** Empty where no daemon watches them. */
-  readonly subscriptions: readonly SubscriptionStatus[];
   readonly tables: readonly TableStatus[];
   /** Empty: streams are up, trees live, and no last verdict says otherwise. */
   readonly problems: readonly StatusProblem[];
@@ -271,6 +278,12 @@ export interface StatusResult {
 export interface InitResult {
   /** Node -> what was done, e.g. `created` or `already_initialised`. */
   readonly nodes: Readonly<Record<string, string>>;
+}
+
+export interface DriftRepairResult extends RepairResult {
+  readonly incident: string;
+  /** All streams have shown the fix. */
+  readonly isResolved: boolean;
 }
 
 /** What a command itself works out. */
@@ -285,6 +298,11 @@ export interface CommandOutcomes {
   'table-diff': DiffResult;
   'table-repair': RepairResult;
   status: StatusResult;
+  'drift-list': DriftListResult;
+  'drift-show': IncidentState;
+  'drift-watch': DriftListResult;
+  'drift-ack': IncidentState;
+  'drift-repair': DriftRepairResult;
 }
 
 /** What is answered: that, and of which servers it is. */
@@ -300,7 +318,9 @@ export type ProgressEvent =
       readonly phase: string;
       readonly done: number;
       readonly total: number;
-    };
+    }
+  /** drift-watch: an event as it stands in the log. */
+  | { readonly type: 'drift'; readonly fields: Readonly<Record<string, unknown>> };
 
 export interface CommandContext {
   readonly signal: AbortSignal;

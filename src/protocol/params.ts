@@ -6,6 +6,7 @@ type FieldKind = 'text' | 'texts' | 'flag' | 'number' | 'output';
 
 const COMMON = { nodes: 'texts' } as const;
 const TABLE = { ...COMMON, table: 'text' } as const;
+const INCIDENT = { ...COMMON, incident: 'text' } as const;
 
 /** The fields of every command, so that nothing unchecked reaches the engine. */
 const FIELDS: {
@@ -55,6 +56,11 @@ const FIELDS: {
     allowUnproved: 'flag',
   },
   status: COMMON,
+  'drift-list': COMMON,
+  'drift-show': INCIDENT,
+  'drift-watch': COMMON,
+  'drift-ack': { ...INCIDENT, by: 'text' },
+  'drift-repair': { ...INCIDENT, sourceOfTruth: 'text', fireTriggers: 'flag' },
 };
 
 const CHECKS: Readonly<Record<FieldKind, (value: unknown) => boolean>> = {
@@ -81,8 +87,12 @@ export function parseParams<Name extends CommandName>(
     if (kind === undefined) throw bad(`${name} has no parameter ${JSON.stringify(key)}`);
     if (!CHECKS[kind](field)) throw bad(`${name}: ${key} is not acceptable`);
   }
-  if ('table' in fields && !('table' in value) && name !== 'mtree-verify')
-    throw bad(`${name}: table is missing`);
+  for (const required of ['table', 'incident']) {
+    const isOptional = name === 'mtree-verify';
+    if (required in fields && !isOptional && !(required in value)) {
+      throw bad(`${name}: ${required} is missing`);
+    }
+  }
   // Every field was checked against FIELDS, which the compiler holds to CommandParams.
   return value as unknown as CommandParams[Name];
 }

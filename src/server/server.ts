@@ -173,8 +173,6 @@ class RequestHandler {
         offered = true;
       }
       response.end(`${JSON.stringify(end)}\n`);
-    } catch (error) {
-      throw gone.signal.aborted ? clientGone(error) : error;
     } finally {
       if (!offered) this.#spool.discard(id);
     }
@@ -205,9 +203,7 @@ class RequestHandler {
       });
       end = { type: 'result', result };
     } catch (error) {
-      // Whatever a command says whose client has gone, it is no failure of ours.
-      const isGone = work.signal.aborted && !this.#stopping.signal.aborted;
-      end = errorEnd(isGone ? clientGone(error) : this.#explain(error));
+      end = errorEnd(this.#explain(error));
     }
     const tookMs = Math.round(performance.now() - startedMs);
     const outcome = end.type === 'error' ? end.code : 'done';
@@ -292,10 +288,6 @@ function refuseOthers(
         'ACED_SOCKET and ACED_STATE_DIR; a host must be spelled alike in both, and --dbname be given to both or neither',
     },
   );
-}
-
-function clientGone(cause: unknown): AcedError {
-  return new AcedError('CANCELLED', 'the client has gone; the command was cancelled', { cause });
 }
 
 const STATUS: Readonly<Record<string, number>> = {

@@ -86,6 +86,13 @@ const MIGRATIONS: readonly string[] = [
         "atLeast": "OPERATOR(pg_catalog.>=)", "greater": "OPERATOR(pg_catalog.>)"}}'))
         FROM json_each(spec, '$.key')));
   `,
+  `
+  -- Open ones only: what is over is in the log.
+  CREATE TABLE incident (
+    table_label TEXT PRIMARY KEY,
+    state TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];
 
 /** Brings the file to this program's version; refuses one that a newer program wrote. */

@@ -418,10 +418,30 @@ export class Store {
     return row.n;
   }
 
+  /** The table's open incident, as JSON; null: none. */
+  incident(table: string): string | null {
+    const row = this.#run('SELECT state FROM incident WHERE table_label = ?', (s) =>
+      s.get(table),
+    ) as { state: string } | undefined;
+    return row?.state ?? null;
+  }
+
+  saveIncident(table: string, state: string): void {
+    this.#run(
+      `INSERT INTO incident VALUES (?, ?)
+       ON CONFLICT (table_label) DO UPDATE SET state = excluded.state`,
+      (s) => s.run(table, state),
+    );
+  }
+
+  removeIncident(table: string): void {
+    this.#run('DELETE FROM incident WHERE table_label = ?', (s) => s.run(table));
+  }
+
   /** Forgets every table, node and snapshot; the seed stays, so digests stay comparable. */
   clear(): void {
     this.#transaction(() => {
-      for (const table of ['tracked_table', 'node', 'snapshot_filter', 'wrong_leaf']) {
+      for (const table of ['tracked_table', 'node', 'snapshot_filter', 'wrong_leaf', 'incident']) {
         this.#database.exec(`DELETE FROM ${table}`);
       }
       this.setInitialised(false);

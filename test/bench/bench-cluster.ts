@@ -66,5 +66,9 @@ export function defaultConfig(
       fenceTimeoutMs: value(OPTIONS.fenceTimeoutMs),
       maxSlotWalBytes: value(OPTIONS.maxSlotWalBytes),
     },
+    drift: {
+      isEnabled: value(OPTIONS.driftEnabled),
+      openRowsBytes: value(OPTIONS.openRowsBytes),
+    },
   });
 }

@@ -346,6 +346,12 @@ describe('settings', () => {
           fenceTimeoutMs: 60_000,
           maxSlotWalBytes: 64 * 1024 ** 3,
         },
+        drift: {
+          isEnabled: true,
+          openRowsBytes: 64 * 1024 ** 2,
+          eventsFile: null,
+          eventsHaveKeys: false,
+        },
       },
     );
   });

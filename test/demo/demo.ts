@@ -16,7 +16,7 @@ import { Cleanup } from './cleanup.js';
 import { checkDiffFile, DRIFTED_KEYS, DRIFT_STATEMENTS, DRIFT_SUMMARY } from './drift.js';
 import { expect } from './failure.js';
 import { Narrator } from './narrator.js';
-import { Programs, programPath, type Daemon } from './programs.js';
+import { Programs, programPath, type Daemon, type LogLine } from './programs.js';
 
 const CLUSTER = 'demo';
 const TABLE = 'public.customers';
@@ -57,8 +57,10 @@ async function run(keep: boolean): Promise<void> {
   tell.say(`Inserts, updates and deletes, ${LOAD_PER_SECOND} a second; they go on until the end.`);
   await diffUnderLoad(demo);
   await makeDrift(demo);
+  await seeAlert(demo);
   const diffFile = await findDrift(demo);
   await repair(demo, diffFile);
+  await seeResolved(demo);
   await diffAgain(demo);
 
   const { writes } = await load.stop();
@@ -77,7 +79,7 @@ async function startCluster(tell: Narrator): Promise<Demo> {
     guardian.release();
   });
   cleanup.add('stop the nodes', stopAllServers);
-  const settings = { shared_buffers: '128MB' };
+  const settings = { shared_buffers: '128MB', track_commit_timestamp: 'on' };
   const mesh = await startMesh({ nodes: 3, cluster: CLUSTER, tables: CUSTOMERS_DDL, settings });
   tell.say(
     'Native logical replication, multi-master: each node subscribes to both others, WITH (origin = none).',
@@ -133,6 +135,31 @@ async function makeDrift({ tell, mesh }: Demo): Promise<void> {
   }
   await mesh.driftSql('n2', DRIFT_STATEMENTS.join(';\n'));
   await mesh.waitForReplication();
+}
+
+/** Nobody has asked the daemon for anything. */
+async function seeAlert(demo: Demo): Promise<void> {
+  const { tell, programs } = demo;
+  tell.step('The daemon says so by itself');
+  const isComplete = ({ event, rows }: LogLine): boolean =>
+    /^drift_(opened|updated)$/.test(String(event)) && rows === DRIFTED_KEYS.length;
+  const line = await programs.logLine(isComplete, 'all rows that drifted');
+  tell.command(`grep drift_ ${programs.daemonLog}`);
+  for (const text of await programs.logLines(/"event":"drift_/)) tell.output(text);
+  const opened = await programs.logLine(({ event }) => event === 'drift_opened', 'drift_opened');
+  tell.check(
+    `${String(line['rows'])} rows of ${String(line['table'])}; the first was reported ` +
+      `${String(opened['detectedAfterMs'])} ms after a commit made it differ`,
+  );
+  await acectl(demo, 1, ['drift', 'list', CLUSTER]);
+}
+
+async function seeResolved({ tell, programs }: Demo): Promise<void> {
+  const line = await programs.logLine(({ event }) => event === 'drift_resolved', 'drift_resolved');
+  tell.command(`grep drift_resolved ${programs.daemonLog}`);
+  for (const text of await programs.logLines(/"event":"drift_resolved"/)) tell.output(text);
+  expect(line['how'] === 'repair', 'the incident was not resolved by the repair');
+  tell.check('every stream has shown the fix');
 }
 
 /** Returns the diff file's name. */

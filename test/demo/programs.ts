@@ -26,7 +26,10 @@ export interface ProgramsOptions {
 
 const DAEMON_START_TIMEOUT_MS = 20_000;
 const DAEMON_STOP_TIMEOUT_MS = 15_000;
+const LOG_TIMEOUT_MS = 30_000;
 const LOG_TAIL_LINES = 15;
+
+export type LogLine = Readonly<Record<string, unknown>>;
 
 /** Runs the real `aced` and `acectl` as processes, as a user would after `npm install -g`. */
 export class Programs {
@@ -114,6 +117,27 @@ export class Programs {
       throw new DemoFailure(`aced ended at once, with exit code ${child.exitCode ?? 'none'}`);
     }
     return daemon;
+  }
+
+  /** Waits for a line of the daemon's log. */
+  async logLine(isWanted: (line: LogLine) => boolean, what: string): Promise<LogLine> {
+    let found: LogLine | undefined;
+    const isThere = async (): Promise<boolean> => {
+      const lines = await this.logLines(/^\{/);
+      found = lines.map((line) => JSON.parse(line) as LogLine).find(isWanted);
+      return found !== undefined;
+    };
+    await waitFor(isThere, { what: `${what} in the daemon's log`, timeoutMs: LOG_TIMEOUT_MS });
+    return found ?? {};
+  }
+
+  /** Whole lines of the daemon's log. */
+  async logLines(pattern: RegExp): Promise<string[]> {
+    const text = await readFile(this.daemonLog, 'utf8');
+    return text
+      .slice(0, text.lastIndexOf('\n') + 1)
+      .split('\n')
+      .filter((line) => pattern.test(line));
   }
 
   async daemonLogTail(): Promise<string> {

@@ -8,7 +8,9 @@ import type { KeyText } from '../../src/table/table-spec.js';
 function rowsOf(
   rows: readonly (readonly [key: KeyText, digest: string, version: string])[],
 ): Map<string, KeyedRow> {
-  return new Map(rows.map(([key, digest, version]) => [keyId(key), { key, digest, version }]));
+  return new Map(
+    rows.map(([key, digest, version]) => [keyId(key), { key, range: 0, digest, version }]),
+  );
 }
 
 describe('keyId', () => {

@@ -120,7 +120,7 @@ describe('documentation', () => {
 
   it('lists exactly the options, with their variables and defaults', () => {
     const table = tableAfter(page('02-configuration.md'), 'options');
-    const specs: readonly { key: string; env: string; defaultValue?: string | number }[] =
+    const specs: readonly { key: string; env: string; defaultValue?: string | number | boolean }[] =
       Object.values(OPTIONS);
     assert.deepEqual(firstCells(table), specs.map(({ key }) => key).sort());
     for (const { key, env, defaultValue } of specs) {

@@ -316,7 +316,11 @@ export class SimulatedDaemon {
   #load(): ChangeApplier {
     const stored = this.#store.tables();
     // Small enough that blocks are given up now and then.
-    const context = { nodes: [NODE], rowDigestCache: new RowDigestCache(4_000) };
+    const context = {
+      nodes: [NODE],
+      rowDigestCache: new RowDigestCache(4_000),
+      openRowsBudget: null,
+    };
     const tables = stored.map((one) => new TrackedTable(this.#store, one, context));
     const highest = Math.max(0, ...tables.flatMap((table) => [...table.leaves(NODE).filters]));
     this.#filters = SnapshotFilters.restore(this.#store.filters(NODE), highest);

@@ -2,6 +2,7 @@ import { mkdir, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { sleep } from '../../src/base/abort.js';
+import type { IncidentState } from '../../src/protocol/drift.js';
 import { AcedError } from '../../src/base/errors.js';
 import type {
   CommandContext,
@@ -32,6 +33,31 @@ export interface Call {
  * A CommandRunner for tests of the transport and the command line. The table's name says what is
  * to happen: `match`, `drift`, ..., `fail`, `crash`, `hang`, `stubborn`, `chatty`, `big`.
  */
+const INCIDENT: IncidentState = {
+  id: '3162d2b6-63a3-459c-be9a-8f8dd228c11f',
+  table: 'public.t',
+  revision: 2,
+  openedAtMs: 0,
+  certificate: {
+    trigger: 'change',
+    cause: 'local_write',
+    detectedAfterMs: 120,
+    positions: { n1: '0/1', n2: '0/2' },
+    lastWrites: {
+      n1: { xid: null, commitTime: null, origin: null },
+      n2: { xid: '77', commitTime: '2026-01-01 00:00:00+00', origin: 'local' },
+    },
+  },
+  acknowledgedBy: null,
+  kind: 'extra',
+  rows: 1,
+  missing: 0,
+  extra: 1,
+  different: 0,
+  agreement: [['n1'], ['n2']],
+  keys: [['7']],
+};
+
 export class EchoRunner implements CommandRunner {
   readonly calls: Call[] = [];
   cancelled = 0;
@@ -106,7 +132,6 @@ export class EchoRunner implements CommandRunner {
           pid: process.pid,
           version: '1.2.3',
           uptimeSeconds: 61,
-          subscriptions: [],
           nodes: [
             {
               name: 'n1',
@@ -130,6 +155,7 @@ export class EchoRunner implements CommandRunner {
               wrongLeaves: 2,
               nodes: { n1: { rows: 10, dirtyBlocks: 1, root: 'abcdef0123456789' } },
               lastDiff: null,
+              live: null,
             },
           ],
           problems: [],
@@ -138,6 +164,14 @@ export class EchoRunner implements CommandRunner {
       case 'mtree-teardown':
       case 'mtree-teardown-table':
         return { nodes: { n1: 'created', n2: 'already_initialised' } };
+      case 'drift-list':
+      case 'drift-watch':
+        return { tables: [], incidents: [] };
+      case 'drift-show':
+      case 'drift-ack':
+        return INCIDENT;
+      case 'drift-repair':
+        return { ...repair('t'), incident: INCIDENT.id, isResolved: true };
     }
   }
 

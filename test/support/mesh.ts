@@ -21,10 +21,13 @@ export interface MeshOptions {
   readonly settings?: Readonly<Record<string, string>>;
 }
 
-export interface ConfigOverrides extends Partial<Omit<Config, 'tree' | 'diff' | 'stream'>> {
+export interface ConfigOverrides extends Partial<
+  Omit<Config, 'tree' | 'diff' | 'stream' | 'drift'>
+> {
   readonly tree?: Partial<Config['tree']>;
   readonly diff?: Partial<Config['diff']>;
   readonly stream?: Partial<Config['stream']>;
+  readonly drift?: Partial<Config['drift']>;
 }
 
 const PUBLICATION = 'mesh';
@@ -220,7 +223,7 @@ export class Mesh {
 
   /** A complete Config with small, quick values, for engines in the test's own process. */
   config(stateDir: string, overrides: ConfigOverrides = {}): Config {
-    const { tree, diff, stream, ...rest } = overrides;
+    const { tree, diff, stream, drift, ...rest } = overrides;
     return Object.freeze({
       cluster: this.cluster,
       nodes: Object.freeze(this.nodeConfigs().map((node) => Object.freeze(node))),
@@ -254,6 +257,13 @@ export class Mesh {
         fenceTimeoutMs: 10_000,
         maxSlotWalBytes: 1_073_741_824,
         ...stream,
+      }),
+      drift: Object.freeze({
+        isEnabled: true,
+        openRowsBytes: 16 * 1024 ** 2,
+        eventsFile: null,
+        eventsHaveKeys: false,
+        ...drift,
       }),
     });
   }

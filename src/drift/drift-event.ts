@@ -1,0 +1,115 @@
+import type { Logger } from '../base/log.js';
+import type { IncidentState } from '../protocol/drift.js';
+import type { IncidentEvent } from './incident.js';
+
+/** Version of the events' form; docs/14-drift.md and drift-event.schema.json describe it. */
+export const DRIFT_EVENT_SCHEMA = 1;
+
+/** journald hands out longer messages as null or as bytes, unless it is asked for them in full. */
+const MAX_EVENT_BYTES = 4000;
+/** What pino adds: time, level and the message. */
+const RESERVED_BYTES = 300;
+
+/** OpenTelemetry's severity numbers. */
+const SEVERITY = { info: 9, warn: 13 } as const;
+export type EventLevel = keyof typeof SEVERITY;
+
+export interface EventScope {
+  readonly cluster: string;
+  /** Of the first node. */
+  readonly database: string;
+  readonly nodes: readonly string[];
+  readonly hasKeys: boolean;
+}
+
+/** One flat JSON object, a line of the log: every event carries the whole state. */
+export interface DriftEvent {
+  readonly level: EventLevel;
+  readonly fields: Readonly<Record<string, unknown>>;
+  readonly message: string;
+}
+
+/** The line that tells an incident's event. Pure. */
+export function driftEvent(incident: IncidentEvent, scope: EventScope): DriftEvent {
+  const { event, state } = incident;
+  const level: EventLevel = event === 'drift_resolved' ? 'info' : 'warn';
+  const { certificate } = state;
+  const writes = Object.entries(certificate.lastWrites);
+  const known = (field: 'origin' | 'xid' | 'commitTime'): Record<string, string> =>
+    Object.fromEntries(
+      writes.flatMap(([node, write]) => {
+        const value = write[field];
+        return value === null ? [] : [[node, value]];
+      }),
+    );
+  const fields = {
+    event,
+    schema: DRIFT_EVENT_SCHEMA,
+    incident: state.id,
+    revision: state.revision,
+    cluster: scope.cluster,
+    database: scope.database,
+    table: state.table,
+    kind: state.kind,
+    rows: state.rows,
+    missing: state.missing,
+    extra: state.extra,
+    different: state.different,
+    nodes: scope.nodes,
+    agree: state.agreement,
+    since: new Date(state.openedAtMs).toISOString(),
+    trigger: certificate.trigger,
+    cause: certificate.cause,
+    detectedAfterMs: certificate.detectedAfterMs,
+    positions: certificate.positions,
+    origin: known('origin'),
+    xid: known('xid'),
+    commitTime: known('commitTime'),
+    ...(state.acknowledgedBy === null ? {} : { acknowledgedBy: state.acknowledgedBy }),
+    ...(incident.event === 'drift_resolved'
+      ? { how: incident.how, openForMs: incident.openForMs }
+      : {}),
+    severityNumber: SEVERITY[level],
+    fingerprint: [scope.cluster, scope.database, state.table].join('/'),
+    ...(scope.hasKeys ? { keys: state.keys } : {}),
+  };
+  return { level, fields: shortened(fields), message: messageOf(incident) };
+}
+
+/** Tells an event through the log. */
+export function logDriftEvent(log: Logger, { level, fields, message }: DriftEvent): void {
+  log[level](fields, message);
+}
+
+function messageOf(incident: IncidentEvent): string {
+  const { state } = incident;
+  switch (incident.event) {
+    case 'drift_resolved':
+      return `${state.table} is equal again on all nodes`;
+    case 'drift_opened':
+      return `${rowsText(state)} of ${state.table} differ and replication has passed them`;
+    case 'drift_updated':
+      return `${rowsText(state)} of ${state.table} differ now`;
+    case 'drift_reminder':
+      return `${rowsText(state)} of ${state.table} still differ`;
+  }
+}
+
+function rowsText({ rows }: IncidentState): string {
+  return rows === 1 ? '1 row' : `${rows} rows`;
+}
+
+/** In this order: what can be found elsewhere goes first. */
+const LONG_FIELDS = ['keys', 'commitTime', 'xid', 'origin', 'positions', 'agree', 'nodes'] as const;
+
+/** Leaves out what is long until the line is short enough, and says so. */
+function shortened(fields: Record<string, unknown>): Record<string, unknown> {
+  let short = fields;
+  for (const name of LONG_FIELDS) {
+    if (Buffer.byteLength(JSON.stringify(short)) <= MAX_EVENT_BYTES - RESERVED_BYTES) break;
+    if (!(name in short)) continue;
+    const kept = Object.entries(short).filter(([field]) => field !== name);
+    short = { ...Object.fromEntries(kept), truncated: true };
+  }
+  return short;
+}

@@ -1,0 +1,111 @@
+import type { Cluster } from '../cluster/cluster.js';
+import { workOptions } from '../cluster/tree-building.js';
+import { refreshDirty, splitOversize } from '../cluster/tree-work.js';
+import { chunksOf } from '../diff/chunks.js';
+import { searchRows } from '../diff/row-search.js';
+import { settle, type DriftedRow } from '../diff/settle.js';
+import { differingBlocks } from '../diff/tree-diff.js';
+import type { TrackedTable } from '../ingest/tracked-table.js';
+import type { CommandContext } from '../protocol/commands.js';
+import { letReplicationPass, type Replication } from '../replication/passage.js';
+import { BlockCounter } from './drifted-block.js';
+
+/** Rows that are compared at once, per node. */
+const ROWS_PER_BATCH = 10_000;
+/** Rows that move for longer are looked at again in the next round. */
+const SETTLE_TIMEOUT_MS = 5_000;
+const MAX_KEYS = 10;
+
+export interface JudgeOptions {
+  readonly cluster: Cluster;
+  readonly table: TrackedTable;
+  readonly replication: Replication;
+  /** Nodes that record commit times. */
+  readonly commitTimeNodes: ReadonlySet<string>;
+  readonly context: CommandContext;
+}
+
+export interface Judgement {
+  /** Blocks with rows that differ although replication has passed them. */
+  readonly drifted: ReadonlyMap<number, BlockCounter>;
+  /** Some of these rows. */
+  readonly rows: readonly DriftedRow[];
+  /** Blocks with rows that still moved, or that something holds up on their way: nothing is proved of them. */
+  readonly unsettled: ReadonlySet<number>;
+}
+
+/**
+ * The blocks of a table that may differ: reads what is dirty, and compares the leaves. Holds the
+ * table's mutex already, as do those below.
+ */
+export async function suspiciousBlocks({
+  cluster,
+  table,
+  context,
+}: JudgeOptions): Promise<number[]> {
+  const work = workOptions(cluster, undefined, context);
+  let refreshed = await refreshDirty(cluster, table, work);
+  if ((await splitOversize(cluster, table, work)) > 0) {
+    // Positions have moved: what was read before no longer names the same blocks.
+    refreshed = await refreshDirty(cluster, table, work);
+  }
+  return differingBlocks(table, work.nodes, refreshed);
+}
+
+/** Reads the rows of these blocks on all nodes and tells drift from replication in flight. */
+export async function judgeBlocks(
+  blocks: readonly number[],
+  options: JudgeOptions,
+): Promise<Judgement> {
+  const drifted = new Map<number, BlockCounter>();
+  const rows: DriftedRow[] = [];
+  const unsettled = new Set<number>();
+  const size = Math.max(1, Math.floor(ROWS_PER_BATCH / options.table.blockRows));
+  for (const chunk of chunksOf(blocks, size)) {
+    const found = await judgeChunk(chunk, options);
+    for (const [block, counter] of found.drifted) drifted.set(block, counter);
+    for (const block of found.unsettled) unsettled.add(block);
+    rows.push(...found.rows.slice(0, MAX_KEYS - rows.length));
+  }
+  return { drifted, rows, unsettled };
+}
+
+async function judgeChunk(
+  blocks: readonly number[],
+  { cluster, table, replication, commitTimeNodes, context }: JudgeOptions,
+): Promise<Judgement> {
+  const { pools } = cluster;
+  const { signal } = context;
+  const nodes = [...pools.keys()];
+  const drifted = new Map<number, BlockCounter>();
+  const rows: DriftedRow[] = [];
+  const blockOf = (range: number): number => blocks[range] ?? 0;
+  const differences = await searchRows(
+    blocks.map((block) => table.layout.range(block)),
+    { pools, sql: table.sql, spec: table.spec, signal },
+  );
+  if (differences.length === 0) return { drifted, rows, unsettled: new Set() };
+  const passing = { replication, table: table.spec, signal, onWarning: () => undefined };
+  const passage = await letReplicationPass(passing, SETTLE_TIMEOUT_MS);
+  const { inFlightRows, isStarved } = await settle(differences, passage, {
+    ...passing,
+    pools,
+    sql: table.sql,
+    columns: table.spec.key.map(({ name }) => name),
+    commitTimeNodes,
+    timeoutMs: SETTLE_TIMEOUT_MS,
+    onDrift: (found) => {
+      for (const row of found) {
+        const block = blockOf(row.range);
+        let counter = drifted.get(block);
+        if (counter === undefined) drifted.set(block, (counter = new BlockCounter()));
+        counter.add(row.rows, nodes);
+        if (rows.length < MAX_KEYS) rows.push(row);
+      }
+      return Promise.resolve();
+    },
+  });
+  const different = new Set(differences.map(({ range }) => blockOf(range)));
+  if (isStarved) return { drifted: new Map(), rows: [], unsettled: different };
+  return { drifted, rows, unsettled: inFlightRows > 0 ? different : new Set() };
+}

@@ -1,0 +1,90 @@
+import type { Verdict } from './commands.js';
+
+/** How a row differs. Of a row that fewer than half of the nodes have, the few are wrong: `extra`. */
+export type DriftKind = 'missing' | 'extra' | 'different';
+
+/** Which nodes agree on a row, the larger groups first; nodes in the cluster's order. */
+export type Agreement = readonly (readonly string[])[];
+
+/** What a node knows of the last write of the first row that was found to differ. */
+export interface LastWrite {
+  /** Null: the node has no such row. */
+  readonly xid: string | null;
+  /** As the server prints it; null: unknown. */
+  readonly commitTime: string | null;
+  /** `local`, the name of a node or origin, or null: unknown. */
+  readonly origin: string | null;
+}
+
+/**
+ * Why a table was looked at: rows that the streams have shown changed, a change that names no row
+ * (TRUNCATE, a gap), or everything at the start, when nobody can tell since when.
+ */
+export type DriftTrigger = 'change' | 'whole_table';
+
+/**
+ * - `local_write`: one node wrote the row last, and no other one has what it wrote.
+ * - `conflict`: several nodes wrote the row themselves, and each kept its own.
+ * - `foreign_origin`: a row was written under a replication origin that is no subscription's: peers with
+ *   `origin = none` never got it.
+ * - `lacking`: some nodes lack what the writer shares with others: it was never applied there, or undone.
+ * - `unknown`: commit times are not recorded everywhere, or they do not tell.
+ */
+export type DriftCause = 'local_write' | 'conflict' | 'foreign_origin' | 'lacking' | 'unknown';
+
+/** What was known when an incident was opened. */
+export interface BirthCertificate {
+  readonly trigger: DriftTrigger;
+  readonly cause: DriftCause;
+  /** From the last commit of the first row to its finding; null: not known. */
+  readonly detectedAfterMs: number | null;
+  /** Node -> position in its log that the finding holds at. */
+  readonly positions: Readonly<Record<string, string>>;
+  /** Node -> the last write of the first row. */
+  readonly lastWrites: Readonly<Record<string, LastWrite>>;
+}
+
+/** Rows of one table that differ although replication has passed them; at most one open at a time. */
+export interface Incident {
+  readonly id: string;
+  readonly table: string;
+  /** Counts the events of the incident, from 1: with the id it names one of them. */
+  readonly revision: number;
+  readonly openedAtMs: number;
+  readonly certificate: BirthCertificate;
+  readonly acknowledgedBy: string | null;
+}
+
+/** What an incident is at a moment, for events and for people. */
+export interface IncidentState extends Incident {
+  readonly kind: DriftKind | 'mixed';
+  readonly rows: number;
+  readonly missing: number;
+  readonly extra: number;
+  readonly different: number;
+  /** Of most rows. */
+  readonly agreement: Agreement;
+  /** Keys that joined last, ten at most. */
+  readonly keys: readonly (readonly string[])[];
+}
+
+/** What the daemon says of a table at a moment. */
+export interface LiveVerdict {
+  readonly verdict: Verdict;
+  readonly sinceMs: number;
+  /** Null where the verdict says it all. */
+  readonly reason: string | null;
+  /** Rows and blocks that not all streams have shown alike yet. */
+  readonly openRows: number;
+  /** Id of the open incident; null: none. */
+  readonly incident: string | null;
+}
+
+export interface TableVerdict extends LiveVerdict {
+  readonly table: string;
+}
+
+export interface DriftListResult {
+  readonly tables: readonly TableVerdict[];
+  readonly incidents: readonly IncidentState[];
+}

@@ -1,0 +1,221 @@
+import assert from 'node:assert/strict';
+import { Writable } from 'node:stream';
+import { after, before, describe, it } from 'node:test';
+import { createLogger } from '../../src/base/log.js';
+import { Engine } from '../../src/commands/engine.js';
+import type { TableVerdict } from '../../src/protocol/drift.js';
+import { removeDirectory, scratchDirectory, testContext } from '../support/context.js';
+import { CUSTOMERS_DDL, customerRows } from '../support/customers.js';
+import { CUSTOMERS_LOAD, startLoad } from '../support/load.js';
+import { startMesh, type Mesh } from '../support/mesh.js';
+import { waitFor } from '../support/wait.js';
+
+const ROWS = 2000;
+
+type LogLine = Readonly<Record<string, unknown>>;
+
+/** What a daemon logs, line by line. */
+class LogLines extends Writable {
+  readonly lines: LogLine[] = [];
+  #rest = '';
+
+  override _write(chunk: Buffer, _: string, done: () => void): void {
+    const parts = (this.#rest + chunk.toString('utf8')).split('\n');
+    this.#rest = parts.pop() ?? '';
+    for (const part of parts) this.lines.push(JSON.parse(part) as LogLine);
+    done();
+  }
+
+  drift(): LogLine[] {
+    return this.lines.filter(({ event }) => String(event).startsWith('drift_'));
+  }
+
+  /** The first such event after `from` of the lines. */
+  async event(name: string, from: number, timeoutMs = 20_000): Promise<LogLine> {
+    const find = (): LogLine | undefined =>
+      this.lines.slice(from).find(({ event }) => event === name);
+    await waitFor(() => find() !== undefined, { what: `the event ${name}`, timeoutMs });
+    return find() ?? {};
+  }
+}
+
+describe('the daemon judges tables all the time', () => {
+  let mesh: Mesh;
+  let stateDir: string;
+  let engine: Engine;
+  let log: LogLines;
+
+  before(async () => {
+    mesh = await startMesh({
+      nodes: 3,
+      settings: { track_commit_timestamp: 'on' },
+      tables: CUSTOMERS_DDL,
+    });
+    await mesh.query('n1', `INSERT INTO customers ${customerRows(1, ROWS)}`);
+    await mesh.waitForReplication();
+    stateDir = await scratchDirectory();
+    log = new LogLines();
+    engine = await open();
+    await engine.run('mtree-init', {}, testContext(stateDir));
+    await engine.run('mtree-build', { table: 'customers' }, testContext(stateDir));
+  });
+
+  after(async () => {
+    await engine.close();
+    await mesh.stop();
+    await removeDirectory(stateDir);
+  });
+
+  function open(): Promise<Engine> {
+    const config = mesh.config(stateDir, { drift: { eventsHaveKeys: true } });
+    return Engine.open(config, { log: createLogger('info', log), mode: 'daemon' });
+  }
+
+  it('says nothing of changes that replicate', async () => {
+    const from = log.lines.length;
+    const load = startLoad({
+      mesh,
+      statements: CUSTOMERS_LOAD,
+      existingRows: ROWS,
+      ratePerSecond: 300,
+    });
+    await waitFor(() => load.writes > 1500, { what: 'the load', timeoutMs: 60_000 });
+    await load.stop();
+    await mesh.waitForReplication();
+    assert.deepEqual(
+      log.lines.slice(from).filter(({ event }) => String(event).startsWith('drift_')),
+      [],
+    );
+  });
+
+  it('reports a row that one node changed alone, and that it is equal again', async () => {
+    const from = log.lines.length;
+    await mesh.driftSql('n2', 'UPDATE customers SET balance = balance + 1 WHERE id = 7');
+    const opened = await log.event('drift_opened', from);
+    assert.equal(opened['table'], 'public.customers');
+    assert.equal(opened['kind'], 'different');
+    assert.equal(opened['rows'], 1);
+    assert.deepEqual(opened['agree'], [['n1', 'n3'], ['n2']]);
+    assert.deepEqual(opened['keys'], [['7']]);
+    assert.equal(opened['level'], 'warn');
+    await mesh.driftSql('n2', 'DELETE FROM customers WHERE id = 11');
+    await mesh.driftSql('n3', `INSERT INTO customers ${customerRows(900_001, 900_001)}`);
+    await waitFor(() => log.drift().at(-1)?.['rows'] === 3, { what: 'all three rows' });
+    const updated = log.drift().at(-1) ?? {};
+    assert.equal(updated['event'], 'drift_updated');
+    assert.equal(updated['incident'], opened['incident']);
+    assert.equal(updated['kind'], 'mixed');
+    assert.deepEqual([updated['missing'], updated['extra'], updated['different']], [1, 1, 1]);
+    await mesh.driftSql('n2', `UPDATE customers SET balance = balance - 1 WHERE id = 7`);
+    await mesh.driftSql('n2', `INSERT INTO customers ${customerRows(11, 11)}`);
+    await mesh.driftSql('n3', 'DELETE FROM customers WHERE id = 900001');
+    const resolved = await log.event('drift_resolved', from);
+    assert.equal(resolved['incident'], opened['incident']);
+    assert.equal(resolved['rows'], 0);
+  });
+
+  it('calls a subscription that stands still starved, and what it brings late no drift', async () => {
+    const from = log.lines.length;
+    await mesh.pauseReplication('n1', 'n2');
+    await mesh.query('n1', 'UPDATE customers SET balance = balance + 1 WHERE id <= 50');
+    await waitFor(async () => (await verdict()).verdict === 'starved', { what: 'starved' });
+    await mesh.resumeReplication('n1', 'n2');
+    await waitFor(async () => (await verdict()).verdict === 'match', { what: 'match' });
+    assert.deepEqual(driftSince(from), []);
+  });
+
+  it('follows rows that conflict and end up equal, and reports those that do not', async () => {
+    const from = log.lines.length;
+    await mesh.pauseReplication('n1', 'n2');
+    await mesh.pauseReplication('n2', 'n1');
+    await mesh.query('n1', "UPDATE customers SET city = 'from n1' WHERE id = 100");
+    await mesh.query('n2', "UPDATE customers SET city = 'from n2' WHERE id = 100");
+    await mesh.resumeReplication('n1', 'n2');
+    await mesh.resumeReplication('n2', 'n1');
+    // Each has applied the other's: n1 has n2's name and the other way round.
+    const opened = await log.event('drift_opened', from);
+    assert.deepEqual(opened['keys'], [['100']]);
+    await mesh.query('n3', "UPDATE customers SET city = 'settled' WHERE id = 100");
+    await log.event('drift_resolved', from);
+  });
+
+  it('reports a TRUNCATE of one node, a key that moved on one, and repairs by the incident', async () => {
+    const from = log.lines.length;
+    await mesh.driftSql('n3', 'TRUNCATE customers');
+    const opened = await log.event('drift_opened', from);
+    assert.equal(opened['trigger'], 'whole_table');
+    assert.equal(opened['kind'], 'missing');
+    assert.equal(
+      opened['rows'],
+      Number((await mesh.query('n1', 'SELECT count(*) FROM customers'))[0]?.[0]),
+    );
+    assert.deepEqual(opened['agree'], [['n1', 'n2'], ['n3']]);
+    assert.equal((await verdict()).verdict, 'drift');
+    const incident = String(opened['incident']).slice(0, 8);
+    const result = await engine.run(
+      'drift-repair',
+      { incident, sourceOfTruth: 'n1' },
+      testContext(stateDir),
+    );
+    assert.equal(result.isResolved, true);
+    assert.equal((await log.event('drift_resolved', from))['how'], 'repair');
+    await mesh.driftSql('n2', 'UPDATE customers SET id = 800001 WHERE id = 9');
+    await waitFor(() => log.drift().at(-1)?.['rows'] === 2, {
+      what: 'the old key and the new one',
+    });
+    await mesh.driftSql('n2', 'UPDATE customers SET id = 9 WHERE id = 800001');
+    await waitFor(async () => (await verdict()).verdict === 'match', { what: 'match' });
+  });
+
+  it('an incident outlives the daemon, with its number, and ends when its rows were mended meanwhile', async () => {
+    const from = log.lines.length;
+    await mesh.driftSql('n2', 'DELETE FROM customers WHERE id IN (103, 107)');
+    const opened = await log.event('drift_opened', from);
+    await engine.run(
+      'drift-ack',
+      { incident: String(opened['incident']), by: 'ann' },
+      testContext(stateDir),
+    );
+    await engine.close();
+    let again = log.lines.length;
+    engine = await open();
+    const reminder = await log.event('drift_reminder', again);
+    assert.equal(reminder['incident'], opened['incident']);
+    assert.equal(reminder['acknowledgedBy'], 'ann');
+    assert.ok(Number(reminder['revision']) > Number(opened['revision']));
+    await waitFor(async () => (await verdict()).verdict === 'drift', { what: 'drift' });
+    await engine.close();
+    await mesh.driftSql(
+      'n2',
+      `INSERT INTO customers ${customerRows(103, 103)} UNION ALL ${customerRows(107, 107)}`,
+    );
+    again = log.lines.length;
+    engine = await open();
+    const resolved = await log.event('drift_resolved', again);
+    assert.equal(resolved['incident'], opened['incident']);
+    await waitFor(async () => (await verdict()).verdict === 'match', { what: 'match' });
+  });
+
+  it('reports rows that were changed while no daemon was there', async () => {
+    await engine.close();
+    const from = log.lines.length;
+    await mesh.driftSql('n1', 'UPDATE customers SET balance = balance + 5 WHERE id = 33');
+    await mesh.query('n2', 'UPDATE customers SET balance = balance + 5 WHERE id = 34');
+    engine = await open();
+    const opened = await log.event('drift_opened', from);
+    assert.deepEqual(opened['keys'], [['33']]);
+    await mesh.driftSql('n1', 'UPDATE customers SET balance = balance - 5 WHERE id = 33');
+    await log.event('drift_resolved', from);
+  });
+
+  function driftSince(from: number): LogLine[] {
+    return log.lines.slice(from).filter(({ event }) => String(event).startsWith('drift_'));
+  }
+
+  async function verdict(): Promise<TableVerdict> {
+    const { tables } = await engine.run('drift-list', {}, testContext(stateDir));
+    const [table] = tables;
+    assert.ok(table !== undefined);
+    return table;
+  }
+});

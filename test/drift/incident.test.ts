@@ -1,0 +1,260 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, it } from 'node:test';
+import { Ajv2020 } from 'ajv/dist/2020.js';
+import type { FetchedRow } from '../../src/diff/settle.js';
+import { driftEvent, type EventScope } from '../../src/drift/drift-event.js';
+import {
+  agreementOf,
+  BlockCounter,
+  kindOf,
+  type RowOnNodes,
+} from '../../src/drift/drifted-block.js';
+import {
+  causeOf,
+  TableIncident,
+  type Findings,
+  type IncidentEvent,
+} from '../../src/drift/incident.js';
+import type { BirthCertificate } from '../../src/protocol/drift.js';
+
+const NODES = ['n1', 'n2', 'n3'];
+const SCHEMA = join(import.meta.dirname, '../../../docs/drift-event.schema.json');
+const CERTIFICATE: BirthCertificate = {
+  trigger: 'change',
+  cause: 'local_write',
+  detectedAfterMs: 12,
+  positions: { n1: '0/1', n2: '0/2', n3: '0/A' },
+  lastWrites: {
+    n1: { xid: '7', commitTime: '2026-01-01 00:00:00+00', origin: 'local' },
+    n2: { xid: null, commitTime: null, origin: null },
+  },
+};
+
+/** `1` and `2`: digests; `-`: no such row. Behind a colon the origin, empty: unknown. */
+function row(...images: string[]): RowOnNodes {
+  return images.map((text): FetchedRow | null => {
+    const [digest = '', origin] = text.split(':');
+    if (digest === '-') return null;
+    const from = origin === undefined ? '' : origin === '' ? null : origin;
+    return { digest, version: '1', values: [], commitTs: null, origin: from };
+  });
+}
+
+function findings(
+  blocks: readonly number[] | null,
+  drifted: Readonly<Record<number, readonly RowOnNodes[]>>,
+  keys: readonly string[] = [],
+): Findings {
+  const counters = Object.entries(drifted).map(([block, rows]) => {
+    const counter = new BlockCounter();
+    for (const one of rows) counter.add(one, NODES);
+    return [Number(block), counter] as const;
+  });
+  return {
+    blocks: blocks === null ? null : new Set(blocks),
+    drifted: new Map(counters),
+    keys: keys.map((key) => [key]),
+    certificate: CERTIFICATE,
+  };
+}
+
+function incidentOf(): TableIncident {
+  let last = 0;
+  return new TableIncident('public.t', () => `id-${++last}`);
+}
+
+const brief = (events: readonly IncidentEvent[]): string[] =>
+  events.map(({ event, state }) => `${event} ${state.id} #${state.revision} ${state.rows}`);
+
+const ONE = row('1', '2', '1');
+
+describe('a row that differs', () => {
+  const cases: [images: string[], kind: string, agreement: string][] = [
+    [['1', '2', '1'], 'different', '[["n1","n3"],["n2"]]'],
+    [['1', '2', '3'], 'different', '[["n1"],["n2"],["n3"]]'],
+    [['1', '-', '1'], 'missing', '[["n1","n3"],["n2"]]'],
+    [['-', '2', '-'], 'extra', '[["n1","n3"],["n2"]]'],
+    [['1', '-', '2'], 'missing', '[["n1"],["n2"],["n3"]]'],
+  ];
+  for (const [images, kind, agreement] of cases) {
+    it(`${images.join(' ')} is ${kind}`, () => {
+      assert.equal(kindOf(row(...images)), kind);
+      assert.equal(JSON.stringify(agreementOf(row(...images), NODES)), agreement);
+    });
+  }
+
+  const causes: [images: string[], cause: string][] = [
+    [['1', '2', '2:pg_1'], 'conflict'],
+    [['1', '2:pg_1', '3:pg_1'], 'local_write'],
+    [['1', '1:pg_1', '2:pg_1'], 'lacking'],
+    [['1', '1:pg_1', '-'], 'lacking'],
+    [['-', '2', '-'], 'local_write'],
+    [['1', '2:other', '1:pg_1'], 'foreign_origin'],
+    [['1', '2:', '1:pg_1'], 'unknown'],
+    [['1:pg_1', '2:pg_1', '1:pg_1'], 'unknown'],
+  ];
+  for (const [images, cause] of causes) {
+    it(`${images.join(' ')} was a ${cause}`, () => {
+      assert.equal(
+        causeOf(row(...images), (origin) => !origin.startsWith('pg_')),
+        cause,
+      );
+    });
+  }
+});
+
+describe('the incident of a table', () => {
+  it('opens, grows, shrinks and ends; every event has the next revision', () => {
+    const incident = incidentOf();
+    assert.deepEqual(brief(incident.apply(findings([1], {}), 0)), []);
+    assert.deepEqual(brief(incident.apply(findings([1], { 1: [ONE] }), 10)), [
+      'drift_opened id-1 #1 1',
+    ]);
+    assert.deepEqual(brief(incident.apply(findings([2], { 2: [ONE, ONE] }), 5000)), [
+      'drift_updated id-1 #2 3',
+    ]);
+    assert.deepEqual(brief(incident.apply(findings([1], {}), 10_000)), ['drift_updated id-1 #3 2']);
+    assert.deepEqual(brief(incident.apply(findings([2], {}), 15_000)), [
+      'drift_resolved id-1 #4 0',
+    ]);
+    assert.equal(incident.state, null);
+    assert.deepEqual(brief(incident.apply(findings([2], { 2: [ONE] }), 16_000)), [
+      'drift_opened id-2 #1 1',
+    ]);
+  });
+
+  it('is told at most once a second in its first minute, once a minute after that, and never too little', () => {
+    const incident = incidentOf();
+    incident.apply(findings([0], { 0: [ONE] }), 0);
+    let told = 0;
+    const rows: RowOnNodes[] = [ONE];
+    for (let nowMs = 100; nowMs < 10_000; nowMs += 100) {
+      rows.push(ONE);
+      told += incident.apply(findings([0], { 0: rows }), nowMs).length;
+    }
+    assert.equal(told, 9);
+    assert.deepEqual(brief(incident.due(11_000)), [`drift_updated id-1 #11 ${rows.length}`]);
+    assert.deepEqual(incident.due(12_000), [], 'nothing new');
+    rows.push(ONE);
+    assert.deepEqual(incident.apply(findings([0], { 0: rows }), 71_000).length, 1);
+    rows.push(ONE);
+    assert.deepEqual(incident.apply(findings([0], { 0: rows }), 72_000), []);
+    assert.deepEqual(incident.due(130_000), []);
+    assert.deepEqual(brief(incident.due(131_000)), [`drift_updated id-1 #13 ${rows.length}`]);
+  });
+
+  it('reminds hourly, and of what is the same says nothing', () => {
+    const incident = incidentOf();
+    incident.apply(findings([0], { 0: [ONE] }, ['7']), 0);
+    assert.deepEqual(incident.apply(findings([0], { 0: [ONE] }, ['7']), 5_000), []);
+    assert.deepEqual(incident.due(3_599_999), []);
+    assert.deepEqual(brief(incident.due(3_600_000)), ['drift_reminder id-1 #2 1']);
+  });
+
+  it('another row in the place of one is told, with its key first', () => {
+    const incident = incidentOf();
+    incident.apply(findings([0], { 0: [ONE] }, ['7']), 0);
+    const [event] = incident.apply(findings([0], { 0: [ONE] }, ['8']), 5_000);
+    assert.deepEqual(event?.state.keys, [['8'], ['7']]);
+  });
+
+  it('restored, it keeps what was told until the whole table has been compared', () => {
+    const before = incidentOf();
+    before.apply(findings([0], { 0: [ONE] }), 0);
+    const restored = new TableIncident('public.t', () => 'other', before.state);
+    assert.deepEqual(brief(restored.remind(10)), ['drift_reminder id-1 #2 1']);
+    assert.deepEqual(restored.apply(findings([5], {}), 20), []);
+    assert.equal(restored.state?.rows, 1);
+    assert.deepEqual(brief(restored.apply(findings(null, { 3: [ONE, ONE] }), 5_000)), [
+      'drift_updated id-1 #3 2',
+    ]);
+    assert.deepEqual(brief(restored.apply(findings(null, {}), 9_000)), [
+      'drift_resolved id-1 #4 0',
+    ]);
+  });
+
+  it('follows its blocks through splits and merges', () => {
+    const incident = incidentOf();
+    incident.apply(findings([1, 2], { 1: [ONE], 2: [ONE] }), 0);
+    incident.relayout((block) => [block + 1, block + 1]);
+    assert.deepEqual([...incident.blocks], [2, 3]);
+    incident.relayout(() => [0, 0]);
+    assert.equal(incident.state?.rows, 2);
+    assert.deepEqual(brief(incident.apply(findings([0], {}), 5_000)), ['drift_resolved id-1 #2 0']);
+  });
+
+  it('says who mended it', () => {
+    const ended = (prepare: (incident: TableIncident) => void): string | null => {
+      const incident = incidentOf();
+      incident.apply(findings([0], { 0: [ONE] }), 0);
+      prepare(incident);
+      const [event] = incident.apply(findings([0], {}), 5_000);
+      return event?.event === 'drift_resolved' ? event.how : null;
+    };
+    assert.equal(
+      ended(() => undefined),
+      'change',
+    );
+    assert.equal(
+      ended((incident) => incident.repaired()),
+      'repair',
+    );
+  });
+});
+
+describe('events', () => {
+  const scope: EventScope = { cluster: 'prod', database: 'app', nodes: NODES, hasKeys: true };
+  const validate = new Ajv2020({ strict: false }).compile(
+    JSON.parse(readFileSync(SCHEMA, 'utf8')) as object,
+  );
+  const lineOf = (
+    event: IncidentEvent,
+    more: Partial<EventScope> = {},
+  ): Record<string, unknown> => {
+    const { level, fields, message } = driftEvent(event, { ...scope, ...more });
+    return { level, time: '2026-01-01T00:00:00.000Z', ...fields, msg: message };
+  };
+
+  it('have the form that the schema says, in each stage', () => {
+    const incident = incidentOf();
+    const events = [
+      ...incident.apply(findings([0], { 0: [ONE] }, ['7']), 0),
+      ...incident.apply(findings([0], { 0: [ONE, row('-', '2', '-')] }, ['8']), 2_000),
+    ];
+    incident.acknowledge('ann');
+    events.push(...incident.due(4_000_000), ...incident.apply(findings([0], {}), 4_000_001));
+    assert.deepEqual(
+      events.map(({ event }) => event),
+      ['drift_opened', 'drift_updated', 'drift_reminder', 'drift_resolved'],
+    );
+    for (const event of events) assert.ok(validate(lineOf(event)), JSON.stringify(validate.errors));
+    const [opened] = events;
+    assert.ok(opened !== undefined);
+    assert.equal(validate({ ...lineOf(opened), value: 'secret' }), false, 'the schema is closed');
+  });
+
+  it('have no keys unless they are asked for', () => {
+    const [event] = incidentOf().apply(findings([0], { 0: [ONE] }, ['secret']), 0);
+    assert.ok(event !== undefined);
+    assert.doesNotMatch(JSON.stringify(lineOf(event, { hasKeys: false })), /secret/);
+  });
+
+  it('stay under 4,000 bytes and say that something was left out', () => {
+    const nodes = Array.from({ length: 60 }, (_, i) => `a-node-with-a-long-name-${i}`);
+    const [event] = incidentOf().apply(
+      findings(
+        [0],
+        { 0: [ONE] },
+        Array.from({ length: 10 }, (_, i) => 'é'.repeat(2000) + String(i)),
+      ),
+      0,
+    );
+    assert.ok(event !== undefined);
+    const line = lineOf(event, { nodes });
+    assert.ok(Buffer.byteLength(JSON.stringify(line)) < 4000);
+    assert.equal(line['truncated'], true);
+    assert.ok(validate(line), JSON.stringify(validate.errors));
+  });
+});

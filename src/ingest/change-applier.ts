@@ -1,6 +1,7 @@
 import type { Lsn } from '../base/lsn.js';
 import type { PgoutputDecoder } from '../pgoutput/decoder.js';
 import type { Message, Relation } from '../pgoutput/message.js';
+import type { LastTransaction } from '../replication/start-decision.js';
 import { RecentXids } from './recent-xids.js';
 import type { SnapshotFilters } from './snapshot-filters.js';
 import type { TableApplier } from './table-applier.js';
@@ -8,6 +9,7 @@ import type { TableApplier } from './table-applier.js';
 interface PendingTransaction {
   readonly xid: number;
   readonly endLsn: Lsn;
+  readonly timeUs: bigint;
   readonly appliers: readonly TableApplier[];
 }
 
@@ -30,6 +32,8 @@ export interface ChangeApplierOptions {
   readonly lookup: ApplierLookup;
   readonly filters: SnapshotFilters;
   readonly position: Lsn;
+  /** The last transaction that is in the leaves. */
+  readonly last: LastTransaction;
   readonly now: () => number;
   /** A commit is pending: it has keys that only the server can locate, or follows such a one. */
   readonly onPending: () => void;
@@ -51,16 +55,32 @@ export class ChangeApplier {
   #pending: PendingTransaction[] = [];
   #xid: number | null = null;
   #position: Lsn;
+  /** Of the last transaction that is in the leaves: three fields, and no object for each commit. */
+  #lastEnd: Lsn;
+  #lastXid: number | null;
+  #lastTimeUs: bigint;
   #changes = 0;
 
   constructor(options: ChangeApplierOptions) {
     this.#options = options;
     this.#position = options.position;
+    const { endLsn, commit } = options.last;
+    this.#lastEnd = endLsn;
+    this.#lastXid = commit?.xid ?? null;
+    this.#lastTimeUs = commit?.timeUs ?? 0n;
   }
 
   /** Everything that committed before is in the leaves. Always between two transactions. */
   get position(): Lsn {
     return this.#position;
+  }
+
+  get last(): LastTransaction {
+    const xid = this.#lastXid;
+    return {
+      endLsn: this.#lastEnd,
+      commit: xid === null ? null : { xid, timeUs: this.#lastTimeUs },
+    };
   }
 
   /** Row changes seen so far. */
@@ -81,6 +101,21 @@ export class ChangeApplier {
     this.#message(this.#options.decoder.decode(buffer, start, end));
   }
 
+  /**
+   * Decodes a message of a transaction that is in the leaves already. Of it only the definitions of
+   * tables are kept: a connection gets them once.
+   */
+  skim(buffer: Buffer, start: number, end: number): Message {
+    const message = this.#options.decoder.decode(buffer, start, end);
+    if (message.kind === 'relation') this.#relation(message.relation);
+    return message;
+  }
+
+  /** What lies between `position` and where we are held no change, and is sent once more. */
+  rewind(position: Lsn): void {
+    this.#position = position;
+  }
+
   /** The server has sent all it had up to `walEnd`; counts between transactions only. */
   keepalive(walEnd: Lsn): void {
     if (this.#xid === null && this.#pending.length === 0) this.#advance(walEnd);
@@ -99,11 +134,11 @@ export class ChangeApplier {
 
   /** Applies the `count` oldest pending transactions: all their keys have been located. */
   release(count: number): void {
-    for (const { xid, endLsn, appliers } of this.#pending.splice(0, count)) {
+    for (const { xid, endLsn, timeUs, appliers } of this.#pending.splice(0, count)) {
       const nowMs = this.#options.now();
       for (const applier of appliers) applier.applyHeld(nowMs);
       this.recentXids.add(xid);
-      this.#advance(endLsn);
+      this.#applied(xid, endLsn, timeUs);
     }
   }
 
@@ -141,7 +176,7 @@ export class ChangeApplier {
         for (const oid of message.relationOids) this.#touch(oid)?.truncate();
         return;
       case 'commit':
-        this.#commit(message.endLsn);
+        this.#commit(message.endLsn, message.commitTimeUs);
         return;
       case 'relation':
         this.#relation(message.relation);
@@ -187,7 +222,7 @@ export class ChangeApplier {
     this.#touched.add(parent);
   }
 
-  #commit(endLsn: Lsn): void {
+  #commit(endLsn: Lsn, timeUs: bigint): void {
     const xid = this.#xid ?? 0;
     this.#xid = null;
     let mustHold = this.#pending.length > 0;
@@ -195,7 +230,7 @@ export class ChangeApplier {
     if (mustHold) {
       const appliers = [...this.#touched];
       for (const applier of appliers) applier.hold(xid);
-      this.#pending.push({ xid, endLsn, appliers });
+      this.#pending.push({ xid, endLsn, timeUs, appliers });
       this.#touched.clear();
       this.#options.onPending();
       return;
@@ -206,6 +241,13 @@ export class ChangeApplier {
       this.#touched.clear();
       this.recentXids.add(xid);
     }
+    this.#applied(xid, endLsn, timeUs);
+  }
+
+  #applied(xid: number, endLsn: Lsn, timeUs: bigint): void {
+    this.#lastEnd = endLsn;
+    this.#lastXid = xid;
+    this.#lastTimeUs = timeUs;
     this.#advance(endLsn);
   }
 

@@ -3,7 +3,7 @@ import { backoffMs, sleep, throwIfAborted } from '../base/abort.js';
 import { AcedError, errorMessage, logMessage } from '../base/errors.js';
 import { failpoint } from '../base/failpoint.js';
 import type { Logger } from '../base/log.js';
-import { formatLsn, type Lsn } from '../base/lsn.js';
+import { formatLsn, NO_LSN, type Lsn } from '../base/lsn.js';
 import type { Config, NodeConfig } from '../config/config.js';
 import { PgoutputDecoder } from '../pgoutput/decoder.js';
 import { findHalfCommitted } from '../replication/half-committed.js';
@@ -11,10 +11,13 @@ import { emitBarrier } from '../replication/positions.js';
 import type { SessionPool } from '../postgres/session-pool.js';
 import { dropSlot, SLOT_RELEASE_TIMEOUT_MS } from '../replication/slot.js';
 import { parseSnapshot } from '../postgres/snapshot.js';
+import type { LastTransaction } from '../replication/start-decision.js';
 import type { Store } from '../store/store.js';
 import { openReplicationStream, type ReplicationStream } from '../stream/replication-stream.js';
 import { ChangeApplier } from './change-applier.js';
 import { collectBatch, returnBatch } from './node-batch.js';
+import { HistoryCheck, OtherHistory } from './history-check.js';
+import { KeyLocation } from './key-location.js';
 import { SnapshotFilters } from './snapshot-filters.js';
 import { prepareStart } from './start-up.js';
 import type { TableApplier } from './table-applier.js';
@@ -45,8 +48,6 @@ export function tableKey(schema: string, name: string): string {
   return `${schema}\0${name}`;
 }
 
-/** Waiting changes of server-located keys stop the stream above this number. */
-const MAX_UNLOCATED = 20_000;
 /** Above this number the server is asked which of them every session can see. */
 const MAX_RECENT_XIDS = 50_000;
 const FENCE_POLL_FIRST_MS = 1;
@@ -68,6 +69,7 @@ export class NodePipeline {
   readonly #abort = new AbortController();
   readonly #waiters = new Set<FenceWaiter>();
   readonly #appliers = new Map<TrackedTable, TableApplier>();
+  readonly #location: KeyLocation;
   #filters: SnapshotFilters;
   #applier: ChangeApplier;
   #stream: ReplicationStream | null = null;
@@ -76,13 +78,14 @@ export class NodePipeline {
   #flushTimer: NodeJS.Timeout | null = null;
   #flushDelayMs = 0;
   #lastFlushMs = 0;
-  #isLocating = false;
   #isSettling = false;
   #mustAbandonSlot = false;
   /** Of the connection that is being made or streams. */
   #attempt: AbortController | null = null;
   #running: Promise<void> | null = null;
   #fatal: AcedError | null = null;
+  /** Why the server's history is not the one that the leaves are of. */
+  #distrust: string | null = null;
   #epoch = 0;
   #connection = 0;
   /** The search for commits of before the stream that are still hidden; null: not begun. */
@@ -96,8 +99,16 @@ export class NodePipeline {
       options.store.filters(this.name),
       highestFilter(options.tables.values(), this.name),
     );
-    this.#durable = options.store.node(this.name)?.position ?? null;
-    this.#applier = this.#createApplier(this.#durable ?? (0n as Lsn));
+    this.#location = new KeyLocation({
+      pool: options.pool,
+      log: this.#log,
+      appliers: this.#appliers,
+      applier: () => this.#applier,
+      stream: () => this.#stream,
+    });
+    const stored = options.store.node(this.name);
+    this.#durable = stored?.position ?? null;
+    this.#applier = this.#createApplier(this.#durable ?? NO_LSN, stored?.last ?? begunAt(NO_LSN));
     for (const table of options.tables.values()) this.addTable(table);
   }
 
@@ -230,7 +241,11 @@ export class NodePipeline {
     this.#flushTimer = null;
     if (this.#durable === null) return;
     this.#filters.pass(this.position);
-    const batch = collectBatch(this.name, this.position, this.#appliers.keys(), this.#filters);
+    const { last } = this.#applier;
+    const batch = {
+      ...collectBatch(this.name, this.position, this.#appliers.keys(), this.#filters),
+      last,
+    };
     if (batch.leaves.length === 0 && batch.position === this.#durable) return;
     failpoint('store-committing');
     try {
@@ -250,10 +265,11 @@ export class NodePipeline {
     this.#scheduleFlush(this.#options.config.stream.flushIntervalMs);
   }
 
-  #createApplier(position: Lsn): ChangeApplier {
+  #createApplier(position: Lsn, last: LastTransaction): ChangeApplier {
     return new ChangeApplier({
       decoder: new PgoutputDecoder(),
       position,
+      last,
       filters: this.#filters,
       now: Date.now,
       lookup: (oid) => {
@@ -263,7 +279,7 @@ export class NodePipeline {
         return null;
       },
       onPending: () => {
-        void this.#locate();
+        void this.#location.locate();
       },
       onPosition: (reached) => this.#onPosition(reached),
     });
@@ -280,6 +296,7 @@ export class NodePipeline {
       } catch (error) {
         if (isStopping()) break;
         const cause = asAcedError(attempt.signal.aborted ? attempt.signal.reason : error);
+        if (cause instanceof OtherHistory) this.#distrust = cause.message;
         if (cause.code === 'STORE' || cause.code === 'INTERNAL') this.#fatal = cause;
         // A connection that got on was a good one: start the backoff over.
         if (this.position !== position) failures = 0;
@@ -303,6 +320,7 @@ export class NodePipeline {
       );
       this.#mustAbandonSlot = false;
     }
+    const stored = store.node(this.name)?.position;
     const start = await prepareStart({
       config,
       node: this.name,
@@ -311,38 +329,54 @@ export class NodePipeline {
       signal,
       log: this.#log,
       tables: Array.from(this.#appliers.keys(), ({ spec }) => spec),
+      distrust: this.#distrust,
     });
+    this.#distrust = null;
     // After a batch that could not be stored, memory is ahead of what is sent again.
-    const gap = start.gap ?? (this.position === start.position ? null : 'changes were not stored');
+    const gap = start.gap ?? (this.position === stored ? null : 'changes were not stored');
     if (gap !== null) {
       this.#startOver(start.position);
       this.#options.onGap(this.name, gap);
+    } else if (start.isOtherRun) {
+      this.#distrustSnapshots(start.position);
     }
     this.#durable = start.position;
     this.#fatal = null;
     // Captured: after a gap the pipeline has a new one.
     const applier = this.#applier;
+    const check =
+      gap === null && start.proof !== null ? new HistoryCheck(this.name, start.proof) : null;
     const stream = await openReplicationStream({
       node,
       slot: config.slotName,
       publication: config.publicationName,
-      startLsn: start.position,
+      startLsn: start.from,
       applicationName: `aced ${config.cluster}`,
       log: this.#log,
       signal,
       handler: {
-        onData: (buffer, from, to) => applier.data(buffer, from, to),
+        onData: (buffer, from, to) => {
+          if (check === null || check.isPassed) applier.data(buffer, from, to);
+          else check.message(applier.skim(buffer, from, to));
+        },
         onKeepalive: (walEnd, isReplyWanted) => {
+          if (check?.isPassed === false) {
+            check.keepalive(walEnd);
+            return;
+          }
           applier.keepalive(walEnd);
           // A server that shuts down waits until everything it has sent is confirmed.
           if (isReplyWanted) this.flush();
         },
       },
     });
-    this.#stream = stream;
-    this.#connection++;
-    this.#setState({ kind: 'streaming' }, `from ${formatLsn(start.position)}`);
     try {
+      if (check !== null) await Promise.race([check.passed, stream.closed, aborted(signal)]);
+      this.#stream = stream;
+      if (check?.isPassed !== false) {
+        this.#connection++;
+        this.#setState({ kind: 'streaming' }, `from ${formatLsn(start.position)}`);
+      }
       const end = await Promise.race([stream.closed, aborted(signal)]);
       if (end?.error != null) throw end.error;
       if (end !== null) throw new AcedError('STREAM_LOST', 'the server ended the stream');
@@ -368,12 +402,28 @@ export class NodePipeline {
     for (const xid of xids) recentXids.add(Number(BigInt.asUintN(32, xid)));
   }
 
+  /** What blocks were read as may have been on a server that is no longer there. */
+  #distrustSnapshots(position: Lsn): void {
+    this.#epoch++;
+    this.#search = null;
+    const ids = this.#filters.clear();
+    for (const table of this.#appliers.keys()) {
+      const leaves = table.leaves(this.name);
+      leaves.filters.forEach((id, at) => {
+        if (!ids.has(id)) return;
+        leaves.markDirty(at);
+        table.rowDigests(this.name).delete(at);
+      });
+    }
+    this.#applier.rewind(position);
+  }
+
   /** After a gap: nothing that was known of the node's leaves holds any more. */
   #startOver(position: Lsn): void {
     this.#epoch++;
     this.#search = null;
     this.#filters = SnapshotFilters.restore([], 0);
-    this.#applier = this.#createApplier(position);
+    this.#applier = this.#createApplier(position, begunAt(position));
     for (const table of this.#appliers.keys()) {
       table.leaves(this.name).markAllDirty();
       table.leaves(this.name).filters.fill(0);
@@ -445,53 +495,6 @@ export class NodePipeline {
     void this.#stream?.close();
   }
 
-  async #locate(): Promise<void> {
-    const changes = this.#applier;
-    if (this.#isLocating) {
-      let steps = 0;
-      for (const applier of changes.pendingAppliers) steps += applier.heldSteps;
-      if (steps > MAX_UNLOCATED) this.#stream?.pause('locating keys');
-      return;
-    }
-    this.#isLocating = true;
-    try {
-      while (changes === this.#applier && changes.pendingTransactions > 0) {
-        const count = changes.pendingTransactions;
-        const stream = this.#stream;
-        for (const applier of changes.pendingAppliers) await this.#locateTable(applier);
-        // A reconnect has dropped what was pending; it comes again.
-        if (this.#stream !== stream) continue;
-        changes.release(count);
-        stream?.resume();
-      }
-    } catch (error) {
-      // The transactions were not applied and their end is not confirmed: streaming again from
-      // the durable position brings them back.
-      this.#log.warn({ event: 'locate_failed' }, logMessage(error));
-      void this.#stream?.close();
-    } finally {
-      this.#isLocating = false;
-    }
-  }
-
-  async #locateTable(applier: TableApplier): Promise<void> {
-    const table = Array.from(this.#appliers).find(([, other]) => other === applier)?.[0];
-    if (table === undefined) throw new RangeError('a table was dropped while keys were located');
-    await applier.locateHeld(
-      async (keys) => {
-        const bounds = table.layout.lowers.slice(1).map((lower) => lower ?? []);
-        const query = table.sql.locate(keys, bounds);
-        const rows = await this.#options.pool.use((session) =>
-          session.query(query.text, query.params),
-        );
-        const positions = new Array<number>(keys.length).fill(0);
-        for (const [index, position] of rows) positions[Number(index)] = Number(position);
-        return positions;
-      },
-      () => table.layout.version,
-    );
-  }
-
   async #reached(lsn: Lsn, maxMs: number, signal: AbortSignal | undefined): Promise<void> {
     const stop = new AbortController();
     const waiter: FenceWaiter = { lsn, resolve: () => stop.abort() };
@@ -530,6 +533,10 @@ export class NodePipeline {
       reason,
     );
   }
+}
+
+function begunAt(endLsn: Lsn): LastTransaction {
+  return { endLsn, commit: null };
 }
 
 function highestFilter(tables: Iterable<TrackedTable>, node: string): number {

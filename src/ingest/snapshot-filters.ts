@@ -50,6 +50,13 @@ export class SnapshotFilters {
     }
   }
 
+  /** Forgets all; returns their ids, for the leaves that carry them. */
+  clear(): ReadonlySet<number> {
+    const ids = new Set(this.#filters.keys());
+    this.#filters.clear();
+    return ids;
+  }
+
   toStored(): StoredFilter[] {
     return Array.from(this.#filters, ([id, { snapshot, fence }]) => ({
       id,

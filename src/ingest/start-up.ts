@@ -17,7 +17,7 @@ import {
   readSlot,
   type SystemIdentity,
 } from '../replication/slot.js';
-import { decideStart } from '../replication/start-decision.js';
+import { decideStart, type LastTransaction } from '../replication/start-decision.js';
 import type { TableName } from '../table/table-name.js';
 import type { Store } from '../store/store.js';
 
@@ -29,10 +29,19 @@ export interface StartUpOptions {
   readonly tables: readonly TableName[];
   readonly log: Logger;
   readonly signal: AbortSignal;
+  /** See decideStart. */
+  readonly distrust: string | null;
 }
 
 export interface Start {
+  /** Where the server is to send from. */
+  readonly from: Lsn;
+  /** Where the leaves stand. */
   readonly position: Lsn;
+  /** The server must first send this transaction once more: it is in the leaves already. */
+  readonly proof: LastTransaction | null;
+  /** Snapshots that blocks were read in may be of another server than this one. */
+  readonly isOtherRun: boolean;
   /** Why nothing known of this node's leaves holds any more; null: they continue at position. */
   readonly gap: string | null;
 }
@@ -55,16 +64,22 @@ async function prepare(session: Session, options: StartUpOptions): Promise<Start
   const missing = await publishMissing(session, options);
   const server = await identifySystem(session);
   const slot = await readSlot(session, config.slotName);
-  const decision = decideStart({ slot, local: store.node(node), server });
+  const local = store.node(node);
+  const { distrust } = options;
+  const decision = decideStart({ slot, local, server, distrust });
   log.info({ event: 'start_decision', decision: decision.kind }, decision.reason);
   switch (decision.kind) {
     case 'wait':
       throw new AcedError('SLOT_BUSY', `node ${node}: ${decision.reason}`, {
         hint: 'is another aced running for this cluster? The slot frees itself when its session ends',
       });
-    case 'stream':
-      if (missing === null) return { position: decision.from, gap: null };
-      return startOver(options, server, decision.from, missing);
+    case 'stream': {
+      const { from, position, proof } = decision;
+      if (missing !== null) return startOver(options, server, from, missing);
+      const isOtherRun = local?.serverStart !== server.serverStart || position !== local.position;
+      if (isOtherRun) store.distrustSnapshots(node, server.serverStart);
+      return { from, position, proof, isOtherRun, gap: null };
+    }
     case 'rebuild':
       return startOver(options, server, decision.from, decision.reason);
     case 'create':
@@ -97,9 +112,11 @@ function startOver(
   options.store.saveNode(options.node, {
     systemId: server.systemId,
     timeline: server.timeline,
+    serverStart: server.serverStart,
     position,
+    last: { endLsn: position, commit: null },
   });
-  return { position, gap };
+  return { from: position, position, proof: null, isOtherRun: false, gap };
 }
 
 /** Somebody may have taken a tracked table out of the publication; its changes since are lost. */

@@ -168,6 +168,8 @@ export interface SystemIdentity {
   /** Decimal, as pg_controldata prints it. */
   readonly systemId: string;
   readonly timeline: number;
+  /** When this run of the server began, as it prints that. */
+  readonly serverStart: string;
   readonly insertLsn: Lsn;
 }
 
@@ -178,10 +180,10 @@ export interface SystemIdentity {
  */
 export async function identifySystem(session: Session): Promise<SystemIdentity> {
   const rows = await session.query(
-    `SELECT pg_catalog.pg_is_in_recovery(),
+    `SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_postmaster_start_time()::text,
             (SELECT system_identifier::text FROM pg_catalog.pg_control_system())`,
   );
-  const [isStandby, systemId] = rows[0] ?? [];
+  const [isStandby, serverStart, systemId] = rows[0] ?? [];
   if (isStandby === 't') {
     throw new AcedError('UNSUPPORTED', `node ${session.node.name} is a standby in recovery`, {
       hint: 'Point the node at the primary.',
@@ -194,6 +196,7 @@ export async function identifySystem(session: Session): Promise<SystemIdentity> 
   const [insertLsn, walFile] = positions[0] ?? [];
   return {
     systemId: systemId ?? '',
+    serverStart: serverStart ?? '',
     timeline: Number.parseInt((walFile ?? '').slice(0, 8), 16),
     insertLsn: parseLsn(insertLsn ?? ''),
   };

@@ -93,6 +93,15 @@ const MIGRATIONS: readonly string[] = [
     state TEXT NOT NULL
   ) STRICT, WITHOUT ROWID;
   `,
+  `
+  -- When the server that the position is of was started; null: not known.
+  ALTER TABLE node ADD COLUMN server_start TEXT;
+  -- The end of the last transaction that is in the leaves; null: not known.
+  ALTER TABLE node ADD COLUMN last_end TEXT;
+  -- Null: the leaves were begun there, and no transaction has followed.
+  ALTER TABLE node ADD COLUMN last_xid INTEGER;
+  ALTER TABLE node ADD COLUMN last_time TEXT;
+  `,
 ];
 
 /** Brings the file to this program's version; refuses one that a newer program wrote. */

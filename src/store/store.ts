@@ -9,6 +9,7 @@ import { BlockLayout, type LayoutChange } from '../merkle/layout.js';
 import type { LeafState, LeafValue } from '../merkle/leaves.js';
 import { describeServers, sameAddress, type Servers } from '../protocol/servers.js';
 import type { CatalogReading } from '../table/fingerprint.js';
+import type { LastTransaction } from '../replication/start-decision.js';
 import type { KeyText, TableSpec } from '../table/table-spec.js';
 import { migrate } from './migrations.js';
 import { StateLock } from './state-lock.js';
@@ -28,7 +29,10 @@ export interface StoredTable {
 export interface StoredNode {
   readonly systemId: string;
   readonly timeline: number;
+  /** As the server prints it: tells one run of a server from another. */
+  readonly serverStart: string | null;
   readonly position: Lsn;
+  readonly last: LastTransaction;
 }
 
 export interface StoredLeaf extends LeafState {
@@ -59,9 +63,21 @@ export interface NodeBatch {
   readonly node: string;
   /** End LSN of the last transaction in the batch, or an idle position. */
   readonly position: Lsn;
+  /** Absent: the one that is stored. */
+  readonly last?: LastTransaction;
   readonly leaves: readonly { readonly tableId: number; readonly leaf: StoredLeaf }[];
   /** All filters that still matter; others are forgotten. */
   readonly filters: readonly StoredFilter[];
+}
+
+interface NodeRow {
+  system_id: string;
+  timeline: number;
+  server_start: string | null;
+  position: string;
+  last_end: string | null;
+  last_xid: number | null;
+  last_time: string | null;
 }
 
 interface TableRow {
@@ -181,25 +197,57 @@ export class Store {
   }
 
   node(name: string): StoredNode | null {
-    const row = this.#run(
-      'SELECT system_id, timeline, position FROM node WHERE name = ?',
-      (statement) => statement.get(name),
-    ) as { system_id: string; timeline: number; position: string } | undefined;
+    const row = this.#run('SELECT * FROM node WHERE name = ?', (statement) =>
+      statement.get(name),
+    ) as NodeRow | undefined;
     if (row === undefined) return null;
+    const position = parseLsn(row.position);
     return {
       systemId: row.system_id,
       timeline: row.timeline,
-      position: parseLsn(row.position),
+      serverStart: row.server_start,
+      position,
+      last: {
+        endLsn: row.last_end === null ? position : parseLsn(row.last_end),
+        commit:
+          row.last_xid === null
+            ? null
+            : { xid: row.last_xid, timeUs: BigInt(row.last_time ?? '0') },
+      },
     };
   }
 
   saveNode(name: string, node: StoredNode): void {
     this.#run(
-      `INSERT INTO node VALUES (?, ?, ?, ?)
-       ON CONFLICT (name) DO UPDATE SET
-         system_id = excluded.system_id, timeline = excluded.timeline, position = excluded.position`,
-      (statement) => statement.run(name, node.systemId, node.timeline, formatLsn(node.position)),
+      `INSERT OR REPLACE INTO node
+         (name, system_id, timeline, server_start, position, last_end, last_xid, last_time)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+      (statement) =>
+        statement.run(
+          name,
+          node.systemId,
+          node.timeline,
+          node.serverStart,
+          formatLsn(node.position),
+          ...lastColumns(node.last),
+        ),
     );
+  }
+
+  /**
+   * The server is perhaps not the one that blocks were read from: forgets the snapshots that the stream
+   * has not passed, together with the leaves that were read in them.
+   */
+  distrustSnapshots(name: string, serverStart: string): void {
+    this.#transaction(() => {
+      this.#run(
+        `UPDATE leaf SET is_dirty = 1, filter = 0 WHERE node = ?
+            AND filter IN (SELECT id FROM snapshot_filter WHERE snapshot_filter.node = leaf.node)`,
+        (s) => s.run(name),
+      );
+      this.#run('DELETE FROM snapshot_filter WHERE node = ?', (s) => s.run(name));
+      this.#run('UPDATE node SET server_start = ? WHERE name = ?', (s) => s.run(serverStart, name));
+    });
   }
 
   /** Forgets the position and every leaf's snapshot of the node: there's a gap in its stream. */
@@ -349,9 +397,16 @@ export class Store {
   /** One durable transaction. After it returns, `batch.position` may be confirmed to the slot. */
   saveBatch(batch: NodeBatch): void {
     this.#transaction(() => {
-      const { changes } = this.#run('UPDATE node SET position = ? WHERE name = ?', (s) =>
-        s.run(formatLsn(batch.position), batch.node),
-      );
+      const position = formatLsn(batch.position);
+      const { changes } =
+        batch.last === undefined
+          ? this.#run('UPDATE node SET position = ? WHERE name = ?', (s) =>
+              s.run(position, batch.node),
+            )
+          : this.#run(
+              'UPDATE node SET position = ?, last_end = ?, last_xid = ?, last_time = ? WHERE name = ?',
+              (s) => s.run(position, ...lastColumns(batch.last), batch.node),
+            );
       if (changes !== 1) {
         throw new AcedError('INTERNAL', `node ${batch.node} is not in the store`);
       }
@@ -482,6 +537,12 @@ export class Store {
       throw storeError('cannot use the state file', error);
     }
   }
+}
+
+function lastColumns(last: LastTransaction | undefined): (string | number | null)[] {
+  if (last === undefined) return [null, null, null];
+  const { endLsn, commit } = last;
+  return [formatLsn(endLsn), commit?.xid ?? null, commit?.timeUs.toString() ?? null];
 }
 
 function storeError(what: string, cause: unknown): AcedError {

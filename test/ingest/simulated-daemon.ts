@@ -91,7 +91,13 @@ export class SimulatedDaemon {
     this.#stateDir = stateDir;
     this.coverage = coverage;
     this.#store = Store.open(stateDir, 'test');
-    this.#store.saveNode(NODE, { systemId: '1', timeline: 1, position: server.insertLsn });
+    this.#store.saveNode(NODE, {
+      systemId: '1',
+      timeline: 1,
+      serverStart: null,
+      position: server.insertLsn,
+      last: { endLsn: server.insertLsn, commit: null },
+    });
     for (const table of server.tables) {
       const { id } = this.#store.addTable(table.spec, readingsOf(table), 1000);
       const lowers = [-6, -1, 4, 9]
@@ -340,6 +346,7 @@ export class SimulatedDaemon {
     this.#changes = new ChangeApplier({
       decoder: new PgoutputDecoder(),
       position: this.#store.node(NODE)?.position ?? NO_LSN,
+      last: this.#store.node(NODE)?.last ?? { endLsn: NO_LSN, commit: null },
       filters: this.#filters,
       now: () => 0,
       lookup: (oid) => this.#tables.find(({ simulated }) => simulated.oid === oid)?.applier ?? null,

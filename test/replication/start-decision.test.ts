@@ -5,6 +5,8 @@ import { decideStart, type StartInput } from '../../src/replication/start-decisi
 
 const lsn = (value: number): Lsn => BigInt(value) as Lsn;
 
+const LAST = { endLsn: lsn(90), commit: { xid: 7, timeUs: 8n } };
+
 /** Slot confirmed at 100, our position at 100, the server's log ends at 200. */
 const BASE = {
   slot: {
@@ -14,8 +16,8 @@ const BASE = {
     invalidationReason: null,
     confirmedFlushLsn: lsn(100),
   },
-  local: { position: lsn(100), systemId: '7', timeline: 1 },
-  server: { systemId: '7', timeline: 1, insertLsn: lsn(200) },
+  local: { position: lsn(100), systemId: '7', last: LAST },
+  server: { systemId: '7', insertLsn: lsn(200) },
 } satisfies StartInput;
 
 interface Case {
@@ -62,12 +64,42 @@ const CASES: readonly Case[] = [
   {
     name: 'position at the slot: stream from there exactly',
     input: {},
-    expected: { kind: 'stream', from: lsn(100) },
+    expected: { kind: 'stream', from: lsn(100), position: lsn(100), proof: null },
   },
   {
-    name: 'position past the slot: stream from the position',
+    name: 'position past the slot, nothing changed since: what lies between is sent once more',
     input: { local: { ...BASE.local, position: lsn(150) } },
-    expected: { kind: 'stream', from: lsn(150) },
+    expected: { kind: 'stream', from: lsn(100), position: lsn(100), proof: null },
+  },
+  {
+    name: 'position past the slot, and our last transaction too: it must be sent once more',
+    input: { local: { ...BASE.local, position: lsn(150), last: { ...LAST, endLsn: lsn(140) } } },
+    expected: {
+      kind: 'stream',
+      from: lsn(100),
+      position: lsn(140),
+      proof: { ...LAST, endLsn: lsn(140) },
+    },
+  },
+  {
+    name: 'blocks begun past the slot: nothing can prove that they are of this history',
+    input: {
+      local: { ...BASE.local, position: lsn(150), last: { endLsn: lsn(140), commit: null } },
+    },
+    expected: { kind: 'rebuild', from: lsn(100) },
+    reason: /begun/,
+  },
+  {
+    name: 'the server did not send our last transaction',
+    input: { distrust: 'it was put back' },
+    expected: { kind: 'rebuild', from: lsn(100) },
+    reason: /put back/,
+  },
+  {
+    name: 'slot past the log of the server, which would leave out what commits below it',
+    input: { server: { ...BASE.server, insertLsn: lsn(99) } },
+    expected: { kind: 'recreate', dropFirst: true },
+    reason: /past the server/,
   },
   {
     name: 'position before the slot: a gap',
@@ -93,50 +125,10 @@ const CASES: readonly Case[] = [
     reason: /another database system/,
   },
   {
-    name: 'timeline changed and our position is past the log of the server',
-    input: {
-      local: { ...BASE.local, position: lsn(201) },
-      server: { ...BASE.server, timeline: 2 },
-    },
-    expected: { kind: 'rebuild', from: lsn(100) },
-    reason: /past the server/,
-  },
-  {
-    name: 'same timeline, restored to an earlier point',
+    name: 'restored to an earlier point, or failed over to a standby that lagged',
     input: { local: { ...BASE.local, position: lsn(201) } },
     expected: { kind: 'rebuild', from: lsn(100) },
     reason: /past the server/,
-  },
-  {
-    name: 'failover slot, position where the slot is: same history',
-    input: { server: { ...BASE.server, timeline: 2 } },
-    expected: { kind: 'stream', from: lsn(100) },
-  },
-  {
-    name: 'failover slot, position ahead of it and before the switch: same history',
-    input: {
-      local: { ...BASE.local, position: lsn(150) },
-      server: { ...BASE.server, timeline: 2, timelineStartLsn: lsn(160) },
-    },
-    expected: { kind: 'stream', from: lsn(150) },
-  },
-  {
-    name: 'failover slot, position ahead of it and past the switch: the new log has grown over it',
-    input: {
-      local: { ...BASE.local, position: lsn(150) },
-      server: { ...BASE.server, timeline: 2, timelineStartLsn: lsn(140) },
-    },
-    expected: { kind: 'rebuild', from: lsn(100) },
-    reason: /timeline/,
-  },
-  {
-    name: 'failover slot, position ahead of it, switch unknown: not provable',
-    input: {
-      local: { ...BASE.local, position: lsn(150) },
-      server: { ...BASE.server, timeline: 2 },
-    },
-    expected: { kind: 'rebuild', from: lsn(100) },
-    reason: /timeline/,
   },
 ];
 

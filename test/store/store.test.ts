@@ -19,7 +19,9 @@ import { batchOf, CLUSTER, leavesOf, specOf } from './fixtures.js';
 const NODE = {
   systemId: '7291838172948172938',
   timeline: 3,
+  serverStart: '2026-01-02 03:04:05.678+00',
   position: 0xffffffff_fffffffen as Lsn,
+  last: { endLsn: 0xffffffff_fffffff0n as Lsn, commit: { xid: 0xffff_fff0, timeUs: 2n ** 60n } },
 };
 const CHILD = fileURLToPath(new URL('./child.js', import.meta.url));
 

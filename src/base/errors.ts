@@ -15,6 +15,8 @@ const ERRORS = {
   WAL_LEVEL: { retry: false },
   NO_FREE_SLOT: { retry: false },
   SLOT_BUSY: { retry: true },
+  PUBLICATION_LOST: { retry: true },
+  SLOT_FOREIGN: { retry: false },
   SLOT_LOST: { retry: true },
   STREAM_LOST: { retry: true },
   STREAM_PROTOCOL: { retry: false },

@@ -11,6 +11,9 @@ export interface PeriodicOptions {
   readonly restAfterFailureMs: number;
 }
 
+/** A round that fails as the one before did is told so often. */
+const REPEAT_MS = 300_000;
+
 /** A background loop that a failed round does not end. */
 export class Periodic {
   readonly #abort = new AbortController();
@@ -28,13 +31,18 @@ export class Periodic {
   async #run(options: PeriodicOptions): Promise<void> {
     const { signal } = this.#abort;
     const isStopping = (): boolean => signal.aborted;
+    let told = { message: '', atMs: -Infinity };
     while (!isStopping()) {
       let restMs = options.restAfterFailureMs;
       try {
         restMs = await options.round(signal);
+        told = { message: '', atMs: -Infinity };
       } catch (error) {
         if (isStopping()) return;
-        options.log.warn({ event: options.failureEvent }, logMessage(error));
+        const message = logMessage(error);
+        const isRepeat = message === told.message && Date.now() - told.atMs < REPEAT_MS;
+        options.log[isRepeat ? 'debug' : 'warn']({ event: options.failureEvent }, message);
+        if (!isRepeat) told = { message, atMs: Date.now() };
       }
       await sleep(restMs, signal).catch(() => undefined);
     }

@@ -1,5 +1,6 @@
 import { AcedError } from '../base/errors.js';
 import { readSlot } from '../replication/slot.js';
+import { synchronousNames } from '../replication/synchronous.js';
 import type { Cluster } from './cluster.js';
 import { Periodic } from './periodic.js';
 import { walOutlook, type WalReading } from './wal-budget.js';
@@ -48,9 +49,14 @@ export class WalGuard {
 
   async #check(node: string, signal: AbortSignal): Promise<void> {
     const { config, log, pipelines } = this.#cluster;
-    const slot = await this.#cluster
-      .pool(node)
-      .use((session) => readSlot(session, config.slotName), signal);
+    // What there is of the slot now is on its way out: judging it would drop the next one too.
+    const pipeline = pipelines.get(node);
+    if (pipeline === undefined || pipeline.isGivingUpSlot) return;
+    const slot = await this.#cluster.pool(node).use(async (session) => {
+      const { applicationName } = pipeline;
+      pipeline.noteSynchronous(await synchronousNames(session, applicationName));
+      return readSlot(session, config.slotName);
+    }, signal);
     if (slot === null) {
       this.#readings.delete(node);
       return;
@@ -79,7 +85,7 @@ export class WalGuard {
       );
       this.#readings.delete(node);
       this.#patientUntilMs.set(node, nowMs + PATIENCE_MS);
-      pipelines.get(node)?.abandonSlot(overLimit(node, retainedBytes, isBeingMade));
+      pipeline.abandonSlot(overLimit(node, retainedBytes, isBeingMade));
     } else if (kind === 'fine') {
       this.#warnedAtMs.delete(node);
     } else if (nowMs - (this.#warnedAtMs.get(node) ?? -Infinity) >= REPEAT_MS) {

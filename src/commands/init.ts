@@ -2,6 +2,7 @@ import { sleep } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
 import type { Cluster } from '../cluster/cluster.js';
 import { dropNodeSchema, ensureNodeSchema } from '../mirror/mirror-schema.js';
+import { SYNCHRONOUS_WARNING } from '../ingest/pipeline.js';
 import type { Session } from '../postgres/session.js';
 import type { SessionPool } from '../postgres/session-pool.js';
 import type { CommandContext, InitResult } from '../protocol/commands.js';
@@ -34,7 +35,10 @@ async function makeEverything(cluster: Cluster, context: CommandContext): Promis
     const nodes = new Map(await Promise.all(preparing));
     store.setInitialised(true);
     cluster.startStreaming();
-    for (const node of nodes.keys()) await waitUntilStreaming(cluster, node, context);
+    for (const node of nodes.keys()) {
+      await waitUntilStreaming(cluster, node, context);
+      warnOfSynchronous(cluster, node, context);
+    }
     return { nodes: Object.fromEntries(nodes) };
   } catch (error) {
     // What streams already goes on; a half-made cluster would hold back write-ahead log for nobody.
@@ -45,6 +49,13 @@ async function makeEverything(cluster: Cluster, context: CommandContext): Promis
     }
     throw error;
   }
+}
+
+function warnOfSynchronous(cluster: Cluster, node: string, context: CommandContext): void {
+  const setting = cluster.pipeline(node).synchronousNames;
+  if (setting === null) return;
+  const message = `${node}: synchronous_standby_names is '${setting}': ${SYNCHRONOUS_WARNING}`;
+  context.emit({ type: 'log', level: 'warn', message });
 }
 
 type Undo = () => Promise<unknown>;

@@ -16,8 +16,10 @@ import type { Store } from '../store/store.js';
 import { openReplicationStream, type ReplicationStream } from '../stream/replication-stream.js';
 import { ChangeApplier } from './change-applier.js';
 import { collectBatch, returnBatch } from './node-batch.js';
+import { FenceWaiters } from './fence-waiters.js';
 import { HistoryCheck, OtherHistory } from './history-check.js';
 import { KeyLocation } from './key-location.js';
+import { RepeatedFailure } from './repeated-failure.js';
 import { SnapshotFilters } from './snapshot-filters.js';
 import { prepareStart } from './start-up.js';
 import type { TableApplier } from './table-applier.js';
@@ -55,11 +57,10 @@ const FENCE_POLL_MAX_MS = 50;
 /** Idle positions are made durable less often than changes. */
 const IDLE_FLUSH_MS = 5_000;
 const BACKOFF = { firstMs: 200, maxMs: 15_000 };
-
-interface FenceWaiter {
-  readonly lsn: Lsn;
-  readonly resolve: () => void;
-}
+const SYNCHRONOUS_REPEAT_MS = 3_600_000;
+export const SYNCHRONOUS_WARNING =
+  'synchronous_standby_names lets aced be the standby that commits wait for: they are confirmed at once, ' +
+  'but no data is safe here; name your standbys instead of *';
 
 /** One node: stream -> leaves -> store -> confirm, with reconnects. */
 export class NodePipeline {
@@ -67,7 +68,7 @@ export class NodePipeline {
   readonly #options: PipelineOptions;
   readonly #log: Logger;
   readonly #abort = new AbortController();
-  readonly #waiters = new Set<FenceWaiter>();
+  readonly #waiters = new FenceWaiters();
   readonly #appliers = new Map<TrackedTable, TableApplier>();
   readonly #location: KeyLocation;
   #filters: SnapshotFilters;
@@ -78,6 +79,11 @@ export class NodePipeline {
   #flushTimer: NodeJS.Timeout | null = null;
   #flushDelayMs = 0;
   #lastFlushMs = 0;
+  /** Batches that have become durable. */
+  #flushes = 0;
+  readonly #failure = new RepeatedFailure();
+  #synchronousNames: string | null = null;
+  #synchronousToldMs = -Infinity;
   #isSettling = false;
   #mustAbandonSlot = false;
   /** Of the connection that is being made or streams. */
@@ -174,6 +180,11 @@ export class NodePipeline {
     this.#setState({ kind: 'stopped' }, 'asked to stop');
   }
 
+  /** From abandonSlot's call until the slot is gone. */
+  get isGivingUpSlot(): boolean {
+    return this.#mustAbandonSlot;
+  }
+
   /**
    * Gives up the slot, one that is still being made too, so that its node can recycle the write-ahead
    * log; the stream starts over. `reason` is what the pipeline waits for meanwhile.
@@ -229,7 +240,7 @@ export class NodePipeline {
       if (state.kind === 'waiting' && !state.error.isRetryable) throw state.error;
       if (Date.now() > deadline) throw this.#starved(fence, timeoutMs);
       this.#stream?.requestKeepalive();
-      await this.#reached(fence, pauseMs, signal);
+      await this.#waiters.reached(fence, pauseMs, signal);
       pauseMs = Math.min(pauseMs * 2, FENCE_POLL_MAX_MS);
     }
   }
@@ -257,12 +268,38 @@ export class NodePipeline {
     failpoint('store-committed');
     this.#durable = batch.position;
     this.#lastFlushMs = Date.now();
+    this.#flushes++;
+    if (this.#failure.end())
+      this.#log.info({ event: 'pipeline_recovered' }, 'changes are stored again');
     this.#stream?.confirm(batch.position);
   }
 
   /** A leaf was changed by something else than the stream (a rehash): flush it soon. */
   touch(): void {
-    this.#scheduleFlush(this.#options.config.stream.flushIntervalMs);
+    this.#scheduleFlush(this.#flushIntervalMs);
+  }
+
+  /** Of the replication connection. */
+  get applicationName(): string {
+    return `aced ${this.#options.config.cluster}`;
+  }
+
+  /** See Start.synchronousNames. */
+  get synchronousNames(): string | null {
+    return this.#synchronousNames;
+  }
+
+  /** While commits wait for us, each is made durable and confirmed at once. */
+  noteSynchronous(names: string | null): void {
+    this.#synchronousNames = names;
+    const nowMs = Date.now();
+    if (names === null || nowMs - this.#synchronousToldMs < SYNCHRONOUS_REPEAT_MS) return;
+    this.#synchronousToldMs = nowMs;
+    this.#log.warn({ event: 'synchronous_standby', setting: names }, SYNCHRONOUS_WARNING);
+  }
+
+  get #flushIntervalMs(): number {
+    return this.#synchronousNames === null ? this.#options.config.stream.flushIntervalMs : 0;
   }
 
   #createApplier(position: Lsn, last: LastTransaction): ChangeApplier {
@@ -288,7 +325,7 @@ export class NodePipeline {
   async #run(): Promise<void> {
     const isStopping = (): boolean => this.#abort.signal.aborted;
     for (let failures = 0; !isStopping(); failures++) {
-      const { position } = this;
+      const flushes = this.#flushes;
       const attempt = new AbortController();
       this.#attempt = attempt;
       try {
@@ -297,9 +334,13 @@ export class NodePipeline {
         if (isStopping()) break;
         const cause = asAcedError(attempt.signal.aborted ? attempt.signal.reason : error);
         if (cause instanceof OtherHistory) this.#distrust = cause.message;
+        // The slot would come to the same place again.
+        if (cause.code === 'PUBLICATION_LOST') this.#mustAbandonSlot = true;
         if (cause.code === 'STORE' || cause.code === 'INTERNAL') this.#fatal = cause;
-        // A connection that got on was a good one: start the backoff over.
-        if (this.position !== position) failures = 0;
+        // A connection that made something durable was a good one: start the backoff over. That it
+        // streamed says nothing: on a full disk every one does.
+        if (this.#flushes !== flushes) failures = 0;
+        this.#failure.note(cause.code, failures);
         this.#setState({ kind: 'waiting', error: cause, attempt: failures }, cause.logMessage);
         await sleep(backoffMs(failures, BACKOFF), this.#abort.signal).catch(() => undefined);
       } finally {
@@ -328,10 +369,13 @@ export class NodePipeline {
       store,
       signal,
       log: this.#log,
+      isQuiet: this.#failure.isQuiet,
+      applicationName: this.applicationName,
       tables: Array.from(this.#appliers.keys(), ({ spec }) => spec),
       distrust: this.#distrust,
     });
     this.#distrust = null;
+    this.noteSynchronous(start.synchronousNames);
     // After a batch that could not be stored, memory is ahead of what is sent again.
     const gap = start.gap ?? (this.position === stored ? null : 'changes were not stored');
     if (gap !== null) {
@@ -351,8 +395,8 @@ export class NodePipeline {
       slot: config.slotName,
       publication: config.publicationName,
       startLsn: start.from,
-      applicationName: `aced ${config.cluster}`,
-      log: this.#log,
+      applicationName: this.applicationName,
+      log: this.#failure.isQuiet ? this.#log.child({}, { level: 'warn' }) : this.#log,
       signal,
       handler: {
         onData: (buffer, from, to) => {
@@ -433,17 +477,13 @@ export class NodePipeline {
   }
 
   #onPosition(position: Lsn): void {
-    for (const waiter of this.#waiters) {
-      if (position >= waiter.lsn) {
-        this.#waiters.delete(waiter);
-        waiter.resolve();
-      }
-    }
+    this.#waiters.pass(position);
     if (position === this.#durable) return;
     if (this.recentXids.size > MAX_RECENT_XIDS) void this.#settleXids();
-    const { flushIntervalMs } = this.#options.config.stream;
+    const flushIntervalMs = this.#flushIntervalMs;
     if (this.#flushTimer !== null && this.#flushDelayMs <= flushIntervalMs) return;
-    this.#scheduleFlush(this.#hasChanges() ? flushIntervalMs : IDLE_FLUSH_MS);
+    const isUrgent = this.#synchronousNames !== null || this.#hasChanges();
+    this.#scheduleFlush(isUrgent ? flushIntervalMs : IDLE_FLUSH_MS);
   }
 
   #hasChanges(): boolean {
@@ -491,22 +531,11 @@ export class NodePipeline {
 
   #fail(error: AcedError): void {
     this.#fatal = error;
-    this.#log.error({ event: 'pipeline_failed', code: error.code }, error.logMessage);
+    this.#log[this.#failure.isQuiet ? 'debug' : 'error'](
+      { event: 'pipeline_failed', code: error.code },
+      error.logMessage,
+    );
     void this.#stream?.close();
-  }
-
-  async #reached(lsn: Lsn, maxMs: number, signal: AbortSignal | undefined): Promise<void> {
-    const stop = new AbortController();
-    const waiter: FenceWaiter = { lsn, resolve: () => stop.abort() };
-    this.#waiters.add(waiter);
-    const both = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
-    try {
-      await sleep(maxMs, both);
-    } catch (error) {
-      if (!stop.signal.aborted) throw error;
-    } finally {
-      this.#waiters.delete(waiter);
-    }
   }
 
   #starved(fence: Lsn, timeoutMs: number): AcedError {
@@ -528,7 +557,7 @@ export class NodePipeline {
     const from = this.#state.kind;
     this.#state = state;
     const level = state.kind === 'waiting' ? (state.attempt > 2 ? 'error' : 'warn') : 'info';
-    this.#log[level](
+    this.#log[this.#failure.isQuiet ? 'debug' : level](
       { event: 'pipeline_state', from, to: state.kind, lsn: formatLsn(this.position) },
       reason,
     );

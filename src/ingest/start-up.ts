@@ -8,6 +8,7 @@ import {
   ensurePublication,
   publicationTables,
 } from '../replication/publication.js';
+import { synchronousNames } from '../replication/synchronous.js';
 import type { Session } from '../postgres/session.js';
 import type { SessionPool } from '../postgres/session-pool.js';
 import {
@@ -15,6 +16,7 @@ import {
   dropSlot,
   identifySystem,
   readSlot,
+  requireOurSlot,
   type SystemIdentity,
 } from '../replication/slot.js';
 import { decideStart, type LastTransaction } from '../replication/start-decision.js';
@@ -27,8 +29,12 @@ export interface StartUpOptions {
   readonly pool: SessionPool;
   readonly store: Store;
   readonly tables: readonly TableName[];
+  /** Of the replication connection. */
+  readonly applicationName: string;
   readonly log: Logger;
   readonly signal: AbortSignal;
+  /** Like the attempts before: not worth a line in the log. */
+  readonly isQuiet: boolean;
   /** See decideStart. */
   readonly distrust: string | null;
 }
@@ -44,6 +50,8 @@ export interface Start {
   readonly isOtherRun: boolean;
   /** Why nothing known of this node's leaves holds any more; null: they continue at position. */
   readonly gap: string | null;
+  /** synchronous_standby_names, where commits on the node may wait for us. */
+  readonly synchronousNames: string | null;
 }
 
 /** Waiting for running transactions, when a slot is made or a table is published. */
@@ -54,20 +62,30 @@ const RUNNING_TRANSACTIONS_TIMEOUT_MS = 600_000;
  * store when this returns. Errors: SLOT_BUSY while somebody else streams, and those of createSlot.
  */
 export async function prepareStart(options: StartUpOptions): Promise<Start> {
-  return options.pool.use((session) => prepare(session, options), options.signal);
+  return options.pool.use(async (session) => {
+    const start = await prepare(session, options);
+    const names = await synchronousNames(session, options.applicationName);
+    return { ...start, synchronousNames: names };
+  }, options.signal);
 }
 
-async function prepare(session: Session, options: StartUpOptions): Promise<Start> {
+type PreparedStart = Omit<Start, 'synchronousNames'>;
+
+async function prepare(session: Session, options: StartUpOptions): Promise<PreparedStart> {
   const { config, store, node, log } = options;
   // The publication is committed before the slot exists: the slot's past never lacks it.
   await ensurePublication(session, config.publicationName);
   const missing = await publishMissing(session, options);
   const server = await identifySystem(session);
+  await requireOurSlot(session, config.slotName);
   const slot = await readSlot(session, config.slotName);
   const local = store.node(node);
   const { distrust } = options;
   const decision = decideStart({ slot, local, server, distrust });
-  log.info({ event: 'start_decision', decision: decision.kind }, decision.reason);
+  log[options.isQuiet ? 'debug' : 'info'](
+    { event: 'start_decision', decision: decision.kind },
+    decision.reason,
+  );
   switch (decision.kind) {
     case 'wait':
       throw new AcedError('SLOT_BUSY', `node ${node}: ${decision.reason}`, {
@@ -107,7 +125,7 @@ function startOver(
   server: SystemIdentity,
   position: Lsn,
   gap: string,
-): Start {
+): PreparedStart {
   options.store.forgetNode(options.node);
   options.store.saveNode(options.node, {
     systemId: server.systemId,

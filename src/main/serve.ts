@@ -9,6 +9,7 @@ import { serversOf } from '../protocol/servers.js';
 import { startServer } from '../server/server.js';
 import { notifyServiceManager } from './notify.js';
 import { cancelOnSignals } from './signals.js';
+import { startWatchdog } from './watchdog.js';
 
 const KILLED_EXIT_CODE = 1;
 
@@ -37,6 +38,7 @@ async function serveUntil(stop: AbortSignal, options: LoadOptions): Promise<void
     );
   }
   const engine = await Engine.open(config, { log, mode: 'daemon' });
+  const watchdog = startWatchdog({ log });
   try {
     const server = await startServer({
       socketPath: config.socketPath,
@@ -57,6 +59,7 @@ async function serveUntil(stop: AbortSignal, options: LoadOptions): Promise<void
     await Promise.all([notifyServiceManager(['STOPPING=1']), server.close()]);
   } finally {
     await engine.close();
+    await watchdog.stop();
   }
   log.info({ event: 'stopped' });
 }

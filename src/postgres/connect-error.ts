@@ -30,7 +30,7 @@ const BY_SQLSTATE: Readonly<Record<string, Meaning>> = {
   '40': TRY_AGAIN,
   '42501': {
     code: 'MISSING_PRIVILEGE',
-    hint: 'grant the role what the message names; streaming needs the REPLICATION attribute',
+    hint: 'the role may not do what the message names',
   },
   '42P01': { code: 'NO_SUCH_TABLE', hint: 'check schema and name, they are case-sensitive' },
   '53300': {
@@ -78,7 +78,8 @@ export function sqlStateOf(error: unknown): string | undefined {
  */
 export function toAcedError(error: unknown, node: NodeConfig, doing: string): AcedError {
   if (error instanceof AcedError) return error;
-  const { code, hint, note } = explain(error);
+  const { code, note, ...meaning } = explain(error);
+  const hint = serverHint(error) ?? meaning.hint;
   const where = `node ${node.name} (${address(node)}), ${doing}`;
   return new AcedError(code, `${where}: ${errorText(error)}${note}`, {
     ...(hint === undefined ? {} : { hint }),
@@ -86,6 +87,16 @@ export function toAcedError(error: unknown, node: NodeConfig, doing: string): Ac
     ...(code === 'QUERY_FAILED' ? { logMessage: `${where}: the server refused it${note}` } : {}),
     cause: error,
   });
+}
+
+/**
+ * What the server itself advises, along the chain of causes: it knows what it refused. Its hints are
+ * texts of the server's, without values of rows.
+ */
+export function serverHint(error: unknown): string | undefined {
+  if (!(error instanceof Error)) return undefined;
+  if ('severity' in error && 'hint' in error && typeof error.hint === 'string') return error.hint;
+  return serverHint(error.cause);
 }
 
 /** `host:port/database`, for messages. */

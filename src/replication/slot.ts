@@ -1,9 +1,11 @@
-import { AcedError } from '../base/errors.js';
+import { AcedError, errorMessage } from '../base/errors.js';
 import { parseLsn, type Lsn } from '../base/lsn.js';
+import { quoteIdentifier } from '../base/quote.js';
 import { sleep } from '../base/abort.js';
 import { waitForHalfCommitted } from './half-committed.js';
 import { describeTransactions, readRunning } from './running-transactions.js';
 import { hasSqlState, SQLSTATE } from '../postgres/sqlstate.js';
+import { serverHint } from '../postgres/connect-error.js';
 import type { Session } from '../postgres/session.js';
 import { inTransaction } from '../postgres/transaction.js';
 
@@ -55,6 +57,30 @@ export async function readSlot(session: Session, slot: string): Promise<SlotInfo
     invalidationReason: reason ?? null,
     retainedBytes: typeof retained === 'string' ? BigInt(retained) : 0n,
   };
+}
+
+/** A slot of the same name may be somebody else's: it is neither read nor dropped. */
+const IS_OURS = "s.plugin = 'pgoutput' AND s.database = pg_catalog.current_database()";
+
+/** Errors: SLOT_FOREIGN when the name belongs to a slot that cannot be ours. */
+export async function requireOurSlot(session: Session, slot: string): Promise<void> {
+  const rows = await session.query(
+    `SELECT s.slot_type, s.plugin, s.database FROM pg_catalog.pg_replication_slots s
+      WHERE s.slot_name = $1::name AND (${IS_OURS}) IS NOT TRUE`,
+    [slot],
+  );
+  const [foreign] = rows;
+  if (foreign === undefined) return;
+  const [type, plugin, database] = foreign;
+  const whose =
+    type === 'physical' ? 'physical' : `of plugin ${plugin ?? '?'} in database ${database ?? '?'}`;
+  throw new AcedError(
+    'SLOT_FOREIGN',
+    `node ${session.node.name} has a replication slot ${slot} that is not ours: it is ${whose}`,
+    {
+      hint: `if nobody needs it: SELECT pg_drop_replication_slot('${slot}'); else give the cluster another name, which is the slot's too`,
+    },
+  );
 }
 
 /** The slot can never stream again: its WAL is gone or it was invalidated. */
@@ -111,7 +137,7 @@ export async function createSlot(
         { hint: 'End these transactions, or try again when they have ended.', cause: error },
       );
     }
-    throw slotError(error, session, slot);
+    throw await slotError(error, session, slot);
   }
   try {
     await waitForHalfCommitted(session, { ...options, timeoutMs: options.lockTimeoutMs });
@@ -142,14 +168,15 @@ export async function dropSlot(
     try {
       const rows = await session.query(
         `SELECT pg_catalog.pg_drop_replication_slot(s.slot_name)
-           FROM pg_catalog.pg_replication_slots s WHERE s.slot_name = $1::name`,
+           FROM pg_catalog.pg_replication_slots s
+          WHERE s.slot_name = $1::name AND ${IS_OURS}`,
         [slot],
         signal,
       );
       return rows.length === 0 ? 'absent' : 'dropped';
     } catch (error) {
       if (hasSqlState(error, SQLSTATE.undefinedObject)) return 'absent';
-      if (!hasSqlState(error, SQLSTATE.objectInUse)) throw slotError(error, session, slot);
+      if (!hasSqlState(error, SQLSTATE.objectInUse)) throw await slotError(error, session, slot);
       if (Date.now() >= deadline) throw slotInUse(error, session, slot);
     }
     await sleep(DROP_RETRY_MS, signal);
@@ -203,9 +230,13 @@ export async function identifySystem(session: Session): Promise<SystemIdentity> 
 }
 
 async function requireLogicalWal(session: Session): Promise<void> {
-  const rows = await session.query("SELECT pg_catalog.current_setting('wal_level')");
-  const level = rows[0]?.[0];
-  if (level === 'logical') return;
+  const rows = await session.query(
+    `SELECT pg_catalog.current_setting('wal_level'),
+            pg_catalog.current_setting('effective_wal_level', true) IS NOT NULL`,
+  );
+  const [level, followsSlots] = rows[0] ?? [];
+  // From 19 on the first slot switches logical decoding on, unless the log is minimal.
+  if (level === 'logical' || (followsSlots === 't' && level !== 'minimal')) return;
   throw new AcedError('WAL_LEVEL', `wal_level is ${level} on node ${session.node.name}`, {
     hint: 'Set wal_level = logical in postgresql.conf and restart the server.',
   });
@@ -217,15 +248,33 @@ async function describeRunning(session: Session): Promise<string | null> {
   return running.length === 0 ? null : describeTransactions(running);
 }
 
-function slotError(error: unknown, session: Session, slot: string): unknown {
+/** The server's reasons are several, and new releases have new ones: its own words come first. */
+async function refusedSlot(error: unknown, session: Session): Promise<AcedError> {
+  const { node } = session;
+  const message = `role ${node.user} may not use replication slots on node ${node.name}: ${serverText(error)}`;
+  const rows = await session
+    .query(
+      'SELECT rolreplication OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user',
+    )
+    .catch(() => []);
+  const lacksAttribute = rows[0]?.[0] === 'f';
+  const hint = lacksAttribute
+    ? `ALTER ROLE ${quoteIdentifier(node.user)} REPLICATION`
+    : serverHint(error);
+  return new AcedError('MISSING_PRIVILEGE', message, {
+    ...(hint === undefined ? {} : { hint }),
+    cause: error,
+  });
+}
+
+function serverText(error: unknown): string {
+  const cause = error instanceof AcedError ? error.cause : error;
+  return errorMessage(cause ?? error);
+}
+
+async function slotError(error: unknown, session: Session, slot: string): Promise<unknown> {
   const where = `on node ${session.node.name}`;
-  if (hasSqlState(error, SQLSTATE.insufficientPrivilege)) {
-    return new AcedError(
-      'MISSING_PRIVILEGE',
-      `role ${session.node.user} may not use replication slots ${where}`,
-      { hint: `ALTER ROLE ${session.node.user} REPLICATION`, cause: error },
-    );
-  }
+  if (hasSqlState(error, SQLSTATE.insufficientPrivilege)) return refusedSlot(error, session);
   if (hasSqlState(error, SQLSTATE.configurationLimitExceeded)) {
     return new AcedError('NO_FREE_SLOT', `all replication slots are in use ${where}`, {
       hint: 'Raise max_replication_slots, or drop a slot that nobody needs.',
@@ -233,6 +282,7 @@ function slotError(error: unknown, session: Session, slot: string): unknown {
     });
   }
   if (hasSqlState(error, SQLSTATE.duplicateObject)) {
+    await requireOurSlot(session, slot);
     return new AcedError('SLOT_BUSY', `replication slot ${slot} exists already ${where}`, {
       hint: 'Another aced may be using this cluster.',
       cause: error,

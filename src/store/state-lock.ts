@@ -1,6 +1,7 @@
 import path from 'node:path';
 import Sqlite from 'better-sqlite3';
 import { AcedError, errorMessage } from '../base/errors.js';
+import { makeFile } from './own-files.js';
 
 /**
  * Keeps a daemon and an in-process engine off the same state directory. The lock is SQLite's
@@ -16,7 +17,9 @@ export class StateLock {
   static acquire(stateDir: string): StateLock {
     let database: Sqlite.Database | null = null;
     try {
-      database = new Sqlite(path.join(stateDir, 'lock.sqlite'), { timeout: 0 });
+      const file = path.join(stateDir, 'lock.sqlite');
+      makeFile(file);
+      database = new Sqlite(file, { timeout: 0 });
       database.exec('BEGIN EXCLUSIVE');
       return new StateLock(database);
     } catch (error) {

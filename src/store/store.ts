@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { chmodSync, mkdirSync } from 'node:fs';
+import { chmodSync } from 'node:fs';
 import path from 'node:path';
 import Sqlite from 'better-sqlite3';
 import { AcedError, errorMessage } from '../base/errors.js';
@@ -12,6 +12,7 @@ import type { CatalogReading } from '../table/fingerprint.js';
 import type { LastTransaction } from '../replication/start-decision.js';
 import type { KeyText, TableSpec } from '../table/table-spec.js';
 import { migrate } from './migrations.js';
+import { makeDirectory, makeFile } from './own-files.js';
 import { StateLock } from './state-lock.js';
 
 export type TableState = 'building' | 'live' | 'stale';
@@ -123,7 +124,7 @@ export class Store {
   /** Creates the directory (0700) and the file when missing, and locks them for this process. */
   static open(stateDir: string, cluster: string): Store {
     try {
-      mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+      makeDirectory(stateDir);
     } catch (error) {
       throw new AcedError('STORE', `cannot create ${stateDir}: ${errorMessage(error)}`, {
         hint: 'set ACED_STATE_DIR to a directory that this user may write',
@@ -134,6 +135,7 @@ export class Store {
     let database: Sqlite.Database | null = null;
     try {
       const file = path.join(stateDir, 'aced.sqlite');
+      makeFile(file);
       database = new Sqlite(file);
       chmodSync(file, 0o600);
       database.pragma('journal_mode = WAL');

@@ -49,11 +49,13 @@ export class ServerMessage extends Error {
   readonly severity: string;
   /** SQLSTATE. */
   readonly code: string;
+  readonly hint: string | undefined;
 
   constructor(fields: ReadonlyMap<string, string>) {
     super(fields.get('M') ?? 'no message');
     this.severity = fields.get('V') ?? fields.get('S') ?? 'ERROR';
     this.code = fields.get('C') ?? 'XX000';
+    this.hint = fields.get('H');
   }
 }
 

@@ -145,7 +145,9 @@ interface ServerSettings {
 async function readServerSettings(client: pg.Client): Promise<ServerSettings> {
   // pg_settings has the plain number in the setting's own unit, which is milliseconds.
   const { rows } = await client.query<[string, string]>({
-    text: `SELECT pg_catalog.current_setting('wal_level'), s.setting
+    // From 19 on the level follows from the slots there are, and has a setting of its own.
+    text: `SELECT coalesce(pg_catalog.current_setting('effective_wal_level', true),
+                           pg_catalog.current_setting('wal_level')), s.setting
              FROM pg_catalog.pg_settings s WHERE s.name = 'wal_sender_timeout'`,
     rowMode: 'array',
   });

@@ -32,8 +32,8 @@ export function toStreamError(error: unknown, context: StreamContext): AcedError
       return slotLost(`${where}: ${text}`, error);
     case UNDEFINED_OBJECT:
       if (!isStreaming) return slotLost(`${where}: ${text}`, error);
-      return new AcedError('QUERY_FAILED', `${where}, publication ${publication}: ${text}`, {
-        hint: 'the publication must exist before the slot is created: drop both and initialise again',
+      return new AcedError('PUBLICATION_LOST', `${where}, publication ${publication}: ${text}`, {
+        hint: 'the publication was dropped, and the log of that time cannot be read: slot and publication are made anew, the trees of this node are rebuilt',
         cause: error,
       });
   }

@@ -75,7 +75,7 @@ export class Floors {
         WHERE pg_catalog.pg_replication_origin_oid('bench_floor') IS NULL`);
       await client.query(`SELECT pg_catalog.pg_replication_origin_session_setup('bench_floor')`);
       const startedAt = performance.now();
-      await client.query('BEGIN; SET LOCAL session_replication_role = replica');
+      await client.query('BEGIN READ WRITE; SET LOCAL session_replication_role = replica');
       await client.query(`CREATE TEMPORARY TABLE incoming (${work.incoming}) ON COMMIT DROP`);
       await pipeline(
         Readable.from(work.rows),

@@ -7,6 +7,7 @@ import {
   createSlot,
   dropSlot,
   identifySystem,
+  requireOurSlot,
   isSlotLost,
   readSlot,
 } from '../../src/replication/slot.js';
@@ -72,12 +73,61 @@ describe('slot', () => {
   it('needs the REPLICATION attribute', async () => {
     const plain = await connect('plain');
     try {
-      const privilege = isError('MISSING_PRIVILEGE', /ALTER ROLE plain REPLICATION/);
+      const privilege = isError('MISSING_PRIVILEGE', /ALTER ROLE "plain" REPLICATION/);
       await assert.rejects(createSlot(plain, SLOT, { lockTimeoutMs: 1_000 }), privilege);
       assert.equal(plain.isIdle, true);
     } finally {
       await plain.close();
     }
+  });
+
+  it("passes on the server's own reason and advice, which need not be the attribute", async () => {
+    const signature = 'pg_create_logical_replication_slot(name, name, boolean, boolean, boolean)';
+    const replaced = 'create_slot_of_the_server';
+    // Newer releases have further reasons, of which this one stands for.
+    await server.session(DATABASE, async (query) => {
+      await query('SET allow_system_table_mods = on');
+      await query(`ALTER FUNCTION pg_catalog.${signature} RENAME TO ${replaced}`);
+      await query(`CREATE FUNCTION pg_catalog.pg_create_logical_replication_slot(name, name, OUT lsn pg_lsn)
+        LANGUAGE plpgsql AS $$ BEGIN RAISE insufficient_privilege
+          USING MESSAGE = 'the plugin is not listed', HINT = 'Add it to the list of plugins.'; END $$`);
+    });
+    try {
+      await assert.rejects(createSlot(session, SLOT, { lockTimeoutMs: 5_000 }), {
+        code: 'MISSING_PRIVILEGE',
+        message: /may not use replication slots on node n1: .*the plugin is not listed/,
+        hint: 'Add it to the list of plugins.',
+      });
+    } finally {
+      await server.session(DATABASE, async (query) => {
+        await query('SET allow_system_table_mods = on');
+        await query('DROP FUNCTION pg_catalog.pg_create_logical_replication_slot(name, name)');
+        await query(
+          `ALTER FUNCTION pg_catalog.${replaced}(name, name, boolean, boolean, boolean)
+             RENAME TO pg_create_logical_replication_slot`,
+        );
+      });
+    }
+  });
+
+  it('leaves slots of its name alone that are not ours, and says whose they are', async () => {
+    const created: readonly (readonly [string, string, RegExp])[] = [
+      [DATABASE, `pg_create_physical_replication_slot('${SLOT}')`, /physical/],
+      [
+        'postgres',
+        `pg_create_logical_replication_slot('${SLOT}', 'pgoutput')`,
+        /database postgres/,
+      ],
+    ];
+    for (const [database, create, whose] of created) {
+      await server.query(database, `SELECT ${create}`);
+      const foreign = { code: 'SLOT_FOREIGN', message: whose };
+      await assert.rejects(requireOurSlot(session, SLOT), foreign);
+      await assert.rejects(createSlot(session, SLOT, { lockTimeoutMs: 5_000 }), foreign);
+      assert.equal(await dropSlot(session, SLOT), 'absent');
+      await server.query(database, `SELECT pg_drop_replication_slot('${SLOT}')`);
+    }
+    await requireOurSlot(session, SLOT);
   });
 
   it('needs a free slot', async () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterEach, beforeEach, describe, it } from 'node:test';
@@ -102,7 +102,29 @@ describe('Store', () => {
     assert.deepEqual(now.leaves(table.id, 'n2'), []);
     assert.deepEqual(now.filters('n1'), [{ id: 7, snapshot: '7:9:7', fence: 5n }]);
     assert.equal((await stat(stateDir)).mode & 0o777, 0o700);
-    assert.equal((await stat(path.join(stateDir, 'aced.sqlite'))).mode & 0o777, 0o600);
+    for (const file of await readdir(stateDir)) {
+      assert.equal((await stat(path.join(stateDir, file))).mode & 0o777, 0o600, file);
+    }
+  });
+
+  it('says at once that a directory cannot be made, and makes what is missing of one that can', async () => {
+    const root = path.dirname(stateDir);
+    await symlink(path.join(root, 'nowhere', 'at', 'all'), path.join(root, 'link'));
+    await writeFile(path.join(root, 'file'), '');
+    for (const parent of ['link', 'file', '/proc/aced']) {
+      const directory = path.resolve(root, parent, 'deep', 'state');
+      assert.throws(
+        () => Store.open(directory, CLUSTER),
+        (error) => {
+          assert.ok(error instanceof AcedError && error.code === 'STORE');
+          assert.ok(error.message.includes(directory), error.message);
+          return true;
+        },
+      );
+    }
+    const made = path.join(root, 'a', 'b', 'c');
+    Store.open(made, CLUSTER).close();
+    assert.equal((await stat(path.join(root, 'a'))).mode & 0o777, 0o700);
   });
 
   it('keeps negative counts and every sum', () => {
@@ -245,6 +267,9 @@ describe('Store', () => {
       json_remove(spec, '$.isKeyOrdered', '$.key[0].operators', '$.key[0].isTextUnique')`);
     // What later migrations make.
     file.exec('DROP TABLE incident');
+    for (const column of ['server_start', 'last_end', 'last_xid', 'last_time']) {
+      file.exec(`ALTER TABLE node DROP COLUMN ${column}`);
+    }
     file.pragma('user_version = 3');
     file.close();
     const [table] = open().tables();

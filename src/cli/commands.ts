@@ -84,6 +84,7 @@ export const COMMANDS: readonly CommandSpec[] = [
         ...numberParam('compareUnitSize', flags, 'compare-unit-size'),
         ...numberParam('concurrencyFactor', flags, 'concurrency-factor'),
         ...textParam('tableFilter', flags, 'table-filter'),
+        ...excludeColumns(flags),
       },
     })),
   }),
@@ -108,6 +109,7 @@ export const COMMANDS: readonly CommandSpec[] = [
         ...numberParam('maxCpuRatio', flags, 'max-cpu-ratio'),
         ...switchParam('analyse', flags, 'analyse'),
         ...switchParam('recreateObjects', flags, 'recreate-objects'),
+        ...excludeColumns(flags),
       },
     })),
   }),
@@ -257,6 +259,11 @@ function common(flags: FlagValues): { nodes?: readonly string[] } {
   if (!Array.isArray(nodes)) return {};
   const names = nodes as readonly string[];
   return names.length === 1 && names[0] === 'all' ? {} : { nodes: names };
+}
+
+function excludeColumns(flags: FlagValues): { excludeColumns?: readonly string[] } {
+  const names = flags.get('exclude-columns');
+  return Array.isArray(names) ? { excludeColumns: names as readonly string[] } : {};
 }
 
 function output(flags: FlagValues): { output?: 'json' | 'html' } {

@@ -129,6 +129,13 @@ const CDC: readonly FlagSpec[] = [
   },
 ];
 
+const EXCLUDE_COLUMNS: FlagSpec = {
+  name: 'exclude-columns',
+  read: list,
+  accepts: 'column names joined by commas',
+  doc: 'columns that are not compared',
+};
+
 const UNTIL = refused('until', undefined, {
   takes: 'value',
   instead: 'leave it out: rows that are still being replicated are waited for, not reported',
@@ -167,6 +174,7 @@ export const TABLE_DIFF: readonly FlagSpec[] = [
   {
     ...text('table-filter', 'F', 'an SQL condition', 'compare only the rows that satisfy it'),
   },
+  EXCLUDE_COLUMNS,
   refused('against-origin', undefined, {
     takes: 'value',
     instead: 'compare all rows, and name the source of truth when repairing',
@@ -182,6 +190,7 @@ export const BUILD: readonly FlagSpec[] = [
   OVERRIDE_BLOCK_SIZE,
   toggle('analyse', 'a', 'ANALYZE the table on every node first'),
   toggle('recreate-objects', 'R', "make the tables' objects on the nodes anew"),
+  EXCLUDE_COLUMNS,
   refused('write-ranges', 'w', {
     takes: 'nothing',
     instead: 'leave it out: the ranges are kept by aced and in its schema on each node',

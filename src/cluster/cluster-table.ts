@@ -1,8 +1,9 @@
+import { AcedError } from '../base/errors.js';
 import { onEveryNode, withSessions, type NodePools } from '../postgres/every-node.js';
 import type { Replication } from '../replication/passage.js';
 import { readTable, resolveTable } from '../table/catalog.js';
 import { publishedTable, type PublishedTable } from '../replication/published-tables.js';
-import { buildTableSpec } from '../table/build-spec.js';
+import { buildTableSpec, type SpecOptions } from '../table/build-spec.js';
 import type { CatalogReading } from '../table/fingerprint.js';
 import type { TableInfo } from '../table/table-info.js';
 import type { TableName } from '../table/table-name.js';
@@ -24,8 +25,9 @@ export async function readClusterTable(
   pools: NodePools,
   table: TableName,
   signal: AbortSignal,
-  publication?: string,
+  options: SpecOptions & { readonly publication?: string } = {},
 ): Promise<ClusterTable> {
+  const { publication } = options;
   const readings: Record<string, CatalogReading> = {};
   const infos = await onEveryNode(pools, signal, (node, pool, either) =>
     pool.use(async (session) => {
@@ -37,7 +39,20 @@ export async function readClusterTable(
       return info;
     }, either),
   );
-  return { infos, spec: buildTableSpec(infos), readings };
+  return { infos, spec: buildTableSpec(infos, options), readings };
+}
+
+/** Errors: BAD_USAGE for names of --exclude-columns that are no columns of the table. */
+export function requireColumns({ infos, spec }: ClusterTable, names: readonly string[]): void {
+  const known = new Set([...infos.values()].flatMap(({ columns }) => columns.map((c) => c.name)));
+  for (const name of names) {
+    if (known.has(name)) continue;
+    throw new AcedError(
+      'BAD_USAGE',
+      `--exclude-columns: ${spec.schema}.${spec.name} has no column ${JSON.stringify(name)}`,
+      { hint: 'Write names as the catalog has them, with commas between them.' },
+    );
+  }
 }
 
 /** What a table is and how it is published, in one fingerprint. */

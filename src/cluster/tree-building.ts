@@ -44,6 +44,7 @@ export async function ensureCurrentTree(
   await isReady;
   const rebuilt = await buildTree(cluster, table.spec, {
     blockRows: table.blockRows,
+    leftOut: namedColumns(table),
     work: workOptions(cluster, undefined, context),
     context,
   });
@@ -57,15 +58,26 @@ export async function readCatalogChanges(
   signal: AbortSignal,
 ): Promise<{ catalog: ClusterTable; changed: readonly string[] }> {
   const { publicationName } = cluster.config;
-  const catalog = await readClusterTable(cluster.pools, table.spec, signal, publicationName);
+  const catalog = await readClusterTable(cluster.pools, table.spec, signal, {
+    publication: publicationName,
+    leftOut: namedColumns(table),
+    isTree: true,
+  });
   const changed = table.nodes.filter(
     (node) => table.readings[node]?.fingerprint !== catalog.readings[node]?.fingerprint,
   );
   return { catalog, changed };
 }
 
+/** Columns that the user named when the tree was built. */
+function namedColumns({ spec }: TrackedTable): string[] {
+  return spec.excluded.filter(({ cause }) => cause === 'named').map(({ name }) => name);
+}
+
 interface BuildTreeOptions {
   readonly blockRows: number;
+  /** Columns that the user does not want compared. */
+  readonly leftOut: readonly string[];
   readonly work: TreeWorkOptions;
   readonly context: CommandContext;
 }
@@ -76,8 +88,9 @@ export async function buildTree(
   options: BuildTreeOptions,
 ): Promise<TrackedTable> {
   const { context, work } = options;
+  const what = { leftOut: options.leftOut, isTree: true };
   // First what can be refused, before anything is changed anywhere.
-  await readClusterTable(cluster.pools, name, context.signal);
+  await readClusterTable(cluster.pools, name, context.signal, what);
   await onEveryNode(cluster.pools, context.signal, (node, pool, signal) =>
     pool.use(
       (session) =>
@@ -90,12 +103,10 @@ export async function buildTree(
       signal,
     ),
   );
-  const { spec, infos, readings } = await readClusterTable(
-    cluster.pools,
-    name,
-    context.signal,
-    cluster.config.publicationName,
-  );
+  const { spec, infos, readings } = await readClusterTable(cluster.pools, name, context.signal, {
+    ...what,
+    publication: cluster.config.publicationName,
+  });
   const estimates = Array.from(infos, ([node, info]) => ({ node, rows: info.estimatedRows }));
   const reference = estimates.reduce((best, one) => (one.rows > best.rows ? one : best));
   const blockRows = isOrderIndexed(spec)

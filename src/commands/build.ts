@@ -1,4 +1,4 @@
-import { findTable } from '../cluster/cluster-table.js';
+import { findTable, readClusterTable, requireColumns } from '../cluster/cluster-table.js';
 import type { Cluster } from '../cluster/cluster.js';
 import { buildTree, requireInitialised, workOptions } from '../cluster/tree-building.js';
 import { quoteIdentifier } from '../base/quote.js';
@@ -24,7 +24,13 @@ export async function build(
         pool.use((session) => ensureNodeSchema(session, cluster.config.nodeSchema), signal),
       );
     }
+    const leftOut = params.excludeColumns ?? [];
+    if (leftOut.length > 0) {
+      const what = { leftOut, isTree: true };
+      requireColumns(await readClusterTable(cluster.pools, name, context.signal, what), leftOut);
+    }
     return buildTree(cluster, name, {
+      leftOut,
       blockRows: params.blockRows ?? cluster.config.tree.blockRows,
       work: workOptions(cluster, params.maxCpuRatio, context),
       context,

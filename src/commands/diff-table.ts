@@ -2,6 +2,7 @@ import { allOrCause } from '../base/abort.js';
 import {
   findTable,
   readClusterTable,
+  requireColumns,
   readCommitTimeNodes,
   readReplication,
 } from '../cluster/cluster-table.js';
@@ -26,10 +27,13 @@ export async function diffTable(
   const nodes = cluster.selectNodes(params.nodes, 2);
   const pools = cluster.poolsOf(nodes);
   const name = await findTable(pools, params.table, context.signal);
-  const [{ spec, infos }, commitTimeNodes] = await allOrCause([
-    readClusterTable(pools, name, context.signal),
+  const leftOut = params.excludeColumns ?? [];
+  const [catalog, commitTimeNodes] = await allOrCause([
+    readClusterTable(pools, name, context.signal, { leftOut }),
     readCommitTimeNodes(pools, context.signal),
   ]);
+  requireColumns(catalog, leftOut);
+  const { spec, infos } = catalog;
   const { config } = cluster;
   const { tableFilter } = params;
   if (tableFilter !== undefined) {

@@ -15,6 +15,8 @@ export interface DiffFileHead {
   readonly verdict: string | null;
   /** What the diff warned of, a sentence each. */
   readonly warnings: readonly string[];
+  /** Columns that were not compared, hence are in no digest of the file's. */
+  readonly excludedColumns: readonly string[];
   /** Node -> the write-ahead log position that the verdict holds at. */
   readonly positions: Readonly<Record<string, string>>;
   /** RFC 3339; null when the file does not say. */
@@ -212,6 +214,7 @@ function toHead(
     pairs: [...pairs].map(([name, rows]) => ({ name, rows })),
     verdict: textOrNull(ours['verdict']),
     warnings: strings(ours['warnings']),
+    excludedColumns: namesOf(ours['excluded_columns']),
     positions: texts(ours['positions']),
     startedAt: textOrNull(summary['start_time']),
     endedAt: textOrNull(summary['end_time']),
@@ -220,6 +223,11 @@ function toHead(
     tableFilter: textOrNull(summary['table_filter']),
     againstOrigin: textOrNull(summary['against_origin']),
   };
+}
+
+function namesOf(value: unknown): string[] {
+  if (!Array.isArray(value)) return [];
+  return strings(value.map((item: unknown) => (isObject(item) ? item['name'] : undefined)));
 }
 
 function parseObject(path: string, what: string, text: string): Record<string, unknown> {

@@ -149,6 +149,7 @@ export class Comparison {
     const differences: Record<string, number> = writer === null ? {} : { ...writer.counts };
     const hasDrift = Object.values(differences).some((count) => count > 0);
     const verdict = this.#verdict(hasDrift);
+    this.#warnOfUnprovedColumns();
     const timeTakenMs = Date.now() - this.#startedAt.getTime();
     const files: string[] = [];
     if (writer !== null) {
@@ -166,7 +167,7 @@ export class Comparison {
       differences,
       inFlightRows: this.#inFlightRows,
       rowLimitReached: writer?.limitReached ?? false,
-      excludedColumns: spec.excluded,
+      excludedColumns: this.#excludedColumns(),
       warnings: [...this.#warnings.values()],
       files,
       timeTakenMs,
@@ -183,7 +184,26 @@ export class Comparison {
   #verdict(hasDrift: boolean): Verdict {
     if (this.#isStarved) return 'starved';
     if (hasDrift) return 'drift';
-    return this.#inFlightRows > 0 ? 'in_flight' : 'match';
+    if (this.#inFlightRows > 0) return 'in_flight';
+    const causes = this.#options.spec.excluded.map(({ cause }) => cause);
+    if (causes.includes('missing')) return 'schema_mismatch';
+    return causes.includes('unstable') ? 'unverified' : 'match';
+  }
+
+  /** Not compared is not equal, unless the user says that it does not matter. */
+  #warnOfUnprovedColumns(): void {
+    const open = this.#options.spec.excluded.filter(
+      ({ cause }) => cause === 'missing' || cause === 'unstable',
+    );
+    if (open.length === 0) return;
+    this.warn(
+      `Not proved equal: ${open.map(({ name }) => name).join(', ')}. Make the tables alike, or leave ` +
+        'such columns out with --exclude-columns (for a tree: of mtree build)',
+    );
+  }
+
+  #excludedColumns(): { name: string; reason: string }[] {
+    return this.#options.spec.excluded.map(({ name, reason }) => ({ name, reason }));
   }
 
   #unwritten(rows: readonly DriftedRow[]): readonly DriftedRow[] {
@@ -244,7 +264,7 @@ export class Comparison {
       timeTakenMs,
       positions: facts.positions,
       verdict,
-      excludedColumns: this.#options.spec.excluded,
+      excludedColumns: this.#excludedColumns(),
       warnings: [...this.#warnings.values()],
       ...(facts.tableFilter === undefined ? {} : { tableFilter: facts.tableFilter }),
     };

@@ -13,7 +13,10 @@ export interface DigestColumn {
   readonly textForm: TextForm;
 }
 
-/** Secret per cluster; kept in the store. Diffs from another seed can't be compared by digest. */
+/**
+ * Random per state directory, where it is kept; no secret: it stands in our statements. Digests of
+ * another seed cannot be compared.
+ */
 export interface DigestSeed {
   /** Signed 64-bit start of the hash chain. */
   readonly seed: bigint;

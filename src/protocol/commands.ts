@@ -23,6 +23,8 @@ export interface BuildParams extends TableParams {
   readonly maxCpuRatio?: number;
   readonly analyse?: boolean;
   readonly recreateObjects?: boolean;
+  /** Names of columns that are not compared. */
+  readonly excludeColumns?: readonly string[];
 }
 
 export interface UpdateParams extends TableParams {
@@ -53,6 +55,8 @@ export interface TableDiffParams extends TableParams {
   readonly compareUnitSize?: number;
   readonly concurrencyFactor?: number;
   readonly tableFilter?: string;
+  /** Names of columns that are not compared. */
+  readonly excludeColumns?: readonly string[];
 }
 
 export interface RepairParams extends TableParams {

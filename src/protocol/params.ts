@@ -19,6 +19,7 @@ const FIELDS: {
     maxCpuRatio: 'number',
     analyse: 'flag',
     recreateObjects: 'flag',
+    excludeColumns: 'texts',
   },
   'mtree-update': {
     ...TABLE,
@@ -44,6 +45,7 @@ const FIELDS: {
     compareUnitSize: 'number',
     concurrencyFactor: 'number',
     tableFilter: 'text',
+    excludeColumns: 'texts',
   },
   'table-repair': {
     ...TABLE,

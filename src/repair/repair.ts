@@ -4,7 +4,7 @@ import type { DigestSeed } from '../digest/digest-column.js';
 import type { Session } from '../postgres/session.js';
 import type { SessionPool } from '../postgres/session-pool.js';
 import type { TableInfo } from '../table/table-info.js';
-import type { TableSpec } from '../table/table-spec.js';
+import { withoutColumns, type TableSpec } from '../table/table-spec.js';
 import type { Replication } from '../replication/passage.js';
 import { RepairReportWriter } from '../report/repair-report.js';
 import type { ReportColumn } from '../diff-file/row-text.js';
@@ -64,7 +64,7 @@ function namedAsTyped(error: unknown, { inputPath, inputName }: CommandContext):
 }
 
 async function repairFromFile(options: RepairOptions): Promise<TableRepairResult> {
-  const { context, params, spec, config } = options;
+  const { context, params, config } = options;
   const startedAt = new Date();
   const mode = repairMode(params);
   const path = context.inputPath;
@@ -76,15 +76,17 @@ async function repairFromFile(options: RepairOptions): Promise<TableRepairResult
   const clusterNodes = config.nodes.map(({ name }) => name);
   const usableNodes = [...options.pools.keys()];
   const source = sourceOfTruth(params, clusterNodes, usableNodes);
-  const keyColumns = spec.key.map(({ name }) => name);
+  const keyColumns = options.spec.key.map(({ name }) => name);
   const file = await RepairFile.read({ path, source, keyColumns });
   const { head } = file;
+  // The file's digests are of these columns only, and what was not compared is not written.
+  const spec = withoutColumns(options.spec, head.excludedColumns);
   const request = repairRequest({ source, head, path, spec, clusterNodes, usableNodes });
   const isDryRun = params.dryRun === true;
   const warnings = [...request.warnings, ...checkEchoes(options, request.targets, isDryRun)];
   if (request.targets.length > 0)
     warnings.push(...(await checkProof({ ...options, source, ...request, head, path })));
-  const run: RepairRun = { ...options, path, file, source, mode, isDryRun };
+  const run: RepairRun = { ...options, spec, path, file, source, mode, isDryRun };
   const report = params.generateReport === true ? await createReport(run, startedAt) : null;
   const nodes: Record<string, RepairCounts> = {};
   const files: string[] = [];

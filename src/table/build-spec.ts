@@ -5,13 +5,23 @@ import { isTextUnique, keyOperatorsOf, keyOrderOf, type NodeColumn } from './key
 import type { ColumnInfo, TableInfo } from './table-info.js';
 import type { ExcludedColumn, KeyColumnSpec, TableSpec } from './table-spec.js';
 
+export interface SpecOptions {
+  /** Columns that the user does not want compared; names of none are ignored. */
+  readonly leftOut?: readonly string[];
+  /** For a tree, which changes in the stream keep current: see ExclusionCause. */
+  readonly isTree?: boolean;
+}
+
 /**
  * Decides what is compared of one table, from what each node's catalog says of it (node -> table).
- * Pure. Columns are matched by name; those that some node lacks or computes are excluded with a
- * reason. Errors: SCHEMA_MISMATCH where types or keys differ, NO_PRIMARY_KEY, UNSUPPORTED for a key
+ * Pure. Columns are matched by name; those that some node lacks or computes, and those that the
+ * user names, are excluded with a reason. Errors: SCHEMA_MISMATCH where types or keys differ, NO_PRIMARY_KEY, UNSUPPORTED for a key
  * that cannot be followed.
  */
-export function buildTableSpec(infos: ReadonlyMap<string, TableInfo>): TableSpec {
+export function buildTableSpec(
+  infos: ReadonlyMap<string, TableInfo>,
+  options: SpecOptions = {},
+): TableSpec {
   const [first] = infos.values();
   if (first === undefined) throw new AcedError('INTERNAL', 'no node to compare');
   requireUtf8(infos);
@@ -21,14 +31,14 @@ export function buildTableSpec(infos: ReadonlyMap<string, TableInfo>): TableSpec
   const excluded: ExcludedColumn[] = [];
   const shared = new Map<string, NodeColumn[]>();
   for (const name of allColumnNames(infos)) {
-    const reason = exclusionReason(infos, name);
-    if (reason !== null) {
-      if (keyNames.includes(name)) throw unusableKey(first, name, reason);
-      excluded.push({ name, reason });
+    const exclusion = exclusionOf(infos, name, options);
+    if (exclusion !== null) {
+      if (keyNames.includes(name)) throw unusableKey(first, name, exclusion.reason);
+      excluded.push({ name, ...exclusion });
       continue;
     }
     const onNodes = columnOnNodes(infos, name);
-    requireSameType(first, onNodes);
+    if (keyNames.includes(name) || !isOneFamily(onNodes)) requireSameType(first, onNodes);
     const textForm = commonTextForm(first, onNodes, warnings);
     columns.push({ name, textForm });
     shared.set(name, onNodes);
@@ -103,17 +113,32 @@ function allColumnNames(infos: ReadonlyMap<string, TableInfo>): string[] {
   return [...names].sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
 }
 
-function exclusionReason(infos: ReadonlyMap<string, TableInfo>, name: string): string | null {
+function exclusionOf(
+  infos: ReadonlyMap<string, TableInfo>,
+  name: string,
+  { leftOut = [], isTree = false }: SpecOptions,
+): Omit<ExcludedColumn, 'name'> | null {
+  if (leftOut.includes(name)) return { reason: 'left out as asked', cause: 'named' };
   const missing: string[] = [];
   const generated: string[] = [];
+  let foreign: string | null = null;
   for (const [node, table] of infos) {
     const column = table.columns.find((candidate) => candidate.name === name);
     if (column === undefined) missing.push(node);
     else if (column.isGenerated) generated.push(node);
+    foreign ??= column?.foreignText ?? null;
   }
-  if (missing.length > 0) return `missing on ${missing.join(', ')}`;
-  if (generated.length === infos.size) return 'generated column';
-  if (generated.length > 0) return `generated column on ${generated.join(', ')}`;
+  if (missing.length > 0) return { reason: `missing on ${missing.join(', ')}`, cause: 'missing' };
+  if (generated.length === infos.size) return { reason: 'generated column', cause: 'generated' };
+  if (generated.length > 0) {
+    return { reason: `generated column on ${generated.join(', ')}`, cause: 'missing' };
+  }
+  if (isTree && foreign !== null) {
+    return {
+      reason: `the text of ${foreign} changes with other objects, which the stream does not tell`,
+      cause: 'unstable',
+    };
+  }
   return null;
 }
 
@@ -142,6 +167,16 @@ function requireSameType(table: TableInfo, onNodes: readonly NodeColumn[]): void
   }
 }
 
+/** smallint, integer, bigint; varchar, text: a value is written alike by each of them. */
+const FAMILIES: readonly (readonly number[])[] = [
+  [21, 23, 20],
+  [1043, 25],
+];
+
+function isOneFamily(onNodes: readonly NodeColumn[]): boolean {
+  return FAMILIES.some((oids) => onNodes.every(({ column }) => oids.includes(column.baseTypeOid)));
+}
+
 const NUMERIC_OID = 1700;
 
 /**
@@ -168,7 +203,7 @@ function commonTextForm(
   if (column !== undefined && declared.size > 1) {
     const types = onNodes.map((one) => `${one.column.declaredType} on ${one.node}`).join(', ');
     const isNumeric = column.baseTypeOid === NUMERIC_OID;
-    if (!isNumeric && !MODIFIER_FREE_OIDS.has(column.baseTypeOid)) {
+    if (!isNumeric && !isOneFamily(onNodes) && !MODIFIER_FREE_OIDS.has(column.baseTypeOid)) {
       throw mismatch(
         `column ${column.name} of ${label(table)} is written differently by its types: ${types}`,
       );
@@ -192,7 +227,9 @@ function unusableKey(table: TableInfo, column: string, reason: string): AcedErro
   return new AcedError(
     'UNSUPPORTED',
     `the primary key of ${label(table)} contains ${column}, which cannot be compared: ${reason}`,
-    { hint: 'The key must consist of stored columns that replication carries.' },
+    {
+      hint: 'The key must consist of stored columns that replication carries; it is always compared.',
+    },
   );
 }
 

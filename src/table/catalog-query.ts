@@ -1,3 +1,11 @@
+/** Output functions that print the names of other objects; aclitem (1033) prints roles. */
+const OUTPUTS_OF_NAMES = [
+  ...['regproc', 'regprocedure', 'regoper', 'regoperator', 'regclass', 'regtype', 'regrole'],
+  ...['regnamespace', 'regconfig', 'regdictionary', 'regcollation', 'regdatabase'],
+]
+  .map((type) => `pg_catalog.to_regproc('pg_catalog.${type}out')`)
+  .join(', ');
+
 /**
  * One JSON document about the table $1.$2, or no row. Written against the catalogs of PostgreSQL 15
  * to 18: columns that only some of them have are read through to_jsonb().
@@ -40,6 +48,21 @@ WITH RECURSIVE target AS (
   SELECT d.attnum, t.oid, t.typnamespace, t.typname, t.typcategory, t.typtype
     FROM domain_chain d
     JOIN pg_catalog.pg_type t ON t.oid = d.type_oid AND t.typtype <> 'd'
+), type_part AS (
+  SELECT a.attnum, a.atttypid AS type_oid FROM attribute a
+   UNION
+  SELECT u.attnum, part.type_oid
+    FROM type_part u
+    JOIN pg_catalog.pg_type t ON t.oid = u.type_oid
+   CROSS JOIN LATERAL (
+           SELECT t.typbasetype UNION ALL SELECT t.typelem
+            UNION ALL
+           SELECT r.rngsubtype FROM pg_catalog.pg_range r WHERE t.oid IN (r.rngtypid, r.rngmultitypid)
+            UNION ALL
+           SELECT f.atttypid FROM pg_catalog.pg_attribute f
+            WHERE f.attrelid = t.typrelid AND f.attnum > 0 AND NOT f.attisdropped
+         ) AS part (type_oid)
+   WHERE part.type_oid <> 0
 ), primary_key AS (
   SELECT i.indkey::int2[] AS attnums, i.indclass, i.indnkeyatts, m.amname = 'btree' AS is_ordered
     FROM pg_catalog.pg_index i
@@ -156,6 +179,12 @@ SELECT pg_catalog.json_build_object(
              'enumLabels', (SELECT l.labels FROM label l WHERE l.attnum = a.attnum),
              'hasTextCast', b.oid NOT IN (25, 1043) AND EXISTS (
                SELECT FROM pg_catalog.pg_cast x WHERE x.castsource = b.oid AND x.casttarget = 25
+             ),
+             'foreignText', (
+               SELECT pg_catalog.min(t.typname::text)
+                 FROM type_part u
+                 JOIN pg_catalog.pg_type t ON t.oid = u.type_oid
+                WHERE u.attnum = a.attnum AND (t.oid = 1033 OR t.typoutput IN (${OUTPUTS_OF_NAMES}))
              ),
              'isGenerated', a.attgenerated <> '',
              'identity', a.attidentity,

@@ -92,6 +92,7 @@ interface CatalogColumn {
   readonly baseTypeKind: string;
   readonly enumLabels: string[] | null;
   readonly hasTextCast: boolean;
+  readonly foreignText: string | null;
   readonly isGenerated: boolean;
   readonly identity: '' | 'a' | 'd';
   readonly isNullable: boolean;

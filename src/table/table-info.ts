@@ -23,6 +23,11 @@ export interface ColumnInfo {
   readonly enumLabels: readonly string[] | null;
   /** An explicit cast of the base type to text exists in pg_cast and is not text's/varchar's own. */
   readonly hasTextCast: boolean;
+  /**
+   * The type, of this column or of a part of its values, whose text is made of other objects' names:
+   * regclass and its kind, aclitem. Renaming a table changes it, with no change of the row.
+   */
+  readonly foreignText: string | null;
   readonly isGenerated: boolean;
   readonly identity: 'always' | 'by default' | null;
   readonly isNullable: boolean;

@@ -31,9 +31,17 @@ export interface KeyColumnSpec {
   readonly isTextUnique: boolean;
 }
 
+/**
+ * Why a column is not compared. `named` by the user, or `generated` from others everywhere: no
+ * question is left open. `missing` on some node, or generated on some only; `unstable`: its text can
+ * change without a message in the stream, so no tree can hold it. Then equal rows are not proved equal.
+ */
+export type ExclusionCause = 'named' | 'generated' | 'missing' | 'unstable';
+
 export interface ExcludedColumn {
   readonly name: string;
   readonly reason: string;
+  readonly cause: ExclusionCause;
 }
 
 /** What is compared of one table, the same on every node. Plain data: it is stored as JSON. */
@@ -53,6 +61,13 @@ export interface TableSpec {
 /** Whether an index of the table has the order of the blocks: else every block costs a scan. */
 export function isOrderIndexed(spec: TableSpec): boolean {
   return spec.isKeyOrdered && spec.key.every((column) => column.collate === null);
+}
+
+/** The spec without these columns; those of the key stay. */
+export function withoutColumns(spec: TableSpec, names: readonly string[]): TableSpec {
+  const key = new Set(spec.key.map(({ name }) => name));
+  const gone = new Set(names.filter((name) => !key.has(name)));
+  return { ...spec, columns: spec.columns.filter(({ name }) => !gone.has(name)) };
 }
 
 /** The text of a key, a value per key column, by the digest's text forms. Never null. */

@@ -196,10 +196,21 @@ describe('bad input ends with a message, a remedy and exit code 2, and leaves no
     });
   });
 
-  it('a column that only one node has is left out, and said to be', async () => {
+  it('a column that only one node has is not proved equal, unless it is left out', async () => {
     const ended = await acectl('table-diff good customers');
-    assert.equal(ended.exitCode, 0, ended.stderr);
-    assert.match(ended.stdout, /^WARN Column extra was not compared: .*\n/);
+    assert.equal(ended.exitCode, 2, ended.stderr);
+    assert.match(ended.stdout, /^WARN Column extra was not compared: missing on n\d$/m);
+    assert.match(ended.stdout, /^WARN NOT COMPARABLE/m);
+    const named = await acectl('table-diff good customers --exclude-columns extra');
+    assert.equal(named.exitCode, 0, named.stderr);
+    await refused('table-diff good customers --exclude-columns extra,Extra', {
+      error: /^ERROR --exclude-columns: public\.customers has no column "Extra"/,
+      hint: /^HINT Write names as the catalog has them/,
+    });
+    await refused('table-diff good customers --exclude-columns id', {
+      error: /^ERROR the primary key of public\.customers contains id/,
+      hint: /it is always compared/,
+    });
   });
 
   it('missing privileges', async () => {

@@ -35,9 +35,10 @@ export async function compareLeaves(config: Config): Promise<number> {
 async function isCurrent(cluster: Cluster, table: TrackedTable): Promise<boolean> {
   const { signal } = new AbortController();
   const { publicationName } = cluster.config;
-  const read = await readClusterTable(cluster.pools, table.spec, signal, publicationName).catch(
-    () => null,
-  );
+  const read = await readClusterTable(cluster.pools, table.spec, signal, {
+    publication: publicationName,
+    isTree: true,
+  }).catch(() => null);
   return table.nodes.every(
     (node) => read?.readings[node]?.fingerprint === table.readings[node]?.fingerprint,
   );

@@ -17,7 +17,7 @@ export function specOf(name: string): TableSpec {
     ],
     isKeyOrdered: true,
     columns: [{ name: 'id', textForm: 'plain' }],
-    excluded: [{ name: 'total', reason: 'generated column' }],
+    excluded: [{ name: 'total', reason: 'generated column', cause: 'generated' }],
     warnings: ['something'],
   };
 }

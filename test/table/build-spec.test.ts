@@ -53,6 +53,7 @@ function column(name: string, typeName: string, changes: Partial<ColumnInfo> = {
     baseTypeKind: 'b',
     enumLabels: null,
     hasTextCast: type.hasTextCast ?? false,
+    foreignText: null,
     isGenerated: false,
     identity: null,
     isNullable: true,
@@ -127,10 +128,50 @@ describe('buildTableSpec', () => {
       ),
     );
     assert.deepEqual(spec.excluded, [
-      { name: 'extra', reason: 'missing on n2, n3' },
-      { name: 'half', reason: 'generated column on n2' },
-      { name: 'total', reason: 'generated column' },
+      { name: 'extra', reason: 'missing on n2, n3', cause: 'missing' },
+      { name: 'half', reason: 'generated column on n2', cause: 'missing' },
+      { name: 'total', reason: 'generated column', cause: 'generated' },
     ]);
+  });
+
+  it('leaves out what the user names, whatever its types, but no key', () => {
+    const infos = nodes(
+      table([ID, column('v', 'integer'), column('w', 'text')]),
+      table([ID, column('v', 'text')]),
+    );
+    const spec = buildTableSpec(infos, { leftOut: ['v', 'w', 'unknown'] });
+    assert.deepEqual(
+      spec.excluded.map(({ name, cause }) => [name, cause]),
+      [
+        ['v', 'named'],
+        ['w', 'named'],
+      ],
+    );
+    assert.throws(() => buildTableSpec(infos, { leftOut: ['id', 'v', 'w'] }), {
+      code: 'UNSUPPORTED',
+    });
+  });
+
+  it('leaves text that other objects change out of trees only', () => {
+    const v = column('v', 'regclass', { foreignText: 'regclass' });
+    const infos = nodes(table([ID, v]), table([ID, v]));
+    assert.deepEqual(buildTableSpec(infos).excluded, []);
+    const [excluded] = buildTableSpec(infos, { isTree: true }).excluded;
+    assert.deepEqual([excluded?.name, excluded?.cause], ['v', 'unstable']);
+  });
+
+  it('compares types of one family by their text, with a warning, but not in a key', () => {
+    for (const [one, other] of [
+      ['integer', 'bigint'],
+      ['character varying', 'text'],
+    ] as const) {
+      const spec = buildTableSpec(
+        nodes(table([ID, column('v', one)]), table([ID, column('v', other)])),
+      );
+      assert.match(spec.warnings?.[0] ?? '', /v is declared differently/);
+      assert.deepEqual(spec.columns[1], { name: 'v', textForm: 'plain' });
+    }
+    fails('SCHEMA_MISMATCH', /id/, nodes(table([ID]), table([column('id', 'integer')])));
   });
 
   it('refuses columns of different types', () => {

@@ -40,6 +40,8 @@ export class Expectations {
   #nextPlace = 0;
   /** Key -> its index, from where the sides turn out to differ until there are no more rows. */
   #places: Map<string, number> | null = null;
+  /** Places of targets' keys that are told at the source's spelling. */
+  readonly #joined = new Set<number>();
   #isSealed = false;
 
   constructor(options: ExpectationOptions) {
@@ -112,16 +114,37 @@ export class Expectations {
   }
 
   get size(): number {
-    return this.#keys.length;
+    return this.#keys.length - this.#joined.size;
+  }
+
+  /** Keys that only one side of the file has, each with its place. */
+  oneSided(): Record<'sources' | 'targets', { place: number; key: KeyText }[]> {
+    const sources: { place: number; key: KeyText }[] = [];
+    const targets: { place: number; key: KeyText }[] = [];
+    for (const [place, id] of this.#keys.entries()) {
+      const isSource = this.#sources[place] !== null;
+      if (isSource === (this.#targets[place] !== null)) continue;
+      (isSource ? sources : targets).push({ place, key: this.#keyText(id) });
+    }
+    return { sources, targets };
+  }
+
+  /** The source's key at `source` and the target's at `target` are one key. */
+  join(source: number, target: number): void {
+    this.#targets[source] = this.#targets[target] ?? null;
+    this.#joined.add(target);
+  }
+
+  #keyText(id: string): KeyText {
+    return this.#options.keyColumns.length === 1 ? [id] : (JSON.parse(id) as string[]);
   }
 
   /** In the order of the file. */
   *entries(): Generator<Expectation> {
-    const { keyColumns } = this.#options;
     for (const [place, id] of this.#keys.entries()) {
-      const key = keyColumns.length === 1 ? [id] : (JSON.parse(id) as string[]);
+      if (this.#joined.has(place)) continue;
       yield {
-        key,
+        key: this.#keyText(id),
         target: this.#proof(this.#targets[place]),
         source: this.#proof(this.#sources[place]),
       };

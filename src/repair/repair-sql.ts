@@ -1,6 +1,7 @@
 import { quoteIdentifier, quoteLiteral, quoteQualified } from '../base/quote.js';
 import type { DigestSeed } from '../digest/digest-column.js';
 import { digestExpression, textExpression } from '../digest/digest-sql.js';
+import { KeySql } from '../merkle/key-sql.js';
 import { arrayLiteral } from '../postgres/array-literal.js';
 import type { ColumnInfo, TableInfo } from '../table/table-info.js';
 import type { KeyText, TableSpec } from '../table/table-spec.js';
@@ -45,6 +46,7 @@ function travelsAsText({ typeOid, baseTypeCategory, baseTypeKind }: ColumnInfo):
  */
 export class RepairSql {
   readonly #spec: TableSpec;
+  readonly #key: KeySql;
   readonly #table: string;
   readonly #digest: string;
   readonly #columns: readonly WrittenColumn[];
@@ -52,6 +54,7 @@ export class RepairSql {
   /** @param info of the target: its identity columns are those that cannot be updated */
   constructor(spec: TableSpec, info: TableInfo, seed: DigestSeed) {
     this.#spec = spec;
+    this.#key = new KeySql(spec.key);
     this.#table = quoteQualified(spec.schema, spec.name);
     this.#digest = digestExpression(spec.columns, seed, 't');
     this.#columns = writtenColumns(spec, info).map((column, i) => {
@@ -155,7 +158,9 @@ export class RepairSql {
     const key = this.#spec.key.map(({ name }) => quoteIdentifier(name));
     const outputs = key.map((name, i) => `${name} AS k${i}`).join(', ');
     const join = this.#spec.key
-      .map(({ operators }, i) => `w.k${i} ${operators.equal} ${this.#stagedValue(key[i] ?? '')}`)
+      .map(({ typeName, operators }, i) => {
+        return `w.k${i}::${typeName} ${operators.equal} ${this.#stagedValue(i)}::${typeName}`;
+      })
       .join(' AND ');
     const arbiter = onConflict === 'key' ? `(${key.join(', ')})` : '';
     return `WITH w AS (
@@ -179,12 +184,7 @@ export class RepairSql {
   }
 
   #keyEquality(): string {
-    return this.#spec.key
-      .map(
-        ({ name, typeName, operators }, i) =>
-          `t.${quoteIdentifier(name)} ${operators.equal} r.k${i}::${typeName}`,
-      )
-      .join(' AND ');
+    return this.#key.equality((i) => `r.k${i}`);
   }
 
   #staged(): string {
@@ -200,10 +200,7 @@ export class RepairSql {
 
   /** The row is what the diff saw, which is not what the source has. */
   #isExpected(): string {
-    const key = this.#spec.key
-      .map(({ name, operators }) => ({ name: quoteIdentifier(name), operators }))
-      .map(({ name, operators }) => `t.${name} ${operators.equal} ${this.#stagedValue(name)}`)
-      .join(' AND ');
+    const key = this.#key.equality((i) => this.#stagedValue(i));
     return `${key} AND ${this.#isChosen()} AND ${this.#digest} = s.expected`;
   }
 
@@ -214,8 +211,10 @@ export class RepairSql {
     return parts.length === 0 ? otherwise : parts.join(separator);
   }
 
-  #stagedValue(quotedName: string): string {
-    return this.#columns.find(({ name }) => name === quotedName)?.value ?? 's.n';
+  /** The staged value of the i-th column of the key. */
+  #stagedValue(i: number): string {
+    const name = quoteIdentifier(this.#spec.key[i]?.name ?? '');
+    return `(${this.#columns.find((column) => column.name === name)?.value ?? 's.n'})`;
   }
 }
 

@@ -14,6 +14,7 @@ import { RepairFile } from './repair-file.js';
 import { RepairSql, writtenColumns } from './repair-sql.js';
 import { echoes, repairMode, repairRequest, sourceOfTruth, type RepairTarget } from './request.js';
 import { checkProof } from './proof.js';
+import { joinSpellings } from './spellings.js';
 import { describeOrphans } from './orphans.js';
 import { ReadSession } from './read-session.js';
 import { describeLeftRows } from './left-rows.js';
@@ -171,6 +172,7 @@ async function repairTarget(
   return poolOf(run, source).use(
     (sourceSession) =>
       poolOf(run, node).use(async (targetSession) => {
+        await joinSpellings(expectations, { spec, target: targetSession, signal });
         const repair = async (
           target: TargetSession | null,
         ): Promise<{ counts: RepairCounts; warnings: string[] }> => {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { silentLogger } from '../../src/base/log.js';
 import { quoteIdentifier } from '../../src/base/quote.js';
@@ -7,6 +8,7 @@ import { build } from '../../src/commands/build.js';
 import { diffTable } from '../../src/commands/diff-table.js';
 import { diffTree } from '../../src/commands/diff-tree.js';
 import { initialise } from '../../src/commands/init.js';
+import { repair } from '../../src/commands/repair.js';
 import { removeDirectory, scratchDirectory, testContext } from '../support/context.js';
 import { assertLeavesMatchServer, catchUp } from '../support/leaves.js';
 import { startMesh, type Mesh } from '../support/mesh.js';
@@ -132,6 +134,20 @@ for (const major of [15, 18] as const) {
         assert.deepEqual([result.verdict, result.differences], ['drift', { 'n1/n2': expected }]);
       }
       await assertLeavesMatchServer(cluster, cluster.requireTable(table));
+      if (keyTable.key.some(({ spellings = [] }) => spellings.length > 0)) await mend(table);
+    }
+
+    /** A row whose key is spelled anew is updated, not inserted beside itself. */
+    async function mend(table: string): Promise<void> {
+      const { files } = await diffTable(cluster, { table }, testContext(stateDir));
+      const inputPath = join(stateDir, files[0] ?? '');
+      for (const mode of [{ insertOnly: true }, { upsertOnly: true }, {}]) {
+        const params = { table, sourceOfTruth: 'n1', ...mode };
+        const { nodes } = await repair(cluster, params, testContext(stateDir, { inputPath }));
+        assert.deepEqual([nodes['n2']?.skipped, nodes['n2']?.failed], [0, 0], JSON.stringify(mode));
+      }
+      const { verdict } = await diffTable(cluster, { table }, testContext(stateDir));
+      assert.equal(verdict, 'match', 'after the repair');
     }
 
     it('finds what plain SQL finds, by tree and by table', async () => {

@@ -92,7 +92,7 @@ export const BASE_TYPES: Readonly<Record<string, Omit<KeyType, 'type'>>> = {
   macaddr8: { text: (seed) => hex(16, seed) },
   money: { text: (seed) => String(number(seed) / 100) },
   name: { text: word },
-  numeric: { text: (seed) => String(number(seed) / 8) },
+  numeric: { text: (seed) => String(number(seed) / 8), spellings: [['1', '1.00']] },
   oid: { text: (seed) => String(mixed(seed)) },
   oidvector: { text: (seed) => `${mixed(seed)} ${seed}` },
   pg_lsn: { text: (seed) => `${hex(2, seed)}/${hex(6, seed)}` },

@@ -59,7 +59,7 @@ export class EngineProcess {
   }
 
   /** Waits until the process has killed itself; fails when it does not, or ends otherwise. */
-  async died(timeoutMs = 20_000): Promise<void> {
+  async died(timeoutMs = 60_000): Promise<void> {
     const timer = setTimeout(() => this.#child.kill('SIGTERM'), timeoutMs);
     await this.#exited;
     clearTimeout(timer);

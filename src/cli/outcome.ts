@@ -109,15 +109,13 @@ function describeRepair(result: RepairResult & OfServers): Outcome {
   const would = result.dryRun ? 'would be ' : '';
   let isWhole = true;
   for (const [node, counts] of Object.entries(result.nodes)) {
-    const { upserted, deleted, skipped, failed, alreadyEqual = 0 } = counts;
+    const { upserted, deleted, skipped, failed, alreadyEqual = 0, left = 0 } = counts;
     const where = named(result, node);
     lines.push(info(`${where}: ${upserted} rows ${would}upserted, ${deleted} ${would}deleted`));
     if (alreadyEqual > 0) lines.push(info(`${node}: ${alreadyEqual} rows were equal already`));
-    if (skipped > 0) {
-      lines.push(warn(`${node}: ${skipped} rows ${would}skipped: no longer as the diff saw them`));
-    }
+    if (skipped > 0) lines.push(warn(`${node}: ${skipped} rows ${would}skipped`));
     if (failed > 0) lines.push(warn(`${node}: ${failed} rows failed`));
-    isWhole &&= skipped === 0 && failed === 0;
+    isWhole &&= skipped === 0 && failed === 0 && left === 0;
   }
   lines.push(...result.files.map((file) => info(`Report written to ${file}`)));
   const verb = result.dryRun ? 'Dry run of the repair' : 'Repair';

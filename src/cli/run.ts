@@ -1,8 +1,9 @@
 import { basename, resolve } from 'node:path';
 import { AcedError, errorMessage } from '../base/errors.js';
-import { DaemonClient, type DaemonIdentity } from '../server/client.js';
+import { DaemonClient, sizeOfInput, type DaemonIdentity } from '../server/client.js';
 import type { Servers } from '../protocol/servers.js';
 import type {
+  CommandContext,
   CommandName,
   CommandResults,
   CommandRunner,
@@ -125,7 +126,7 @@ async function runAnywhere<Name extends CommandName>(
   request: CommandRequest<Name>,
   { options, cliFlags, terminal }: Execution,
 ): Promise<CommandResults[Name]> {
-  const { name, params, inputFile } = request;
+  const { name, inputFile } = request;
   const { cwd } = options;
   const work = {
     signal: options.signal ?? new AbortController().signal,
@@ -134,7 +135,31 @@ async function runAnywhere<Name extends CommandName>(
       ? {}
       : { inputPath: resolve(cwd, inputFile), inputName: basename(inputFile) }),
   };
-  const show = (event: ProgressEvent): void => terminal.event(event);
+  let progress: ProgressEvent | undefined;
+  const show = (event: ProgressEvent): void => {
+    if (event.type === 'progress') progress = event;
+    terminal.event(event);
+  };
+  // Before anybody is connected to.
+  if (work.inputPath !== undefined) await sizeOfInput(work.inputPath);
+  try {
+    return await runWith(request, { options, cliFlags, work, show });
+  } catch (error) {
+    throw name === 'table-repair' ? interrupted(error, progress) : error;
+  }
+}
+
+interface Run {
+  readonly options: CliOptions;
+  readonly cliFlags: CliFlags;
+  readonly work: Pick<CommandContext, 'signal' | 'reportDir' | 'inputPath' | 'inputName'>;
+  readonly show: (event: ProgressEvent) => void;
+}
+
+async function runWith<Name extends CommandName>(
+  { name, params }: CommandRequest<Name>,
+  { options, cliFlags, work, show }: Run,
+): Promise<CommandResults[Name]> {
   const location = await options.locate(cliFlags);
   const daemon = await DaemonClient.find(location.socketPaths, () => identity(location, cliFlags));
   if (daemon !== null) return daemon.run(name, params, { ...work, onEvent: show });
@@ -144,6 +169,19 @@ async function runAnywhere<Name extends CommandName>(
   } finally {
     await runner.close();
   }
+}
+
+/** A repair that was cancelled has written whole batches, which nobody is told of otherwise. */
+function interrupted(error: unknown, progress: ProgressEvent | undefined): unknown {
+  if (!(error instanceof AcedError) || error.code !== 'CANCELLED') return error;
+  const how =
+    progress?.type === 'progress'
+      ? `: ${progress.phase}, ${progress.done} of ${progress.total} done`
+      : '';
+  return new AcedError('CANCELLED', `cancelled${how}`, {
+    hint: 'What was written stays, in whole batches. Run the same repair again: it goes on with the rest.',
+    cause: error,
+  });
 }
 
 /** Whom the user means, by the command line and by the files here. */

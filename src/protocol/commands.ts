@@ -185,11 +185,13 @@ export interface VerifyResult {
 export interface NodeRepairCounts {
   readonly upserted: number;
   readonly deleted: number;
-  /** The row was no longer what the diff saw, or its source is gone: left alone. */
+  /** The row was no longer what the diff saw, on either node, or was locked: left alone. */
   readonly skipped: number;
   readonly failed: number;
   /** Nothing to do: the rows are the same by now. */
   readonly alreadyEqual?: number;
+  /** The mode (insert only, upsert only) has nothing to do with them. */
+  readonly left?: number;
 }
 
 export interface RepairResult {

@@ -78,6 +78,7 @@ async function repairFromFile(options: RepairOptions): Promise<TableRepairResult
   const usableNodes = [...options.pools.keys()];
   const source = sourceOfTruth(params, clusterNodes, usableNodes);
   const keyColumns = options.spec.key.map(({ name }) => name);
+  context.emit({ type: 'progress', phase: 'Reading the diff file', done: 0, total: 1 });
   const file = await RepairFile.read({ path, source, keyColumns });
   const { head } = file;
   // The file's digests are of these columns only, and what was not compared is not written.

@@ -160,6 +160,8 @@ export class DaemonClient {
   async #readEnd(response: IncomingMessage, options: RunOptions): Promise<CommandEnd> {
     let end: CommandEnd | undefined;
     let rest = '';
+    // At the end of the response it is no longer known.
+    const { socket } = response;
     response.setEncoding('utf8');
     try {
       for await (const chunk of response as AsyncIterable<string>) {
@@ -174,8 +176,9 @@ export class DaemonClient {
     } catch (error) {
       throw this.#lost(error, options.signal);
     } finally {
-      // A connection left open would keep the process from ending.
+      // A connection left open would keep the process from ending: of an upload it is one to be kept.
       response.destroy();
+      socket.destroy();
     }
     if (end === undefined) throw this.#lost(new Error('the answer has no end'), options.signal);
     return end;
@@ -248,7 +251,8 @@ function notForUs(path: string, error: NodeJS.ErrnoException): AcedError {
   });
 }
 
-async function sizeOfInput(path: string): Promise<number> {
+/** Of a file to be uploaded, in bytes. Errors: BAD_DIFF_FILE when it cannot be read. */
+export async function sizeOfInput(path: string): Promise<number> {
   try {
     const found = await stat(path);
     if (!found.isDirectory()) return found.size;

@@ -68,7 +68,10 @@ describe('acectl', () => {
 
   it('ends by itself after an upload too', async () => {
     writeFileSync(join(root, 'diff.json'), 'x'.repeat(3_000_000));
+    const startedAt = performance.now();
     const ended = await acectl('table-repair', '-f', 'diff.json', '-r', 'n1', 'public.t');
+    // A server keeps a connection that is to be kept for 5 s.
+    assert.ok(performance.now() - startedAt < 5_000);
     assert.deepEqual([ended.exitCode, ended.signal], [0, null], ended.stderr);
     assert.equal(runner.calls[0]?.inputBytes, 3_000_000);
   });

@@ -11,6 +11,8 @@ interface PendingTransaction {
   readonly endLsn: Lsn;
   readonly timeUs: bigint;
   readonly appliers: readonly TableApplier[];
+  /** Keys that the server has to locate for it, and one for itself. */
+  readonly work: number;
 }
 
 /**
@@ -53,6 +55,7 @@ export class ChangeApplier {
   readonly #touched = new Set<TableApplier>();
   /** Committed transactions that are not applied yet, oldest first. */
   #pending: PendingTransaction[] = [];
+  #pendingWork = 0;
   #xid: number | null = null;
   #position: Lsn;
   /** Of the last transaction that is in the leaves: three fields, and no object for each commit. */
@@ -90,6 +93,11 @@ export class ChangeApplier {
 
   get pendingTransactions(): number {
     return this.#pending.length;
+  }
+
+  /** Keys to be located and transactions that wait for them. Asked for with each commit: kept, not counted. */
+  get pendingWork(): number {
+    return this.#pendingWork;
   }
 
   /** Appliers that hold transactions. */
@@ -134,7 +142,8 @@ export class ChangeApplier {
 
   /** Applies the `count` oldest pending transactions: all their keys have been located. */
   release(count: number): void {
-    for (const { xid, endLsn, timeUs, appliers } of this.#pending.splice(0, count)) {
+    for (const { xid, endLsn, timeUs, appliers, work } of this.#pending.splice(0, count)) {
+      this.#pendingWork -= work;
       const nowMs = this.#options.now();
       for (const applier of appliers) applier.applyHeld(nowMs);
       this.recentXids.add(xid);
@@ -148,6 +157,7 @@ export class ChangeApplier {
     this.#relations.clear();
     this.#touched.clear();
     this.#pending = [];
+    this.#pendingWork = 0;
     this.#xid = null;
   }
 
@@ -229,8 +239,10 @@ export class ChangeApplier {
     for (const applier of this.#touched) mustHold ||= applier.mustHold;
     if (mustHold) {
       const appliers = [...this.#touched];
-      for (const applier of appliers) applier.hold(xid);
-      this.#pending.push({ xid, endLsn, timeUs, appliers });
+      let work = 1;
+      for (const applier of appliers) work += applier.hold(xid);
+      this.#pending.push({ xid, endLsn, timeUs, appliers, work });
+      this.#pendingWork += work;
       this.#touched.clear();
       this.#options.onPending();
       return;

@@ -15,7 +15,7 @@ export interface KeyLocationOptions {
   readonly stream: () => ReplicationStream | null;
 }
 
-/** Waiting changes of server-located keys stop the stream above this number. */
+/** Keys that the server locates, and transactions that wait for them, stop the stream above this number. */
 const MAX_UNLOCATED = 20_000;
 
 /** Blocks of keys whose order only the server knows. */
@@ -34,9 +34,7 @@ export class KeyLocation {
   async locate(): Promise<void> {
     const changes = this.#options.applier();
     if (this.#isLocating) {
-      let steps = 0;
-      for (const applier of changes.pendingAppliers) steps += applier.heldSteps;
-      if (steps > MAX_UNLOCATED) this.#options.stream()?.pause('locating keys');
+      if (changes.pendingWork > MAX_UNLOCATED) this.#options.stream()?.pause('locating keys');
       return;
     }
     this.#isLocating = true;

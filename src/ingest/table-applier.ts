@@ -234,11 +234,13 @@ export class TableApplier {
     if (!this.#changes.isEmpty) this.#apply(this.#changes.take(xid), nowMs);
   }
 
-  /** Ends the open transaction and keeps it for applyHeld. */
-  hold(xid: number): void {
+  /** Ends the open transaction and keeps it for applyHeld. Returns how many keys it has to locate. */
+  hold(xid: number): number {
     const changes = this.#changes.isEmpty ? [] : this.#changes.take(xid);
-    this.#held.push({ xid, changes, steps: this.#openSteps });
+    const steps = this.#openSteps;
+    this.#held.push({ xid, changes, steps });
     this.#openSteps = [];
+    return steps.length;
   }
 
   /** Applies the oldest held transaction, whose keys must have been located. */
@@ -273,10 +275,6 @@ export class TableApplier {
       this.#resolve(waiting, positions);
       return;
     }
-  }
-
-  get heldSteps(): number {
-    return this.#held.reduce((count, { steps }) => count + steps.length, 0);
   }
 
   /** From now on keeps a copy of every change to these blocks, until stopRecording. */

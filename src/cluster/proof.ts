@@ -107,7 +107,7 @@ function wrongLeaf(
 }
 
 /** Keeps and logs them. Of a block only its number: its keys are the user's. */
-function recordWrongLeaves(cluster: Cluster, wrong: readonly WrongLeaf[]): void {
+export function recordWrongLeaves(cluster: Cluster, wrong: readonly WrongLeaf[]): void {
   wrong.forEach((found, index) => {
     cluster.store.addWrongLeaf(found);
     if (index >= MAX_EVENTS) return;

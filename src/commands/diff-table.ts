@@ -11,12 +11,19 @@ import { tableDiff } from '../diff/table-diff.js';
 import { BlockSql } from '../merkle/block-sql.js';
 import { onEveryNode } from '../postgres/every-node.js';
 import type { CommandContext, DiffResult, TableDiffParams } from '../protocol/commands.js';
+import type { KeyText } from '../table/table-spec.js';
+import { errorMessage } from '../base/errors.js';
+import { proveBlocks, recordWrongLeaves } from '../cluster/proof.js';
+import type { TrackedTable } from '../ingest/tracked-table.js';
+import type { TableName } from '../table/table-name.js';
 import { checkRowFilter } from '../table/row-filter.js';
 import { isOrderIndexed } from '../table/table-spec.js';
 
 /** Rows a block of `table-diff` has at most: smaller ones make differing rows cheaper to find. */
 const TABLE_DIFF_BLOCK_ROWS = 1000;
 const MAX_UNINDEXED_BLOCKS = 64;
+/** Differing rows whose blocks are compared with a tree's. */
+const MAX_DOUBTED_ROWS = 10_000;
 
 /** `table-diff`: needs no tree, no slot and no rights beyond SELECT. */
 export async function diffTable(
@@ -44,7 +51,8 @@ export async function diffTable(
   const blockSize = params.blockSize ?? 100_000;
   const concurrencyFactor = params.concurrencyFactor ?? config.diff.concurrencyFactor;
   const mostRows = Math.max(0, ...Array.from(infos.values(), (info) => info.estimatedRows));
-  return tableDiff({
+  const drifted: KeyText[] = [];
+  const result = await tableDiff({
     config,
     spec,
     sql: new BlockSql({
@@ -67,5 +75,72 @@ export async function diffTable(
     concurrencyFactor,
     concurrency: cluster.hashConcurrency(concurrencyFactor),
     ...(tableFilter === undefined ? {} : { tableFilter }),
+    onDrift: (keys) => drifted.push(...keys.slice(0, MAX_DOUBTED_ROWS - drifted.length)),
+    onContradiction: ({ node, sum, rows }) => {
+      const { schema, name: table } = name;
+      const found = { schema, name: table, node, blockId: 0, foundBy: 'table-diff' } as const;
+      recordWrongLeaves(cluster, [{ ...found, foundAtMs: Date.now(), leaf: sum, read: rows }]);
+    },
   });
+  const warning = await doubtTree(cluster, name, drifted, { ...context, nodes });
+  return warning === null ? result : { ...result, warnings: [...result.warnings, warning] };
+}
+
+interface DoubtOptions {
+  readonly nodes: readonly string[];
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Rows that are proved to differ in blocks whose leaves are equal: either the rows have changed since,
+ * or the tree is wrong. Returns what a person must know; null: nothing.
+ */
+async function doubtTree(
+  cluster: Cluster,
+  { schema, name }: TableName,
+  drifted: readonly KeyText[],
+  { nodes, signal }: DoubtOptions,
+): Promise<string | null> {
+  const label = `${schema}.${name}`;
+  if (drifted.length === 0 || !cluster.isStreaming) return null;
+  return cluster.mutex(schema, name).run(async () => {
+    const table = cluster.tables.find((one) => one.label === label);
+    if (table?.state !== 'live') return null;
+    const positions = await equalBlocksOf(cluster, table, drifted, { nodes, signal });
+    if (positions.length === 0) return null;
+    const byNode = new Map(nodes.map((node) => [node, positions] as const));
+    const work = { concurrency: 1, signal, foundBy: 'table-diff' } as const;
+    try {
+      const { wrong } = await proveBlocks(cluster, table, byNode, work);
+      if (wrong.length === 0) return null;
+      return `${wrong.length} leaves of the tree of ${label} were wrong; they are mended, and acectl mtree verify looks at the others`;
+    } catch (error) {
+      if (signal.aborted) throw error;
+      return `the tree of ${label} may be wrong, and could not be compared with the table: ${errorMessage(error)}`;
+    }
+  });
+}
+
+/** Positions of the keys' blocks, where the nodes' leaves are clean and equal. */
+async function equalBlocksOf(
+  cluster: Cluster,
+  table: TrackedTable,
+  keys: readonly KeyText[],
+  { nodes, signal }: DoubtOptions,
+): Promise<number[]> {
+  const bounds = table.layout.lowers.slice(1).map((lower) => lower ?? []);
+  const query = table.sql.locate(keys, bounds);
+  const located = await cluster
+    .pool(nodes[0] ?? '')
+    .use((session) => session.query(query.text, query.params, signal), signal);
+  const positions = new Set(located.map(([, position]) => Number(position)));
+  const [first, ...others] = nodes.map((node) => table.leaves(node));
+  return [...positions].filter((position) =>
+    others.every(
+      (leaves) =>
+        first?.isDirty(position) === false &&
+        !leaves.isDirty(position) &&
+        first.isEqual(leaves, position),
+    ),
+  );
 }

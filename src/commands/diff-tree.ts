@@ -4,7 +4,9 @@ import { readCommitTimeNodes, readReplication } from '../cluster/cluster-table.j
 import type { Cluster } from '../cluster/cluster.js';
 import { passFences, takeFences } from '../cluster/fences.js';
 import { ensureCurrentTree, requireInitialised, workOptions } from '../cluster/tree-building.js';
-import { refreshDirty, splitOversize } from '../cluster/tree-work.js';
+import { proveBlocks, recordWrongLeaves } from '../cluster/proof.js';
+import type { TrackedTable } from '../ingest/tracked-table.js';
+import { refreshDirty, splitOversize, type TreeWorkOptions } from '../cluster/tree-work.js';
 import { treeDiff } from '../diff/tree-diff.js';
 import type { CommandContext, DiffResult, TreeDiffParams } from '../protocol/commands.js';
 
@@ -59,6 +61,43 @@ export async function diffTree(
       table,
       refreshed,
       positions,
+      proveLeaves: (doubtful) => proveLeaves(cluster, table, doubtful, work),
+      onContradiction: (position, found) => {
+        recordWrongLeaves(cluster, [
+          {
+            schema,
+            name,
+            node: found.node,
+            blockId: table.layout.ids[position] ?? 0,
+            foundBy: 'mtree-table-diff',
+            foundAtMs: Date.now(),
+            leaf: found.sum,
+            read: found.rows,
+          },
+        ]);
+        for (const node of nodes) table.leaves(node).markDirty(position);
+      },
     });
   });
+}
+
+/** Which of these blocks have a leaf that was wrong, and why nothing is proved of them. */
+async function proveLeaves(
+  cluster: Cluster,
+  table: TrackedTable,
+  positions: readonly number[],
+  work: TreeWorkOptions,
+): Promise<ReadonlyMap<number, string>> {
+  const byNode = new Map(work.nodes.map((node) => [node, positions] as const));
+  const options = { ...work, foundBy: 'mtree-table-diff' } as const;
+  const { wrong, isOutdated } = await proveBlocks(cluster, table, byNode, options);
+  if (isOutdated) {
+    return new Map(positions.map((position) => [position, 'the definition changed meanwhile']));
+  }
+  const reasons = new Map<number, string>();
+  for (const { node, blockId } of wrong) {
+    const reason = `its leaf on ${node} was not what the table says; it is mended, and acectl mtree verify looks at the others`;
+    reasons.set(table.layout.ids.indexOf(blockId), reason);
+  }
+  return reasons;
 }

@@ -3,13 +3,14 @@ import type { Config } from '../config/config.js';
 import type { BlockSql } from '../merkle/block-sql.js';
 import type { BlockRange } from '../merkle/layout.js';
 import type { TableInfo } from '../table/table-info.js';
-import type { TableSpec } from '../table/table-spec.js';
+import type { KeyText, TableSpec } from '../table/table-spec.js';
 import { letReplicationPass, type Passage, type Replication } from '../replication/passage.js';
 import { serversOf } from '../protocol/servers.js';
 import { originNodes, writerOf } from '../replication/topology.js';
 import { DiffFileWriter, type RowImage, type SummaryFields } from '../diff-file/diff-writer.js';
 import { writeHtmlReport } from '../report/html.js';
 import type { CommandContext, DiffResult, Verdict } from '../protocol/commands.js';
+import { checkBlocks, type Contradiction } from './block-check.js';
 import { chunksOf } from './chunks.js';
 import type { NodePools } from '../postgres/every-node.js';
 import { oneAhead } from './one-ahead.js';
@@ -31,6 +32,18 @@ export interface ComparisonOptions {
   readonly blockRows: number;
   readonly output: 'json' | 'html';
   readonly context: CommandContext;
+  /** Asked about blocks that differed though no row was found to: which of them are wrong elsewhere. */
+  readonly findFaults?: (ranges: readonly BlockRange[]) => Promise<readonly UnverifiedBlock[]>;
+  /** A block's sums and its rows contradict each other: for the record. */
+  readonly onContradiction: (found: Contradiction) => void;
+  /** Keys of rows that are proved to differ, as they are found. */
+  readonly onDrift?: (keys: readonly KeyText[]) => void;
+}
+
+/** A block of which nothing is proved, and why: a sentence's end. */
+export interface UnverifiedBlock {
+  readonly range: BlockRange;
+  readonly reason: string;
 }
 
 /** What only the caller knows of the run, for the file's summary. */
@@ -50,7 +63,7 @@ const ROWS_PER_BATCH = 10_000;
 
 /** Rows of some blocks that differed, and what has happened since. */
 interface Suspects {
-  readonly blocks: number;
+  readonly blocks: readonly BlockRange[];
   readonly differences: readonly RowDifference[];
   /** Null when nothing differs. */
   readonly passed: { readonly passage: Passage; readonly replication: Replication } | null;
@@ -71,6 +84,7 @@ export class Comparison {
   readonly #written: Set<string> | null;
   #writer: DiffFileWriter | null = null;
   #replication: Replication | null = null;
+  readonly #faults: NonNullable<DiffResult['unverifiedBlocks']>[number][] = [];
   #inFlightRows = 0;
   #isStarved = false;
 
@@ -92,16 +106,31 @@ export class Comparison {
     this.#options.context.emit({ type: 'log', level: 'warn', message });
   }
 
-  /** Looks into blocks that differ between some nodes; they are given in key order. */
+  /**
+   * Looks into blocks that differ between some nodes; they are given in key order. A block in which
+   * no row differs is looked at once more: that it was in flight has to show.
+   */
   async examine(ranges: readonly BlockRange[]): Promise<void> {
-    const { context, pools, sql, blockRows, config } = this.#options;
-    const batches = chunksOf(ranges, Math.max(1, Math.floor(ROWS_PER_BATCH / blockRows)));
+    const open = await this.#look(ranges);
+    if (open.length === 0) return;
+    for (const fault of (await this.#options.findFaults?.(open)) ?? []) this.#unverified(fault);
+    // Where sums and rows agree, rows that turn out to be equal were in flight.
+    await this.#look(await this.#check(open));
+  }
+
+  /** Returns the blocks in which no row has turned out to differ. */
+  async #look(ranges: readonly BlockRange[]): Promise<readonly BlockRange[]> {
+    const { context, pools, sql, config } = this.#options;
+    const batches = this.#batches(ranges);
     // Replication passes the next batch while one is read again and written.
     const suspects = oneAhead(batches, context.signal, (batch, signal) =>
       this.#findSuspects(batch, signal),
     );
     let done = 0;
+    const open: BlockRange[] = [];
     for await (const { blocks, differences, passed } of suspects) {
+      const drifted = new Set<number>();
+      let isOpen = true;
       if (passed !== null) {
         const { inFlightRows, isStarved } = await settle(differences, passed.passage, {
           pools,
@@ -111,22 +140,55 @@ export class Comparison {
           replication: passed.replication,
           timeoutMs: config.diff.settleTimeoutMs,
           signal: context.signal,
-          onDrift: (rows) => this.#write(rows),
+          onDrift: async (rows) => {
+            for (const { range } of rows) drifted.add(range);
+            this.#options.onDrift?.(rows.map(({ key }) => key));
+            await this.#write(rows);
+          },
           table: this.#options.spec,
           onWarning: (message, about) => this.warn(message, about),
         });
         this.#inFlightRows += inFlightRows;
         this.#isStarved ||= isStarved;
+        // Which block they are in does not matter any more: nobody will say match.
+        isOpen = inFlightRows === 0 && !isStarved;
       }
-      done += blocks;
+      if (isOpen) open.push(...blocks.filter((_, index) => !drifted.has(index)));
+      done += blocks.length;
       context.emit({ type: 'progress', phase: 'Analysing mismatches', done, total: ranges.length });
-      if (this.#writer?.limitReached === true) break;
+      if (this.#writer?.limitReached === true) return [];
     }
+    return open;
+  }
+
+  /** Returns the blocks in which rows differ after all. */
+  async #check(ranges: readonly BlockRange[]): Promise<readonly BlockRange[]> {
+    const { pools, sql, spec, context } = this.#options;
+    const differing: BlockRange[] = [];
+    for (const batch of this.#batches(ranges)) {
+      const options = { pools, sql, keyColumns: spec.key.length, signal: context.signal };
+      const found = await checkBlocks(batch, options);
+      differing.push(...found.differing);
+      for (const contradiction of found.contradictions) {
+        this.#options.onContradiction(contradiction);
+        this.#unverified(contradiction);
+      }
+    }
+    return differing;
+  }
+
+  #unverified({ range, reason }: UnverifiedBlock): void {
+    this.#faults.push({ lower: range.lower, upper: range.upper, reason });
+    this.warn(`the block ${rangeText(range)} is not proved: ${reason}`);
+  }
+
+  #batches(ranges: readonly BlockRange[]): BlockRange[][] {
+    return chunksOf(ranges, Math.max(1, Math.floor(ROWS_PER_BATCH / this.#options.blockRows)));
   }
 
   async #findSuspects(batch: readonly BlockRange[], signal: AbortSignal): Promise<Suspects> {
     const { pools, sql, spec, config } = this.#options;
-    const blocks = batch.length;
+    const blocks = batch;
     const differences = await searchRows(batch, { pools, sql, spec, signal });
     if (differences.length === 0) return { blocks, differences, passed: null };
     const replication = (this.#replication ??= await this.#options.replication());
@@ -169,6 +231,7 @@ export class Comparison {
       rowLimitReached: writer?.limitReached ?? false,
       excludedColumns: this.#excludedColumns(),
       warnings: [...this.#warnings.values()],
+      unverifiedBlocks: this.#faults,
       files,
       timeTakenMs,
     };
@@ -184,6 +247,7 @@ export class Comparison {
   #verdict(hasDrift: boolean): Verdict {
     if (this.#isStarved) return 'starved';
     if (hasDrift) return 'drift';
+    if (this.#faults.length > 0) return 'unverified';
     if (this.#inFlightRows > 0) return 'in_flight';
     const causes = this.#options.spec.excluded.map(({ cause }) => cause);
     if (causes.includes('missing')) return 'schema_mismatch';
@@ -269,6 +333,11 @@ export class Comparison {
       ...(facts.tableFilter === undefined ? {} : { tableFilter: facts.tableFilter }),
     };
   }
+}
+
+function rangeText({ lower, upper }: BlockRange): string {
+  const end = (key: KeyText | null): string => (key === null ? '…' : `(${key.join(', ')})`);
+  return `[${end(lower)}, ${end(upper)})`;
 }
 
 function image(

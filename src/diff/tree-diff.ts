@@ -2,10 +2,15 @@ import type { LeafValue } from '../merkle/leaves.js';
 import { HashTree } from '../merkle/hash-tree.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import type { DiffResult } from '../protocol/commands.js';
+import type { BlockRange } from '../merkle/layout.js';
+import type { Contradiction } from './block-check.js';
 import { Comparison, type ComparisonOptions } from './comparison.js';
 
-export interface TreeDiffOptions extends ComparisonOptions {
+export interface TreeDiffOptions extends Omit<ComparisonOptions, 'findFaults' | 'onContradiction'> {
   readonly table: TrackedTable;
+  /** Compares leaves with the tables; returns the positions of blocks where one was wrong, and why. */
+  readonly proveLeaves: (positions: readonly number[]) => Promise<ReadonlyMap<number, string>>;
+  readonly onContradiction: (position: number, found: Contradiction) => void;
   /**
    * Node -> values of the blocks that were dirty when the comparison began, read since. They count
    * even when a change has made the block dirty again: what they show is later than the fence.
@@ -17,13 +22,29 @@ export interface TreeDiffOptions extends ComparisonOptions {
 
 /** Compares the trees of the nodes as they stand, and looks into the blocks that differ. */
 export async function treeDiff(options: TreeDiffOptions): Promise<DiffResult> {
-  const comparison = new Comparison(options);
+  const { table } = options;
+  const { layout } = table;
+  const positions = new Map<BlockRange, number>();
+  const comparison = new Comparison({
+    ...options,
+    findFaults: async (ranges) => {
+      const nodes = [...options.pools.keys()];
+      const doubtful = ranges
+        .map((range) => positions.get(range) ?? 0)
+        .filter((position) => !haveEqualLeaves(table, nodes, position));
+      const faults = doubtful.length === 0 ? [] : await options.proveLeaves(doubtful);
+      return Array.from(faults, ([position, reason]) => ({
+        range: layout.range(position),
+        reason,
+      }));
+    },
+    onContradiction: (found) => options.onContradiction(positions.get(found.range) ?? 0, found),
+  });
   try {
-    const { table } = options;
-    const { layout } = table;
     const nodes = [...options.pools.keys()];
     const blocks = differingBlocks(table, nodes, options.refreshed);
-    await comparison.examine(blocks.map((position) => layout.range(position)));
+    for (const position of blocks) positions.set(layout.range(position), position);
+    await comparison.examine([...positions.keys()]);
     return await comparison.finish({
       positions: options.positions,
       totalRows: Math.max(0, ...nodes.map((node) => table.leaves(node).totalRows)),
@@ -37,6 +58,12 @@ export async function treeDiff(options: TreeDiffOptions): Promise<DiffResult> {
     await comparison.abort();
     throw error;
   }
+}
+
+function haveEqualLeaves(table: TrackedTable, nodes: readonly string[], position: number): boolean {
+  const [first, ...others] = nodes.map((node) => table.leaves(node));
+  if (first?.isDirty(position) !== false) return false;
+  return others.every((other) => !other.isDirty(position) && first.isEqual(other, position));
 }
 
 /** Blocks whose leaves are not provably the same on these nodes, ascending. `refreshed`: see TreeDiffOptions. */

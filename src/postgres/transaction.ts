@@ -35,3 +35,16 @@ export async function inTransaction<T>(
     throw error;
   }
 }
+
+/** Statements that see one and the same state of the database. */
+export async function inSnapshot<T>(session: Session, work: () => Promise<T>): Promise<T> {
+  await session.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
+  try {
+    const result = await work();
+    await session.query('COMMIT');
+    return result;
+  } catch (error) {
+    await session.query('ROLLBACK').catch(() => session.destroy());
+    throw error;
+  }
+}

@@ -128,6 +128,13 @@ export interface DiffResult {
   readonly excludedColumns: readonly { readonly name: string; readonly reason: string }[];
   /** What a person must know beside the verdict, a sentence each. */
   readonly warnings: readonly string[];
+  /** Blocks that differ though their rows do not seem to, or whose leaves were wrong: key ranges. */
+  readonly unverifiedBlocks?: readonly {
+    /** First key of the block, and of the next one; null: open. */
+    readonly lower: readonly string[] | null;
+    readonly upper: readonly string[] | null;
+    readonly reason: string;
+  }[];
   /** Names of files in the report directory, to be fetched; empty when the tables match. */
   readonly files: readonly string[];
   readonly timeTakenMs: number;

@@ -37,7 +37,7 @@ const KILLS: readonly (readonly [FailpointName, number])[] = [
 ];
 const PASSES_PER_KILL = 3;
 
-describe('a verify under load', () => {
+describe('a verify, and diffs, under load', () => {
   let mesh: Mesh;
   let stateDir: string;
   let config: Config;
@@ -100,6 +100,7 @@ describe('a verify under load', () => {
   it('raises no false alarm, neither before nor after a kill', async (t) => {
     const lines: string[] = [];
     const log = createLogger('error', { write: (line: string) => void lines.push(line) });
+    const verdicts = new Map<string, number>();
     const count = { passes: 0, proved: 0, reread: 0, wrong: 0 };
     const passes = async (setUp: boolean): Promise<void> => {
       const engine = await Engine.open(config, { log, mode: 'daemon' });
@@ -119,6 +120,12 @@ describe('a verify under load', () => {
             count.proved += table.provedLeaves;
             count.reread += table.rereadLeaves;
             count.wrong += table.wrongLeaves;
+          }
+          for (const name of NAMES) {
+            for (const command of ['mtree-table-diff', 'table-diff'] as const) {
+              const { verdict } = await engine.run(command, { table: `public.${name}` }, context);
+              verdicts.set(verdict, (verdicts.get(verdict) ?? 0) + 1);
+            }
           }
         }
       } finally {
@@ -142,7 +149,9 @@ describe('a verify under load', () => {
       await load.stop();
     }
     t.diagnostic(`${JSON.stringify(count)} under ${load.writes} writes`);
+    t.diagnostic(JSON.stringify([...verdicts]));
     assert.equal(count.wrong, 0, lines.join(''));
+    assert.deepEqual([verdicts.has('unverified'), verdicts.has('drift')], [false, false]);
     assert.deepEqual(lines, []);
     // At rest all of it can be told.
     await mesh.waitForReplication();

@@ -150,6 +150,43 @@ describe('leaves against tables', () => {
     await assertAllProved('public.wide');
   });
 
+  it('leaves that differ over equal rows are no match: unverified, told, and mended', async () => {
+    await engine.close();
+    const leaf = `WHERE node = 'n1' AND table_id = (SELECT id FROM tracked_table WHERE name = 'narrow')
+      AND block_id = (SELECT id FROM block b WHERE b.table_id = leaf.table_id ORDER BY rank LIMIT 1 OFFSET 3)`;
+    editState(stateDir, `UPDATE leaf SET sum_high = sum_high + 5 ${leaf}`);
+    await start();
+    const diff = await run('mtree-table-diff', { table: 'public.narrow' });
+    assert.equal(diff.verdict, 'unverified');
+    assert.deepEqual([diff.differences, diff.files], [{}, []]);
+    assert.equal(diff.unverifiedBlocks?.length, 1);
+    assert.deepEqual(diff.unverifiedBlocks[0]?.lower, ['151']);
+    assert.match(diff.warnings.join(), /\(151\).*leaf on n1 was not what the table says/);
+    const [found, ...others] = mismatches();
+    assert.deepEqual([found?.['node'], found?.['foundBy'], others], ['n1', 'mtree-table-diff', []]);
+    assert.doesNotMatch(JSON.stringify(found), /151/);
+    assert.equal((await statusOf('public.narrow')).wrongLeaves, 2);
+    assert.equal((await run('mtree-table-diff', { table: 'public.narrow' })).verdict, 'match');
+    await assertAllProved('public.narrow');
+  });
+
+  it('a table-diff that finds rows different under equal leaves doubts the tree', async () => {
+    await mesh.query(
+      'n2',
+      "SELECT heap_force_kill('narrow'::regclass, ARRAY[(SELECT ctid FROM narrow WHERE id = 1234)])",
+    );
+    assert.equal((await run('mtree-table-diff', { table: 'public.narrow' })).verdict, 'match');
+    const diff = await run('table-diff', { table: 'public.narrow' });
+    assert.deepEqual([diff.verdict, diff.differences], ['drift', { 'n1/n2': 1 }]);
+    assert.match(diff.warnings.join(), /1 leaves of the tree of public\.narrow were wrong/);
+    const found = mismatches().at(-1);
+    assert.deepEqual([found?.['node'], found?.['foundBy']], ['n2', 'table-diff']);
+    const tree = await run('mtree-table-diff', { table: 'public.narrow' });
+    assert.deepEqual([tree.verdict, tree.differences], ['drift', { 'n1/n2': 1 }]);
+    await mesh.driftSql('n2', 'INSERT INTO narrow VALUES (1234, 1234)');
+    assert.equal((await run('mtree-table-diff', { table: 'public.narrow' })).verdict, 'match');
+  });
+
   it('a row that went below the log is found', async () => {
     await mesh.query(
       'n1',

@@ -11,6 +11,8 @@ export type FoundBy = 'verify' | 'scrub' | 'mtree-table-diff' | 'table-diff';
 
 export interface ProofOptions extends Omit<TreeWorkOptions, 'nodes'> {
   readonly foundBy: FoundBy;
+  /** How long a stream may take to pass a reading; default stream.fence_timeout_ms. */
+  readonly fenceTimeoutMs?: number;
 }
 
 export interface ProofOutcome {
@@ -85,7 +87,7 @@ async function proveOnNodes(
       pool: cluster.pool(node),
       positions: clean,
       concurrency: options.concurrency,
-      fenceTimeoutMs: cluster.config.stream.fenceTimeoutMs,
+      fenceTimeoutMs: options.fenceTimeoutMs ?? cluster.config.stream.fenceTimeoutMs,
       signal,
       onProgress: () => undefined,
     });

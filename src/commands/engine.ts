@@ -35,6 +35,7 @@ import { readStatus } from './status.js';
 import { teardown, teardownTable } from './teardown.js';
 import { update } from './update.js';
 import { verify } from './verify.js';
+import { Scrub } from '../cluster/scrub.js';
 import { WalGuard } from '../cluster/wal-guard.js';
 
 export interface EngineOptions {
@@ -131,6 +132,7 @@ export class Engine implements CommandRunner {
         new CatalogWatch(engine.#cluster),
         NodeTreeWriter.start(engine.#cluster),
         new WalGuard(engine.#cluster),
+        new Scrub(engine.#cluster),
       ];
       if (config.drift.isEnabled) engine.#judge();
     }

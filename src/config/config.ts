@@ -50,6 +50,14 @@ export interface Config {
     readonly rowDigestBytes: number;
     readonly catalogWatchMs: number;
   };
+  readonly scrub: {
+    /** Share of one connection's time for comparing leaves with tables, 0 (none) to 1. */
+    readonly budget: number;
+    /** A block is compared when its last proof is so old. */
+    readonly intervalMs: number;
+    /** A node with more active sessions is left alone. */
+    readonly maxActiveBackends: number;
+  };
   readonly diff: {
     readonly maxDiffRows: number;
     readonly compareUnitSize: number;

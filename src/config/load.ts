@@ -48,6 +48,11 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
       rowDigestBytes: read(OPTIONS.rowDigestBytes),
       catalogWatchMs: read(OPTIONS.catalogWatchMs),
     },
+    scrub: {
+      budget: read(OPTIONS.scrubBudget),
+      intervalMs: read(OPTIONS.scrubIntervalMs),
+      maxActiveBackends: read(OPTIONS.scrubMaxActiveBackends),
+    },
     diff: {
       maxDiffRows: read(OPTIONS.maxDiffRows),
       compareUnitSize: read(OPTIONS.compareUnitSize),

@@ -120,6 +120,27 @@ export const OPTIONS = {
     defaultValue: 1000,
     doc: 'the definitions of followed tables are looked at so often',
   }),
+  scrubBudget: option({
+    key: 'scrub.budget',
+    env: 'ACED_SCRUB_BUDGET',
+    kind: ratio({ min: 0, max: 1 }),
+    defaultValue: 0.01,
+    doc: "share of one connection's time for comparing leaves with tables in the background; 0 switches it off",
+  }),
+  scrubIntervalMs: option({
+    key: 'scrub.interval_ms',
+    env: 'ACED_SCRUB_INTERVAL_MS',
+    kind: integer({ min: 0, max: MAX_SECONDS * 1000 * 365, unit: 'milliseconds' }),
+    defaultValue: MAX_SECONDS * 1000,
+    doc: 'a block is compared with its table once it was not for so long',
+  }),
+  scrubMaxActiveBackends: option({
+    key: 'scrub.max_active_backends',
+    env: 'ACED_SCRUB_MAX_ACTIVE_BACKENDS',
+    kind: integer({ min: 0 }),
+    defaultValue: 8,
+    doc: 'the scrub leaves a node alone that has more active sessions',
+  }),
   maxDiffRows: option({
     key: 'diff.max_diff_rows',
     env: 'ACED_DIFF_MAX_DIFF_ROWS',

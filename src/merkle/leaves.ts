@@ -70,6 +70,16 @@ export class LeafSet {
     return this.provedAtMs.reduce((oldest, one) => Math.min(oldest, one), Infinity);
   }
 
+  /** As oldestProofMs, of clean leaves alone; Infinity: there is none. */
+  get oldestCleanProofMs(): number {
+    let oldest = Infinity;
+    for (let position = 0; position < this.size; position++) {
+      if (this.dirty[position] === 1) continue;
+      oldest = Math.min(oldest, this.provedAtMs[position] ?? 0);
+    }
+    return oldest;
+  }
+
   value(position: number): LeafValue {
     return {
       rows: this.rows[position] ?? 0,

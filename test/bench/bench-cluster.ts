@@ -53,6 +53,11 @@ export function defaultConfig(
       catalogWatchMs: value(OPTIONS.catalogWatchMs),
       ...overrides,
     },
+    scrub: {
+      budget: value(OPTIONS.scrubBudget),
+      intervalMs: value(OPTIONS.scrubIntervalMs),
+      maxActiveBackends: value(OPTIONS.scrubMaxActiveBackends),
+    },
     diff: {
       maxDiffRows: value(OPTIONS.maxDiffRows),
       compareUnitSize: value(OPTIONS.compareUnitSize),

@@ -333,6 +333,7 @@ describe('settings', () => {
           rowDigestBytes: 32 * 1024 ** 2,
           catalogWatchMs: 1_000,
         },
+        scrub: { budget: 0.01, intervalMs: 86_400_000, maxActiveBackends: 8 },
         diff: {
           maxDiffRows: 1_000_000,
           compareUnitSize: 10_000,

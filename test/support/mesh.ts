@@ -22,8 +22,9 @@ export interface MeshOptions {
 }
 
 export interface ConfigOverrides extends Partial<
-  Omit<Config, 'tree' | 'diff' | 'stream' | 'drift'>
+  Omit<Config, 'tree' | 'scrub' | 'diff' | 'stream' | 'drift'>
 > {
+  readonly scrub?: Partial<Config['scrub']>;
   readonly tree?: Partial<Config['tree']>;
   readonly diff?: Partial<Config['diff']>;
   readonly stream?: Partial<Config['stream']>;
@@ -223,7 +224,7 @@ export class Mesh {
 
   /** A complete Config with small, quick values, for engines in the test's own process. */
   config(stateDir: string, overrides: ConfigOverrides = {}): Config {
-    const { tree, diff, stream, drift, ...rest } = overrides;
+    const { tree, scrub, diff, stream, drift, ...rest } = overrides;
     return Object.freeze({
       cluster: this.cluster,
       nodes: Object.freeze(this.nodeConfigs().map((node) => Object.freeze(node))),
@@ -242,6 +243,13 @@ export class Mesh {
         rowDigestBytes: 64 * 1024 ** 2,
         catalogWatchMs: 1_000,
         ...tree,
+      }),
+      // Off, unless a test is about it.
+      scrub: Object.freeze({
+        budget: 0,
+        intervalMs: 86_400_000,
+        maxActiveBackends: 8,
+        ...scrub,
       }),
       diff: Object.freeze({
         maxDiffRows: 1_000_000,

@@ -55,7 +55,7 @@ async function replicationReasons(options: ProofOptions): Promise<string[]> {
   );
   if (topology.edges.length === 0 && replication.unreachable.length === 0) return [];
   const reasons = new Map<string, string>();
-  const { hasPassed, isWhole } = await letReplicationPass(
+  const { hasPassed, isWhole, isRestricted } = await letReplicationPass(
     {
       replication: { ...replication, topology },
       table: spec,
@@ -66,7 +66,7 @@ async function replicationReasons(options: ProofOptions): Promise<string[]> {
     },
     config.diff.settleTimeoutMs,
   );
-  return hasPassed && isWhole ? [] : [...reasons.values()];
+  return hasPassed && isWhole && !isRestricted ? [] : [...reasons.values()];
 }
 
 /** The subscriptions into and out of some nodes. */

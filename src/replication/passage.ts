@@ -39,6 +39,8 @@ export interface Passage {
   readonly hasPassed: boolean;
   /** Every path that is known of runs, and in time. */
   readonly isWhole: boolean;
+  /** Some path leaves out some of the table's changes on purpose. */
+  readonly isRestricted: boolean;
 }
 
 /**
@@ -60,6 +62,7 @@ export async function letReplicationPass(
   return {
     hasPassed: isVisible && isDelivered.hasPassed && copies.hasPassed,
     isWhole: isDelivered.isWhole && copies.isWhole,
+    isRestricted: copies.isRestricted,
   };
 }
 
@@ -95,14 +98,14 @@ async function waitUntilVisible(options: PassageOptions, timeoutMs: number): Pro
 export async function letChangesArrive(
   options: Omit<PassageOptions, 'table'>,
   timeoutMs: number,
-): Promise<Passage> {
+): Promise<Omit<Passage, 'isRestricted'>> {
   return waitUntilDelivered(options, Date.now() + timeoutMs);
 }
 
 async function waitUntilDelivered(
   options: Omit<PassageOptions, 'table'>,
   deadline: number,
-): Promise<Passage> {
+): Promise<Omit<Passage, 'isRestricted'>> {
   const { replication, signal } = options;
   const { pools, topology, unreachable } = replication;
   let isWhole = true;
@@ -170,7 +173,7 @@ function warnOfStarved(
 async function waitForCopies(options: PassageOptions, deadline: number): Promise<Passage> {
   const { replication, table, signal } = options;
   const { pools, topology } = replication;
-  if (topology.edges.length === 0) return { hasPassed: true, isWhole: true };
+  if (topology.edges.length === 0) return { hasPassed: true, isWhole: true, isRestricted: false };
   for (;;) {
     const copies = await withSessions(pools, signal, (sessions) =>
       readPendingCopies(sessions, topology, table),
@@ -186,12 +189,24 @@ async function waitForCopies(options: PassageOptions, deadline: number): Promise
     return {
       hasPassed: !copies.some(({ state }) => state === 'copying'),
       isWhole: !copies.some(({ state }) => state === 'unknown'),
+      isRestricted: copies.some(({ restriction }) => restriction !== ''),
     };
   }
 }
 
-function warnOfCopy({ edge, table, state }: PendingCopy, options: PassageOptions): void {
+function warnOfCopy(
+  { edge, table, state, restriction }: PendingCopy,
+  options: PassageOptions,
+): void {
   const { subscription, from, to } = edge;
+  if (restriction !== '') {
+    options.onWarning(
+      `the publications of subscription ${subscription} (${from} -> ${to}) leave out on purpose, of ${table}: ` +
+        `${restriction}; what differs for that is no drift`,
+      `restriction of ${table} of subscription ${subscription} on ${to}`,
+    );
+  }
+  if (state === 'restricted') return;
   options.onWarning(
     state === 'copying'
       ? `the first copy of ${table} by subscription ${subscription} (${from} -> ${to}) is not done: ` +

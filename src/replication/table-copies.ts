@@ -13,9 +13,12 @@ export interface PendingCopy {
   readonly table: string;
   /**
    * `copying`: it is being made, or about to be. `unknown`: the subscription has never heard of the
-   * table, which was published after it was last refreshed.
+   * table, which was published after it was last refreshed. `restricted`: it is applied, but some
+   * changes are not sent on purpose, see `restriction`.
    */
-  readonly state: 'copying' | 'unknown';
+  readonly state: 'copying' | 'unknown' | 'restricted';
+  /** What the publications leave out, for people; '' nothing. */
+  readonly restriction: string;
 }
 
 /** Synchronised, ready: changes are applied. */
@@ -43,14 +46,16 @@ export async function readPendingCopies(
   const perEdge = await allOrCause(
     edges.map(async (edge) => {
       const session = sessions.get(edge.to);
-      const names = publishedTo(edge, published.get(edge.from) ?? []);
-      if (session === undefined || names.length === 0) return [];
+      const leaves = publishedTo(edge, published.get(edge.from) ?? []);
+      if (session === undefined || leaves.length === 0) return [];
+      const names = leaves.map(({ as }) => as);
       const states = await readStates(session, edge.subscription, names);
-      return names.flatMap((name): PendingCopy[] => {
-        const state = states.get(nameId(name));
-        if (state !== undefined && APPLIED_STATES.has(state)) return [];
-        const label = `${name.schema}.${name.name}`;
-        return [{ edge, table: label, state: state === undefined ? 'unknown' : 'copying' }];
+      return leaves.flatMap(({ as, restriction }): PendingCopy[] => {
+        const copy = { edge, table: `${as.schema}.${as.name}`, restriction };
+        const state = states.get(nameId(as));
+        if (state === undefined) return [{ ...copy, state: 'unknown' }];
+        if (!APPLIED_STATES.has(state)) return [{ ...copy, state: 'copying' }];
+        return restriction === '' ? [] : [{ ...copy, state: 'restricted' }];
       });
     }),
   );
@@ -65,17 +70,20 @@ interface PublishedLeaf {
   readonly as: TableName;
   /** How far that is above the leaf; of several publications the topmost counts. */
   readonly height: number;
+  readonly restriction: string;
 }
 
-function publishedTo(edge: Edge, leaves: readonly PublishedLeaf[]): TableName[] {
+/** One for each name. What one publication of the subscription leaves out another may send. */
+function publishedTo(edge: Edge, leaves: readonly PublishedLeaf[]): PublishedLeaf[] {
   const byLeaf = new Map<string, PublishedLeaf>();
   for (const one of leaves) {
     if (!edge.publications.includes(one.publication)) continue;
     const known = byLeaf.get(one.leaf);
-    if (known === undefined || one.height > known.height) byLeaf.set(one.leaf, one);
+    const top = known === undefined || one.height > known.height ? one : known;
+    const isWhole = one.restriction === '' || known?.restriction === '';
+    byLeaf.set(one.leaf, isWhole ? { ...top, restriction: '' } : top);
   }
-  const names = new Map(Array.from(byLeaf.values(), ({ as }) => [nameId(as), as]));
-  return [...names.values()];
+  return [...new Map(Array.from(byLeaf.values(), (one) => [nameId(one.as), one])).values()];
 }
 
 function nameId({ schema, name }: TableName): string {
@@ -85,11 +93,12 @@ function nameId({ schema, name }: TableName): string {
 /** By the catalog: the view pg_publication_tables looks at every table there is. */
 async function readPublished(session: Session, table: TableName): Promise<PublishedLeaf[]> {
   const rows = await session.query(PUBLISHED_QUERY, [table.schema, table.name]);
-  return rows.map(([publication, leaf, schema, name, height]) => ({
+  return rows.map(([publication, leaf, schema, name, height, restriction]) => ({
     publication: publication ?? '',
     leaf: leaf ?? '',
     as: { schema: schema ?? '', name: name ?? '' },
     height: Number(height),
+    restriction: restriction ?? '',
   }));
 }
 
@@ -133,7 +142,17 @@ WITH RECURSIVE member(oid) AS (
     JOIN pg_catalog.pg_class c ON c.oid = l.oid AND c.relispartition
     JOIN pg_catalog.pg_inherits i ON i.inhrelid = l.oid
 ), held AS (
-  SELECT p.pubname, p.pubviaroot, l.leaf, l.oid, l.height
+  SELECT p.pubname, p.pubviaroot, l.leaf, l.oid, l.height,
+         pg_catalog.concat_ws(', ',
+           CASE WHEN NOT (p.pubinsert AND p.pubupdate AND p.pubdelete) THEN 'some operations' END,
+           (SELECT NULLIF(pg_catalog.concat_ws(', ',
+                     CASE WHEN r.prqual IS NOT NULL THEN 'rows by a filter' END,
+                     CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_attribute a
+                                        WHERE a.attrelid = r.prrelid AND a.attnum > 0
+                                          AND NOT a.attisdropped AND a.attgenerated = ''
+                                          AND NOT a.attnum = ANY (r.prattrs)) THEN 'columns' END), '')
+              FROM pg_catalog.pg_publication_rel r
+             WHERE r.prpubid = p.oid AND r.prrelid = l.oid)) AS restriction
     FROM line l
     JOIN pg_catalog.pg_class c ON c.oid = l.oid
     JOIN pg_catalog.pg_publication p ON p.puballtables
@@ -144,10 +163,10 @@ WITH RECURSIVE member(oid) AS (
 ), shown AS (
   SELECT DISTINCT ON (pubname, leaf) pubname, leaf,
          CASE WHEN pubviaroot THEN oid ELSE leaf END AS oid,
-         CASE WHEN pubviaroot THEN height ELSE 0 END AS height
+         CASE WHEN pubviaroot THEN height ELSE 0 END AS height, restriction
     FROM held ORDER BY pubname, leaf, height DESC
 )
-SELECT s.pubname, s.leaf::text, n.nspname, c.relname, s.height::text
+SELECT s.pubname, s.leaf::text, n.nspname, c.relname, s.height::text, s.restriction
   FROM shown s
   JOIN pg_catalog.pg_class c ON c.oid = s.oid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace`;

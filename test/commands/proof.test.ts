@@ -318,4 +318,40 @@ describe('what is not proved', () => {
     assert.equal(nodes['n1']?.upserted, 2);
     await assertMatch('t');
   });
+
+  it('what a publication leaves out on purpose is said, and copied by no repair unasked', async () => {
+    const shapes = [
+      ["(id, v) WHERE (v = 'eu')", 'insert, update, delete', /rows by a filter, columns;/],
+      ["WHERE (v = 'eu')", 'insert, update, delete', /rows by a filter;/],
+      ['', 'insert, update', /some operations;/],
+    ] as const;
+    for (const [index, [rule, operations, said]] of shapes.entries()) {
+      const table = `ruled_${index}`;
+      await mesh.queryAll(
+        `CREATE TABLE ${table} (id int, v text, secret text, PRIMARY KEY (id, v))`,
+      );
+      await mesh.query(
+        'n1',
+        `CREATE PUBLICATION ${table} FOR TABLE ${table} ${rule} WITH (publish = '${operations}')`,
+      );
+      await mesh.query(
+        'n2',
+        `ALTER SUBSCRIPTION mesh_n2_from_n1 ADD PUBLICATION ${table} WITH (copy_data = false)`,
+      );
+      await mesh.query('n1', `INSERT INTO ${table} VALUES (1, 'eu', 's'), (2, 'us', 's')`);
+      await mesh.query('n1', `DELETE FROM ${table} WHERE id = 1`);
+      await mesh.query('n1', `INSERT INTO ${table} VALUES (3, 'us', 's')`);
+      await mesh.driftSql('n1', `INSERT INTO ${table} VALUES (4, 'us', 's')`);
+      await mesh.waitForReplication();
+      const nodes = ['n1', 'n2'];
+      const result = await diffTable(cluster, { table, nodes }, testContext(directory));
+      assert.equal(result.verdict, 'drift');
+      assert.match(result.warnings.join(), said);
+      const request = { table, nodes, sourceOfTruth: 'n1' };
+      await assert.rejects(repairFrom(result.files[0], request), {
+        code: 'NOT_PROVED',
+        message: /leave out on purpose/,
+      });
+    }
+  });
 });

@@ -290,13 +290,7 @@ describe('what is not proved', () => {
       message: /is starved, not drift/,
     });
     const insisted = await repairFrom(files[0], { ...request, allowUnproved: true });
-    assert.deepEqual(insisted.nodes['n1'], {
-      upserted: 0,
-      deleted: 0,
-      skipped: 0,
-      failed: 0,
-      alreadyEqual: 2,
-    });
+    assert.deepEqual([insisted.nodes['n1']?.upserted, insisted.nodes['n1']?.alreadyEqual], [0, 2]);
     assert.match(insisted.warnings.join(), /Not proved to be drift/);
     await assertMatch('t');
   });

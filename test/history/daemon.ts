@@ -13,6 +13,12 @@ const ACED = join(import.meta.dirname, '../../src/main/aced.js');
 const START_TIMEOUT_MS = 30_000;
 const LOG_LINES_KEPT = 400;
 
+/** None outlives this process. */
+const running = new Set<ChildProcess>();
+process.once('exit', () => {
+  for (const child of running) child.kill('SIGKILL');
+});
+
 /** The built daemon as a process, asked through its socket. */
 export class Daemon {
   readonly #directory: string;
@@ -95,10 +101,12 @@ export class Daemon {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.#child = child;
+    running.add(child);
     this.#isFailpointArmed = failpoint !== null;
     this.#exited = new Promise((resolve) => {
       child.once('exit', (code, signal) => {
         this.#keep(`[exit ${code ?? signal ?? ''}]`);
+        running.delete(child);
         if (signal === 'SIGKILL') this.kills += 1;
         if (this.#child === child) this.#child = undefined;
         resolve();

@@ -20,6 +20,8 @@ export interface HistoryOptions {
   readonly shape: Shape;
   readonly steps: number;
   readonly kills: number;
+  /** So many times more plain writes than everything else; default 1. Makes steps cheap. */
+  readonly calm?: number;
 }
 
 /** What phrases are made from. */
@@ -99,18 +101,19 @@ export function generate(options: HistoryOptions): History {
   const random = new Random(seed);
   const tables = [...FIXED_TABLES, ...random.sample(KEY_TABLES, KEY_TABLES_AT_ONCE)];
   const author = new Author(random, shape, tables);
+  const calm = options.calm ?? 1;
   const steps: Step[] = [];
   const killEvery = options.kills === 0 ? Infinity : options.steps / options.kills;
   let nextKill = killEvery;
-  let nextCheck = STEPS_BETWEEN_CHECKS;
+  let nextCheck = STEPS_BETWEEN_CHECKS * calm;
   while (steps.length < options.steps) {
-    steps.push(...phrase(author));
+    steps.push(...(random.below(calm) > 0 ? plainWrites(author) : phrase(author)));
     if (steps.length >= nextKill) {
       nextKill += killEvery;
       steps.push(kill(author));
     }
     if (steps.length >= nextCheck) {
-      nextCheck = steps.length + random.between(10, 2 * STEPS_BETWEEN_CHECKS);
+      nextCheck = steps.length + random.between(10, 2 * calm * STEPS_BETWEEN_CHECKS);
       steps.push(...checks(author));
     }
   }
@@ -128,6 +131,12 @@ function phrase(author: Author): Step[] {
     if (at < 0) return write(author).map((step) => ({ ...step, label: step.label ?? label }));
   }
   return [];
+}
+
+function plainWrites(author: Author): Step[] {
+  const [writes, transactions] = OPERATIONS;
+  const chosen = author.random.oneIn(4) ? transactions : writes;
+  return chosen?.write(author).map((step) => ({ label: chosen.label, ...step })) ?? [];
 }
 
 function checks(author: Author): Step[] {

@@ -53,7 +53,11 @@ export class Servers {
   async crashes(): Promise<string[]> {
     const logs = await Promise.all([...this.#nodes.values()].map((server) => server.readLog()));
     return logs.flatMap((log) =>
-      log.split('\n').filter((line) => /terminated by signal|PANIC|TRAP:/.test(line)),
+      log
+        .split('\n')
+        .filter((line) =>
+          /terminated by signal [^9]|Failed process was running|PANIC|TRAP:/.test(line),
+        ),
     );
   }
 

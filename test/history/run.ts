@@ -18,6 +18,7 @@ const HELP = `Plays random histories on real clusters and judges what aced says 
   --kills N      kills of the daemon in all (default a hundredth of the steps)
   --seed N       default: a random one, printed
   --length N     steps of one history (default 1000); each has databases of its own
+  --calm N       so many times more plain writes than everything else (default 1)
   --shapes LIST  PostgreSQL's major and number of nodes, e.g. 18x2,18x3,16x2,15x2 (the default)
   --keep-going   after a failure go on with the next history
   --shrink-seconds N  how long a failing history may be shrunk (default 300; 0: not at all)
@@ -32,6 +33,7 @@ const { values } = parseArgs({
     kills: { type: 'string' },
     seed: { type: 'string' },
     length: { type: 'string', default: '1000' },
+    calm: { type: 'string', default: '1' },
     shapes: { type: 'string', default: '18x2,18x3,16x2,15x2' },
     'keep-going': { type: 'boolean', default: false },
     'shrink-seconds': { type: 'string', default: '300' },
@@ -88,6 +90,7 @@ async function runMany(): Promise<void> {
           seed: random.below(1_000_000_000),
           shape,
           steps: length,
+          calm: Number(values.calm),
           kills: Math.round((kills * length) / steps),
         });
         const failure = await play(servers, history, tally);
@@ -150,4 +153,5 @@ function parseShape(text: string): Shape {
   return { major, nodes };
 }
 
+process.once('SIGTERM', () => process.exit(1));
 await main();

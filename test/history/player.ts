@@ -23,6 +23,7 @@ const COMMAND_TIMEOUT_MS = 60_000;
 /** A build waits for transactions that were open when it began; then a history's are ended. */
 const OPEN_TRANSACTIONS_LAST_MS = 1_500;
 const RETRIES = 5;
+const BUSY_REST_MS = 10;
 /** After any other step the tables may not be what their diff files say. */
 const KEEPS_FILES: ReadonlySet<Step['kind']> = new Set(['check', 'repair', 'heal', 'kill']);
 
@@ -270,6 +271,8 @@ class Player {
           for (const { sql } of mine) {
             await busy.query(sql).catch((error: unknown) => this.#refused('load', error));
           }
+          // A load that no reader can keep up with would only show that.
+          await delay(BUSY_REST_MS);
         } while (!isEnough());
       }),
     );
@@ -361,7 +364,7 @@ class Player {
     inputPath?: string,
   ): Promise<CommandResults[Name]> {
     for (let attempt = 1; ; attempt++) {
-      if (!this.#daemon.isRunning) await this.#revive();
+      if (!this.#daemon.isRunning || this.#reviving !== undefined) await this.#revive();
       try {
         return await this.#askOnce(name, params, inputPath);
       } catch (error) {

@@ -512,7 +512,7 @@ export const OPERATIONS: readonly Phrase[] = [
   { label: 'partition made and dropped', weight: 2, write: partitionsComeAndGo },
   { label: 'partition truncated', weight: 2, write: partitionTruncated },
   { label: 'identity', weight: 5, write: identity },
-  { label: 'identity nothing', weight: 2, waitsFor: 'B1', write: identityNothing },
+  { label: 'identity nothing', weight: 2, write: identityNothing },
   { label: 'our publication', weight: 4, write: ourPublication },
   { label: "users' publication", weight: 3, write: userPublication },
   { label: 'enum label', weight: 4, write: labels },

@@ -314,7 +314,8 @@ export class Comparison {
     // A node that cannot be asked may be a second candidate for any of them.
     const isComplete = this.#replication?.unreachable.length === 0;
     const edges = isComplete ? (this.#replication?.topology.edges ?? []) : [];
-    return this.#nodes.map((node) => originNodes(edges, node));
+    const spockNodes = this.#replication?.topology.spockNodes ?? new Map<string, string>();
+    return this.#nodes.map((node) => new Map([...spockNodes, ...originNodes(edges, node)]));
   }
 
   #summary(facts: RunFacts, verdict: Verdict, timeTakenMs: number): SummaryFields {

@@ -14,7 +14,7 @@ export interface FetchedRow {
   readonly version: string;
   readonly values: readonly (string | null)[];
   readonly commitTs: string | null;
-  /** Name of the replication origin of the last writer; '' when it was local, null unknown. */
+  /** Replication origin of the last writer, its number if it has no name; '' local, null unknown. */
   readonly origin: string | null;
 }
 

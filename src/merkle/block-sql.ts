@@ -113,8 +113,8 @@ export class BlockSql {
   ): BlockQuery {
     const list = columns.map((name) => `t.${quoteIdentifier(name)}`).join(', ');
     const writer = hasCommitTimes
-      ? `w.committed_at::text, CASE w.origin WHEN 0 THEN '' ELSE (SELECT o.roname
-           FROM pg_catalog.pg_replication_origin o WHERE o.roident = w.origin) END`
+      ? `w.committed_at::text, CASE w.origin WHEN 0 THEN '' ELSE COALESCE((SELECT o.roname
+           FROM pg_catalog.pg_replication_origin o WHERE o.roident = w.origin), w.origin::text) END`
       : 'NULL, NULL';
     const writerJoin = hasCommitTimes
       ? ' LEFT JOIN LATERAL pg_catalog.pg_xact_commit_timestamp_origin(t.xmin) w(committed_at, origin) ON true'

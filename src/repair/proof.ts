@@ -53,7 +53,8 @@ async function replicationReasons(options: ProofOptions): Promise<string[]> {
     replication.topology,
     new Set([source, ...targets.map(({ node }) => node)]),
   );
-  if (topology.edges.length === 0 && replication.unreachable.length === 0) return [];
+  const isUnseen = topology.hidden.length > 0 || replication.unreachable.length > 0;
+  if (topology.edges.length === 0 && !isUnseen) return [];
   const reasons = new Map<string, string>();
   const { hasPassed, isWhole, isRestricted } = await letReplicationPass(
     {

@@ -7,7 +7,7 @@ import { waitForHalfCommittedWriters } from './half-committed.js';
 import { emitBarrier } from './positions.js';
 import { waitForReplication, type StarvedEdge } from './replication-wait.js';
 import { readPendingCopies, type PendingCopy } from './table-copies.js';
-import type { Topology } from './topology.js';
+import type { Edge, Topology } from './topology.js';
 
 /** How changes travel between the nodes of a cluster. */
 export interface Replication {
@@ -124,6 +124,14 @@ async function waitUntilDelivered(
       `subscription ${name} on ${node}`,
     );
   }
+  for (const { node, grant } of topology.hidden) {
+    isWhole = false;
+    options.onWarning(
+      `this role may not read Spock's subscriptions on node ${node}: what they have not delivered ` +
+        `yet cannot be told from drift; on ${node}: ${grant}`,
+      `spock on ${node}`,
+    );
+  }
   if (topology.edges.length === 0) {
     options.onWarning(
       'no replication between these nodes is visible to this role; a difference counts as drift ' +
@@ -147,11 +155,21 @@ async function waitUntilDelivered(
       }),
     );
     if (outcome.starved.length > 0) isWhole = false;
+    for (const edge of outcome.ahead) warnOfAhead(edge, options);
     for (const starved of outcome.starved) warnOfStarved(starved, options);
     const isBehind = outcome.starved.some(({ edge }) => edge.isEnabled && edge.isActive);
     if (isBehind) return { hasPassed: false, isWhole };
   }
   return { hasPassed: true, isWhole };
+}
+
+function warnOfAhead(edge: Edge, options: Pick<PassageOptions, 'onWarning'>): void {
+  const { subscription, from, to } = edge;
+  options.onWarning(
+    `subscription ${subscription} (${from} -> ${to}) has confirmed more than ${from} has written, as ` +
+      `after a failover to a server that was behind: what ${from} commits below that position ${to} skips`,
+    `history of subscription ${subscription} on ${to}`,
+  );
 }
 
 function warnOfStarved(

@@ -1,5 +1,6 @@
 import { allOrCause } from '../base/abort.js';
 import type { Session } from '../postgres/session.js';
+import { readSpock, spockNodeIds, type SpockCatalog, type SpockSubscription } from './spock.js';
 
 /** One subscription: changes of `from` are applied on `to`. */
 export interface Edge {
@@ -27,6 +28,10 @@ export interface Topology {
    * At least 1.
    */
   readonly rounds: number;
+  /** Nodes whose subscriptions this role may not read, with the statements that would let it. */
+  readonly hidden: readonly { readonly node: string; readonly grant: string }[];
+  /** Number of an origin -> the node whose rows carry it on every node: Spock's. */
+  readonly spockNodes: ReadonlyMap<string, string>;
   /** Subscriptions whose publisher is none of the nodes: nobody here can tell what is on its way. */
   readonly fromOutside: readonly Pick<SubscriptionRow, 'node' | 'name'>[];
 }
@@ -54,18 +59,43 @@ export interface SlotRow {
  */
 export async function readTopology(sessions: ReadonlyMap<string, Session>): Promise<Topology> {
   const perNode = await allOrCause(
-    [...sessions].map(async ([node, session]) => ({
-      subscriptions: [
-        ...(await nativeSubscriptions(node, session)),
-        ...(await spockSubscriptions(node, session)),
-      ],
-      slots: await logicalSlots(node, session),
-    })),
+    [...sessions].map(async ([node, session]) => {
+      const spock = await readSpock(session);
+      return {
+        node,
+        spock,
+        subscriptions: [
+          ...(await nativeSubscriptions(node, session)),
+          ...(spock?.subscriptions ?? []).map((one) => spockRow(node, one)),
+        ],
+        slots: await logicalSlots(node, session),
+      };
+    }),
   );
-  return buildTopology(
+  const topology = buildTopology(
     perNode.flatMap(({ subscriptions }) => subscriptions),
     perNode.flatMap(({ slots }) => slots),
   );
+  const hidden = perNode.flatMap(({ node, spock }) =>
+    typeof spock?.missingGrant === 'string' ? [{ node, grant: spock.missingGrant }] : [],
+  );
+  return { ...topology, hidden, spockNodes: await namesOfSpockNodes(perNode, sessions) };
+}
+
+/** Under our names where a Spock node is one of ours: the two need not agree. */
+async function namesOfSpockNodes(
+  perNode: readonly { readonly node: string; readonly spock: SpockCatalog | null }[],
+  sessions: ReadonlyMap<string, Session>,
+): Promise<ReadonlyMap<string, string>> {
+  const ours = new Map<string, string>();
+  for (const { node, spock } of perNode) {
+    for (const name of spock?.nodes ?? []) if (!ours.has(name)) ours.set(name, name);
+    if (typeof spock?.localNode === 'string') ours.set(spock.localNode, node);
+  }
+  const [session] = sessions.values();
+  if (ours.size === 0 || session === undefined) return new Map();
+  const ids = await spockNodeIds(session, [...ours.keys()]);
+  return new Map(Array.from(ids, ([id, name]) => [id, ours.get(name) ?? name]));
 }
 
 /**
@@ -97,7 +127,13 @@ export function buildTopology(
     }
     if (edges.length === known) fromOutside.push(subscription);
   }
-  return { edges, rounds: Math.max(1, diameter(edges)), fromOutside };
+  return {
+    edges,
+    rounds: Math.max(1, diameter(edges)),
+    fromOutside,
+    hidden: [],
+    spockNodes: new Map(),
+  };
 }
 
 /**
@@ -163,37 +199,19 @@ async function nativeSubscriptions(node: string, session: Session): Promise<Subs
   }));
 }
 
-/**
- * Spock's own table, by the columns that its extension scripts declare. Not tried on a real Spock:
- * what is missing there is taken as absent rather than as an error.
- */
-async function spockSubscriptions(node: string, session: Session): Promise<SubscriptionRow[]> {
-  const found = await session.query(
-    `SELECT pg_catalog.count(*) FILTER (WHERE a.attname IN ('sub_name', 'sub_slot_name', 'sub_enabled')) = 3,
-            pg_catalog.count(*) FILTER (WHERE a.attname = 'sub_forward_origins') = 1
-       FROM pg_catalog.pg_attribute a
-      WHERE a.attrelid = pg_catalog.to_regclass('spock.subscription') AND NOT a.attisdropped
-        AND pg_catalog.has_table_privilege(a.attrelid, 'SELECT')
-        AND pg_catalog.has_schema_privilege(pg_catalog.to_regnamespace('spock'), 'USAGE')`,
-  );
-  const [isReadable, hasForwarding] = found[0] ?? [];
-  if (isReadable !== 't') return [];
-  const forwards =
-    hasForwarding === 't' ? "COALESCE(s.sub_forward_origins, '{}') <> '{}'" : 'false';
-  const rows = await session.query(
-    `SELECT s.sub_name, s.sub_slot_name, s.sub_enabled, ${forwards} FROM spock.subscription s`,
-  );
-  return rows.map(([name, slot, isEnabled, forwardsOthers]) => ({
+function spockRow(node: string, one: SpockSubscription): SubscriptionRow {
+  const { name, slot, isEnabled, forwardsOthers } = one;
+  return {
     node,
-    name: name ?? '',
-    slot: slot ?? '',
+    name,
+    slot,
     // Spock names the origin like the slot.
-    origin: slot ?? '',
-    isEnabled: isEnabled === 't',
-    originMode: forwardsOthers === 't' ? 'any' : 'none',
+    origin: slot,
+    isEnabled,
+    originMode: forwardsOthers ? 'any' : 'none',
     kind: 'spock',
     publications: [],
-  }));
+  };
 }
 
 async function logicalSlots(node: string, session: Session): Promise<SlotRow[]> {

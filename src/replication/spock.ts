@@ -1,0 +1,121 @@
+import type { Session } from '../postgres/session.js';
+import { quoteIdentifier } from '../base/quote.js';
+
+/** All that we know of Spock's catalog. Measured on 5.0.11 and 6.0.0. */
+
+export interface SpockSubscription {
+  readonly name: string;
+  /** On the provider; the subscriber's replication origin has the same name. */
+  readonly slot: string;
+  readonly isEnabled: boolean;
+  /** Forwards what its provider has from others. */
+  readonly forwardsOthers: boolean;
+}
+
+export interface SpockCatalog {
+  readonly subscriptions: readonly SpockSubscription[];
+  /** This server's own node; null where it is none. */
+  readonly localNode: string | null;
+  /** Names of all nodes that the catalog knows. */
+  readonly nodes: readonly string[];
+  /** What the role lacks for reading the rest; null: nothing. */
+  readonly missingGrant: string | null;
+}
+
+const NO_SPOCK: SpockCatalog = {
+  subscriptions: [],
+  localNode: null,
+  nodes: [],
+  missingGrant: null,
+};
+
+/** Reads what the role may read. Null: no Spock in this database. */
+export async function readSpock(session: Session): Promise<SpockCatalog | null> {
+  const tables = await readTables(session);
+  const subscription = tables.get('subscription');
+  if (subscription === undefined) return null;
+  if (!subscription.isReadable) {
+    return { ...NO_SPOCK, missingGrant: grantFor(session) };
+  }
+  const subscriptions = await readSubscriptions(session, subscription.columns);
+  const canName = ['node', 'local_node'].every((name) => tables.get(name)?.isReadable === true);
+  if (!canName) return { ...NO_SPOCK, subscriptions };
+  const rows = await session.query(
+    `SELECT n.node_name, l.node_id IS NOT NULL
+       FROM spock.node n LEFT JOIN spock.local_node l ON l.node_id = n.node_id`,
+  );
+  const local = rows.find(([, isLocal]) => isLocal === 't');
+  return {
+    subscriptions,
+    localNode: local?.[0] ?? null,
+    nodes: rows.map(([name]) => name ?? ''),
+    missingGrant: null,
+  };
+}
+
+/**
+ * Number, as a row's origin has it -> name, of Spock's nodes: rows carry the first writer's node id,
+ * which is `hashtext(name) & 65535` on every node, also when the node's row is gone.
+ */
+export async function spockNodeIds(
+  session: Session,
+  names: readonly string[],
+): Promise<ReadonlyMap<string, string>> {
+  const rows = await session.query(
+    'SELECT (pg_catalog.hashtext(name) & 65535)::text, name FROM unnest($1::text[]) AS name',
+    [names],
+  );
+  return new Map(rows.map(([id, name]) => [id ?? '', name ?? '']));
+}
+
+interface SpockTable {
+  readonly columns: ReadonlySet<string>;
+  readonly isReadable: boolean;
+}
+
+/** By the catalog's own tables: to_regclass fails for a role without USAGE on the schema. */
+async function readTables(session: Session): Promise<Map<string, SpockTable>> {
+  const rows = await session.query(
+    `SELECT c.relname, pg_catalog.array_to_json(pg_catalog.array_agg(a.attname::text))::text,
+            pg_catalog.bool_and(pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+              AND pg_catalog.has_table_privilege(c.oid, 'SELECT'))
+       FROM pg_catalog.pg_namespace n
+       JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid
+       JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+      WHERE n.nspname = 'spock' AND c.relname IN ('subscription', 'node', 'local_node')
+      GROUP BY c.relname`,
+  );
+  return new Map(
+    rows.map(([name, columns, isReadable]) => [
+      name ?? '',
+      { columns: new Set(JSON.parse(columns ?? '[]') as string[]), isReadable: isReadable === 't' },
+    ]),
+  );
+}
+
+async function readSubscriptions(
+  session: Session,
+  columns: ReadonlySet<string>,
+): Promise<SpockSubscription[]> {
+  if (!['sub_name', 'sub_slot_name', 'sub_enabled'].every((name) => columns.has(name))) return [];
+  const forwards = columns.has('sub_forward_origins')
+    ? "COALESCE(s.sub_forward_origins, '{}') <> '{}'"
+    : 'false';
+  const rows = await session.query(
+    `SELECT s.sub_name, s.sub_slot_name, s.sub_enabled, ${forwards} FROM spock.subscription s`,
+  );
+  return rows.map(([name, slot, isEnabled, forwardsOthers]) => ({
+    name: name ?? '',
+    slot: slot ?? '',
+    isEnabled: isEnabled === 't',
+    forwardsOthers: forwardsOthers === 't',
+  }));
+}
+
+function grantFor({ node }: Session): string {
+  const role = quoteIdentifier(node.user);
+  return (
+    `GRANT USAGE ON SCHEMA spock TO ${role}; ` +
+    `GRANT SELECT ON spock.subscription, spock.node, spock.local_node TO ${role};`
+  );
+}

@@ -1,0 +1,120 @@
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { silentLogger } from '../../src/base/log.js';
+import { Cluster } from '../../src/cluster/cluster.js';
+import { diffTable } from '../../src/commands/diff-table.js';
+import type { DiffResult } from '../../src/protocol/commands.js';
+import { removeDirectory, scratchDirectory, testContext } from '../support/context.js';
+import { startMesh, type Mesh } from '../support/mesh.js';
+
+/** Names and types as in Spock 5.0.11 and 6.0.0; ordinary tables, for no server here has Spock. */
+const CATALOG = `
+CREATE SCHEMA spock;
+CREATE TABLE spock.node (node_id oid PRIMARY KEY, node_name name, location text, country text, info jsonb);
+CREATE TABLE spock.local_node (node_id oid PRIMARY KEY, node_local_interface oid);
+CREATE TABLE spock.subscription (sub_id oid PRIMARY KEY, sub_name name, sub_origin oid, sub_target oid,
+  sub_enabled boolean, sub_slot_name name, sub_replication_sets text[], sub_forward_origins text[])`;
+
+describe('a catalog of Spock', () => {
+  let mesh: Mesh;
+  let superuser: Cluster;
+  /** May read the table, and nothing else. */
+  let reader: Cluster;
+  const directories: string[] = [];
+
+  before(async () => {
+    mesh = await startMesh({ nodes: 2, settings: { track_commit_timestamp: 'on' } });
+    await mesh.queryAll('CREATE TABLE t (id int PRIMARY KEY, v text); CREATE ROLE reader LOGIN');
+    await mesh.queryAll("INSERT INTO t SELECT i, 'v' FROM generate_series(1, 10) i");
+    await mesh.queryAll('GRANT SELECT ON t TO reader');
+    directories.push(await scratchDirectory(), await scratchDirectory());
+    const config = mesh.config(directories[0] ?? '', { diff: { settleTimeoutMs: 1_000 } });
+    const nodes = config.nodes.map((node) => ({ ...node, user: 'reader' }));
+    superuser = new Cluster(config, silentLogger());
+    reader = new Cluster({ ...config, stateDir: directories[1] ?? '', nodes }, silentLogger());
+  });
+
+  after(async () => {
+    await superuser.close();
+    await reader.close();
+    await mesh.stop();
+    for (const directory of directories) await removeDirectory(directory);
+  });
+
+  const diff = (as: Cluster): Promise<DiffResult> =>
+    diffTable(as, { table: 't' }, testContext(directories[0] ?? ''));
+
+  /** As Spock does: the commit carries a node's id, for which there is no replication origin. */
+  async function writeAs(nodeId: number, on: string, sql: string): Promise<void> {
+    await mesh.node(on).session(mesh.database, async (query) => {
+      await query('SET allow_system_table_mods = on');
+      await query(`INSERT INTO pg_catalog.pg_replication_origin VALUES (${nodeId}, 'for_a_while')`);
+      await query("SELECT pg_replication_origin_session_setup('for_a_while')");
+      await query("BEGIN; SELECT pg_replication_origin_xact_setup('0/1', now())");
+      await query(sql);
+      await query('COMMIT; SELECT pg_replication_origin_session_reset()');
+      await query(`DELETE FROM pg_catalog.pg_replication_origin WHERE roident = ${nodeId}`);
+    });
+  }
+
+  it('A4: names the first writer by the id of its Spock node', async () => {
+    await mesh.queryAll(CATALOG);
+    // n2 calls itself other than we do, and knows of a node that is gone from n1.
+    await mesh.query(
+      'n1',
+      `INSERT INTO spock.node VALUES (49708, 'n1'), (26863, 'n2');
+       INSERT INTO spock.local_node VALUES (49708, 1)`,
+    );
+    await mesh.query(
+      'n2',
+      `INSERT INTO spock.node VALUES (26863, 'n2'), (9057, 'n3'), (hashtext('east') & 65535, 'east');
+       INSERT INTO spock.local_node VALUES ((hashtext('east') & 65535)::oid, 1)`,
+    );
+    const [[east] = []] = await mesh.query('n1', "SELECT (hashtext('east') & 65535)::text");
+    await writeAs(9057, 'n1', "UPDATE t SET v = 'from n3' WHERE id = 1");
+    await writeAs(Number(east), 'n1', "UPDATE t SET v = 'from n2' WHERE id = 2");
+    await writeAs(777, 'n1', "UPDATE t SET v = 'from nobody' WHERE id = 3");
+    const { files } = await diff(superuser);
+    const text = await readFile(join(directories[0] ?? '', files[0] ?? ''), 'utf8');
+    const { diffs } = JSON.parse(text) as {
+      diffs: Record<
+        string,
+        { rows: Record<string, { id: number; _spock_metadata_: { node_origin: string } }[]> }
+      >;
+    };
+    assert.deepEqual(
+      diffs['n1/n2']?.rows['n1']?.map((row) => [row.id, row._spock_metadata_.node_origin]),
+      [
+        [1, 'n3'],
+        [2, 'n2'],
+        [3, '777'],
+      ],
+    );
+  });
+
+  it('A3: a role that may not read it gets the GRANT, and no drift from blindness', async () => {
+    const blind = await diff(reader);
+    assert.equal(blind.verdict, 'starved');
+    assert.match(
+      blind.warnings.join(),
+      /GRANT USAGE ON SCHEMA spock TO "reader"; GRANT SELECT ON spock.subscription/,
+    );
+    await mesh.queryAll('GRANT USAGE ON SCHEMA spock TO reader');
+    assert.equal((await diff(reader)).verdict, 'starved');
+    await mesh.queryAll('GRANT SELECT ON spock.subscription TO reader');
+    assert.equal((await diff(reader)).verdict, 'drift');
+    await mesh.query(
+      'n2',
+      `INSERT INTO spock.subscription VALUES (1, 'sub_n2_n1', 49708, 26863, false, 'spk_app_n1_sub', '{default}', '{}')`,
+    );
+    await mesh.query(
+      'n1',
+      "SELECT pg_create_logical_replication_slot('spk_app_n1_sub', 'pgoutput')",
+    );
+    const stopped = await diff(reader);
+    assert.equal(stopped.verdict, 'starved');
+    assert.match(stopped.warnings.join(), /subscription sub_n2_n1 \(n1 -> n2\) is not running/);
+  });
+});

@@ -61,7 +61,10 @@ export async function proveBlocks(
   }
   // DDL that sends no rows changes what a table says: no fault of the leaves.
   if (wrong.length > 0) {
-    const { changed } = await readCatalogChanges(cluster, table, options.signal);
+    const { changed } = await readCatalogChanges(cluster, table, {
+      nodes: table.nodes,
+      signal: options.signal,
+    });
     if (changed.length > 0) return { proved, reread, wrong: [], isOutdated: true };
   }
   recordWrongLeaves(cluster, wrong);

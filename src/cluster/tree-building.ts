@@ -19,18 +19,27 @@ const RUNNING_TRANSACTIONS_TIMEOUT_MS = 600_000;
 /** Without an index in the order of the key every block costs a scan: use few of them. */
 const MAX_UNINDEXED_BLOCKS = 64;
 
+export interface CurrentTreeOptions {
+  /** A new tree is not begun before this has resolved. */
+  readonly isReady?: Promise<unknown>;
+  /** Those that the tree is wanted of: others may be down. A new tree needs all. */
+  readonly nodes?: readonly string[];
+}
+
 /**
  * The tracked table, with a tree of the catalog as it is now. DDL that sends no row messages is
  * seen here at the latest: a changed catalog means a new tree. Holds the table's mutex already.
- * A new tree is not begun before `isReady` has resolved.
  */
 export async function ensureCurrentTree(
   cluster: Cluster,
   table: TrackedTable,
   context: CommandContext,
-  isReady: Promise<unknown> = Promise.resolve(),
+  { isReady, nodes = table.nodes }: CurrentTreeOptions = {},
 ): Promise<{ table: TrackedTable; catalog: ClusterTable }> {
-  const { catalog, changed } = await readCatalogChanges(cluster, table, context.signal);
+  const { catalog, changed } = await readCatalogChanges(cluster, table, {
+    nodes,
+    signal: context.signal,
+  });
   if (changed.length === 0 && table.state === 'live') return { table, catalog };
   const reason =
     changed.length > 0
@@ -47,23 +56,34 @@ export async function ensureCurrentTree(
     leftOut: namedColumns(table),
     work: workOptions(cluster, undefined, context),
     context,
+  }).catch((error: unknown) => {
+    throw nodes.length < table.nodes.length ? needsEveryNode(table.label, reason, error) : error;
   });
   return { table: rebuilt, catalog };
+}
+
+function needsEveryNode(label: string, reason: string, cause: unknown): unknown {
+  if (!(cause instanceof AcedError) || cause.code !== 'NODE_UNREACHABLE') return cause;
+  return new AcedError(
+    cause.code,
+    `the tree of ${label} must be built again (${reason}), on every node of the cluster: ${cause.message}`,
+    { hint: 'table-diff with --nodes needs no tree.', cause },
+  );
 }
 
 /** The catalog as it is now, and the nodes where it is no longer what the tree was made of. */
 export async function readCatalogChanges(
   cluster: Cluster,
   table: TrackedTable,
-  signal: AbortSignal,
+  { nodes, signal }: { readonly nodes: readonly string[]; readonly signal: AbortSignal },
 ): Promise<{ catalog: ClusterTable; changed: readonly string[] }> {
   const { publicationName } = cluster.config;
-  const catalog = await readClusterTable(cluster.pools, table.spec, signal, {
+  const catalog = await readClusterTable(cluster.poolsOf(nodes), table.spec, signal, {
     publication: publicationName,
     leftOut: namedColumns(table),
     isTree: true,
   });
-  const changed = table.nodes.filter(
+  const changed = nodes.filter(
     (node) => table.readings[node]?.fingerprint !== catalog.readings[node]?.fingerprint,
   );
   return { catalog, changed };

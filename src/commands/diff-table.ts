@@ -32,6 +32,7 @@ export async function diffTable(
   context: CommandContext,
 ): Promise<DiffResult> {
   const nodes = cluster.selectNodes(params.nodes, 2);
+  tellLeftOut(cluster, nodes, context);
   const pools = cluster.poolsOf(nodes);
   const name = await findTable(pools, params.table, context.signal);
   const leftOut = params.excludeColumns ?? [];
@@ -143,4 +144,15 @@ async function equalBlocksOf(
         first.isEqual(leaves, position),
     ),
   );
+}
+
+/** The verdict is on the chosen nodes alone. */
+export function tellLeftOut(
+  cluster: Cluster,
+  nodes: readonly string[],
+  context: CommandContext,
+): void {
+  const others = cluster.config.nodes.flatMap(({ name }) => (nodes.includes(name) ? [] : [name]));
+  if (others.length === 0) return;
+  context.emit({ type: 'log', level: 'info', message: `Not compared: ${others.join(', ')}` });
 }

@@ -7,6 +7,7 @@ import { ensureCurrentTree, requireInitialised, workOptions } from '../cluster/t
 import { proveBlocks, recordWrongLeaves } from '../cluster/proof.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import { refreshDirty, splitOversize, type TreeWorkOptions } from '../cluster/tree-work.js';
+import { tellLeftOut } from './diff-table.js';
 import { treeDiff } from '../diff/tree-diff.js';
 import type { CommandContext, DiffResult, TreeDiffParams } from '../protocol/commands.js';
 
@@ -18,6 +19,7 @@ export async function diffTree(
 ): Promise<DiffResult> {
   requireInitialised(cluster);
   const nodes = cluster.selectNodes(params.nodes, 2);
+  tellLeftOut(cluster, nodes, context);
   const { schema, name } = cluster.requireTable(params.table).spec;
   return cluster.mutex(schema, name).run(async () => {
     const pools = cluster.poolsOf(nodes);
@@ -26,7 +28,10 @@ export async function diffTree(
     // than the verdict, never unseen.
     const isCaughtUp = passFences(cluster, fences, params, context);
     const [current, commitTimeNodes] = await allOrCause([
-      ensureCurrentTree(cluster, cluster.requireTable(params.table), context, isCaughtUp),
+      ensureCurrentTree(cluster, cluster.requireTable(params.table), context, {
+        isReady: isCaughtUp,
+        nodes,
+      }),
       readCommitTimeNodes(pools, context.signal),
       isCaughtUp,
     ]);
@@ -42,7 +47,9 @@ export async function diffTree(
       nodes.map((node) => [node, formatLsn(cluster.pipeline(node).position)]),
     );
     let refreshed = await refreshDirty(cluster, table, work);
-    if ((await splitOversize(cluster, table, work)) > 0) {
+    // Cutting a block takes every node; one that is not compared may be down.
+    const hasAll = nodes.length === cluster.config.nodes.length;
+    if (hasAll && (await splitOversize(cluster, table, work)) > 0) {
       // Positions have moved: what was read before no longer names the same blocks.
       refreshed = await refreshDirty(cluster, table, work);
     }

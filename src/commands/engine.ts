@@ -17,6 +17,7 @@ import { DriftWatch } from '../drift/drift-watch.js';
 import { build } from './build.js';
 import { Cluster } from '../cluster/cluster.js';
 import { CatalogWatch } from '../cluster/catalog-watch.js';
+import { isDiff, logDiff, logFailedDiff } from './diff-log.js';
 import { diffTable } from './diff-table.js';
 import { diffTree } from './diff-tree.js';
 import {
@@ -32,6 +33,7 @@ import { repair } from './repair.js';
 import { NodeTreeWriter } from '../cluster/mirror-writer.js';
 import { Refresher } from '../cluster/refresher.js';
 import { readStatus } from './status.js';
+import { SubscriptionWatch } from '../cluster/subscription-watch.js';
 import { teardown, teardownTable } from './teardown.js';
 import { update } from './update.js';
 import { verify } from './verify.js';
@@ -83,6 +85,7 @@ export class Engine implements CommandRunner {
   #background: Background[] = [];
   /** Null: no daemon, or it does not judge its tables all the time. */
   #drift: LiveDrift | null = null;
+  #watch: SubscriptionWatch | null = null;
 
   private constructor(config: Config, options: EngineOptions) {
     this.#options = options;
@@ -117,6 +120,7 @@ export class Engine implements CommandRunner {
           isDaemon: options.mode === 'daemon',
           watch: this.#drift?.watch ?? null,
           startedAtMs: this.#startedAtMs,
+          subscriptions: this.#watch?.subscriptions ?? [],
         }),
     };
   }
@@ -133,6 +137,7 @@ export class Engine implements CommandRunner {
         NodeTreeWriter.start(engine.#cluster),
         new WalGuard(engine.#cluster),
         new Scrub(engine.#cluster),
+        (engine.#watch = new SubscriptionWatch(engine.#cluster)),
       ];
       if (config.drift.isEnabled) engine.#judge();
     }
@@ -147,7 +152,11 @@ export class Engine implements CommandRunner {
     const cluster = this.#cluster;
     if (WHOLE_CLUSTER.has(name)) cluster.requireAllNodes(params.nodes);
     if (NEEDS_STREAM.has(name) && cluster.store.isInitialised()) cluster.startStreaming();
-    const outcome = await this.#handlers[name](params, context);
+    const outcome = await this.#handlers[name](params, context).catch((error: unknown) => {
+      if (isDiff(name)) logFailedDiff(this.#options.log, params, error);
+      throw error;
+    });
+    if ('verdict' in outcome) logDiff(this.#options.log, outcome);
     // An outcome with its servers is the command's result; the compiler cannot see it through Name.
     return { ...outcome, servers: serversOf(cluster.config.nodes) } as CommandResults[Name];
   }

@@ -1,7 +1,10 @@
 import type { StatusProblem, StatusResult, TableState, TableStatus } from '../protocol/commands.js';
 import type { LiveVerdict } from '../protocol/drift.js';
 
-export interface StatusFacts extends Pick<StatusResult, 'cluster' | 'daemon' | 'nodes' | 'tables'> {
+export interface StatusFacts extends Pick<
+  StatusResult,
+  'cluster' | 'daemon' | 'nodes' | 'subscriptions' | 'tables'
+> {
   readonly isInitialised: boolean;
 }
 
@@ -10,7 +13,7 @@ export interface StatusFacts extends Pick<StatusResult, 'cluster' | 'daemon' | '
  * is said of it. Whoever adds something to `status` that can be bad adds it here.
  */
 export function statusProblems(facts: StatusFacts): StatusProblem[] {
-  const { cluster, daemon, isInitialised, nodes, tables } = facts;
+  const { cluster, daemon, isInitialised, nodes, subscriptions, tables } = facts;
   if (!daemon) {
     const streaming = nodes.find(({ slotPid }) => slotPid !== null);
     const other =
@@ -25,6 +28,11 @@ export function statusProblems(facts: StatusFacts): StatusProblem[] {
     ...nodes
       .filter(({ state, error }) => state !== 'streaming' || error !== null)
       .map(({ name, state, error }) => trouble(name, error ?? `the stream is ${state}`)),
+    ...subscriptions
+      .filter(({ state }) => state !== 'running')
+      .map(({ name, from, to, state, since }) =>
+        trouble(`${from} -> ${to}`, `subscription ${name} is ${state} since ${since}`),
+      ),
     ...tables.flatMap(tableProblems),
   ];
 }

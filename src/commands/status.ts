@@ -2,7 +2,12 @@ import { errorMessage } from '../base/errors.js';
 import { formatLsn, parseLsn, type Lsn } from '../base/lsn.js';
 import { readSlot } from '../replication/slot.js';
 import type { Session } from '../postgres/session.js';
-import type { NodeStatus, StatusResult, TableStatus } from '../protocol/commands.js';
+import type {
+  NodeStatus,
+  StatusResult,
+  SubscriptionStatus,
+  TableStatus,
+} from '../protocol/commands.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import type { Cluster } from '../cluster/cluster.js';
 import type { DriftWatch } from '../drift/drift-watch.js';
@@ -19,6 +24,7 @@ export interface StatusOptions {
   readonly startedAtMs: number;
   /** Null: nobody judges the tables all the time. */
   readonly watch: DriftWatch | null;
+  readonly subscriptions: readonly SubscriptionStatus[];
 }
 
 /** Never fails because of a node: what cannot be asked is shown as its error. */
@@ -30,6 +36,7 @@ export async function readStatus(cluster: Cluster, options: StatusOptions): Prom
     cluster: cluster.config.cluster,
     daemon: options.isDaemon,
     nodes,
+    subscriptions: options.subscriptions,
     tables: cluster.tables.map((table) => ({
       ...tableStatus(cluster, table, options.nodes),
       live: options.watch?.verdict(table) ?? null,

@@ -19,6 +19,8 @@ export interface DiffFileHead {
   readonly excludedColumns: readonly string[];
   /** Node -> the write-ahead log position that the verdict holds at. */
   readonly positions: Readonly<Record<string, string>>;
+  /** Pair -> differing rows, as the diff counted them. */
+  readonly counts: Readonly<Record<string, number>>;
   /** RFC 3339; null when the file does not say. */
   readonly startedAt: string | null;
   readonly endedAt: string | null;
@@ -216,6 +218,7 @@ function toHead(
     warnings: strings(ours['warnings']),
     excludedColumns: namesOf(ours['excluded_columns']),
     positions: texts(ours['positions']),
+    counts: numbers(summary['diff_rows_count']),
     startedAt: textOrNull(summary['start_time']),
     endedAt: textOrNull(summary['end_time']),
     seedId: textOrNull(ours['seed_id']),
@@ -258,6 +261,15 @@ function texts(value: unknown): Record<string, string> {
   return Object.fromEntries(
     Object.entries(value).flatMap(([name, text]) =>
       typeof text === 'string' ? [[name, text]] : [],
+    ),
+  );
+}
+
+function numbers(value: unknown): Record<string, number> {
+  if (!isObject(value)) return {};
+  return Object.fromEntries(
+    Object.entries(value).flatMap(([name, count]) =>
+      typeof count === 'number' ? [[name, count]] : [],
     ),
   );
 }

@@ -276,6 +276,19 @@ export interface StatusProblem {
   readonly message: string;
 }
 
+/** A subscription of the user's between two nodes, as the daemon last saw it. */
+export interface SubscriptionStatus {
+  readonly name: string;
+  readonly from: string;
+  readonly to: string;
+  /** `down`: disabled or not connected; `behind`: it runs, and what is committed does not arrive. */
+  readonly state: 'running' | 'down' | 'behind';
+  /** RFC 3339. */
+  readonly since: string;
+  /** Log that it has not confirmed; null: unknown. */
+  readonly behindBytes: number | null;
+}
+
 export interface StatusResult {
   readonly cluster: string;
   readonly daemon: boolean;
@@ -283,6 +296,8 @@ export interface StatusResult {
   readonly version: string;
   readonly uptimeSeconds: number;
   readonly nodes: readonly NodeStatus[];
+  /** Empty where no daemon watches them. */
+  readonly subscriptions: readonly SubscriptionStatus[];
   readonly tables: readonly TableStatus[];
   /** Empty: streams are up, trees live, and no last verdict says otherwise. */
   readonly problems: readonly StatusProblem[];

@@ -12,7 +12,16 @@ const STYLE = `body{font:14px/1.5 system-ui,sans-serif;margin:2em;color:#1b1f24}
 h1{font-size:1.4em}h2{font-size:1.1em;margin-top:2em}
 table{border-collapse:collapse}th,td{border:1px solid #d5dae0;padding:2px 8px;text-align:left;vertical-align:top;white-space:pre-wrap}
 th{background:#f2f4f7;position:sticky;top:0}td.d{background:#ffe8a3}td.n{color:#8a939e;font-style:italic}
-tr.m td{background:#ffe1df}tr.f td{border-top:2px solid #8a939e}`;
+tr.m td{background:#ffe1df}tr.f td{border-top:2px solid #8a939e}
+.v{padding:.5em 1em;border:1px solid #d5dae0;background:#f2f4f7}.u{border:2px solid #b42318;background:#ffe1df}`;
+
+/** What a verdict means for who is sent the page alone. */
+const VERDICTS: Readonly<Record<string, string>> = {
+  drift: 'These rows differ, and replication has passed them.',
+  starved:
+    'Not proved: a subscription or a node was not keeping up. Some of these rows may be changes that were not delivered yet; a repair would undo them.',
+  in_flight: 'Not proved: some of these rows were still being replicated.',
+};
 
 /**
  * Makes a page that a browser shows without any other file from a diff file, beside it: each key
@@ -44,7 +53,7 @@ export async function writeHtmlReport(jsonPath: string): Promise<string> {
 async function writePage(output: OutputFile, path: string, head: DiffFileHead): Promise<void> {
   const title = `${head.schema}.${head.table}`;
   output.append(
-    `<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Differences in ${escapeHtml(title)}</title>\n<style>${STYLE}</style></head><body>\n<h1>Differences in ${escapeHtml(title)}</h1>\n<p>From ${escapeHtml(basename(path))}. Marked cells differ between the two nodes.</p>\n`,
+    `<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Differences in ${escapeHtml(title)}</title>\n<style>${STYLE}</style></head><body>\n<h1>Differences in ${escapeHtml(title)}</h1>\n<p>From ${escapeHtml(basename(path))}. Marked cells differ between the two nodes.</p>\n${headHtml(head)}`,
   );
   for (const pair of head.pairs) {
     await writePair(output, path, head, pair.name);
@@ -52,6 +61,37 @@ async function writePage(output: OutputFile, path: string, head: DiffFileHead): 
   }
   output.append('</body></html>\n');
   await output.flush();
+}
+
+/** What the rows below are worth: verdict, warnings, nodes and positions, time, counts. */
+function headHtml(head: DiffFileHead): string {
+  const { verdict, warnings, nodes, positions, counts, startedAt, endedAt } = head;
+  const isProved = verdict === 'drift';
+  const text = verdict === null ? 'The file has no verdict.' : (VERDICTS[verdict] ?? 'Not proved.');
+  const facts: [string, string][] = [
+    ...nodes.map((node): [string, string] => [
+      `node ${node}`,
+      positions[node] === undefined ? 'position unknown' : `as of ${positions[node]}`,
+    ]),
+    ...Object.entries(counts).map(([pair, rows]): [string, string] => [
+      pair,
+      `${rows} differing rows`,
+    ]),
+    ...(startedAt === null ? [] : [['begun', startedAt] as [string, string]]),
+    ...(endedAt === null ? [] : [['ended', endedAt] as [string, string]]),
+    ...(head.tableFilter === null ? [] : [['filter', head.tableFilter] as [string, string]]),
+    ...(head.isLimitReached
+      ? [['not all', 'the limit of differing rows was reached'] as [string, string]]
+      : []),
+  ];
+  const rows = facts.map(
+    ([name, value]) => `<tr><th>${escapeHtml(name)}</th><td>${escapeHtml(value)}</td></tr>`,
+  );
+  const list = warnings.map((warning) => `<li>${escapeHtml(warning)}</li>`).join('');
+  return (
+    `<div class="${isProved ? 'v' : 'v u'}"><p><strong>Verdict: ${escapeHtml(verdict ?? 'unknown')}.</strong> ${text}</p>` +
+    `${list === '' ? '' : `<ul>${list}</ul>`}</div>\n<table>${rows.join('')}</table>\n`
+  );
 }
 
 async function writePair(

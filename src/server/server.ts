@@ -173,6 +173,8 @@ class RequestHandler {
         offered = true;
       }
       response.end(`${JSON.stringify(end)}\n`);
+    } catch (error) {
+      throw gone.signal.aborted ? clientGone(error) : error;
     } finally {
       if (!offered) this.#spool.discard(id);
     }
@@ -203,7 +205,9 @@ class RequestHandler {
       });
       end = { type: 'result', result };
     } catch (error) {
-      end = errorEnd(this.#explain(error));
+      // Whatever a command says whose client has gone, it is no failure of ours.
+      const isGone = work.signal.aborted && !this.#stopping.signal.aborted;
+      end = errorEnd(isGone ? clientGone(error) : this.#explain(error));
     }
     const tookMs = Math.round(performance.now() - startedMs);
     const outcome = end.type === 'error' ? end.code : 'done';
@@ -288,6 +292,10 @@ function refuseOthers(
         'ACED_SOCKET and ACED_STATE_DIR; a host must be spelled alike in both, and --dbname be given to both or neither',
     },
   );
+}
+
+function clientGone(cause: unknown): AcedError {
+  return new AcedError('CANCELLED', 'the client has gone; the command was cancelled', { cause });
 }
 
 const STATUS: Readonly<Record<string, number>> = {

@@ -378,7 +378,24 @@ describe('verdicts on a mesh of three nodes', () => {
     const result = await diff('table-diff', 'customers', ['n1', 'n2']);
     assert.equal(result.verdict, 'starved');
     assert.match(result.warnings.join(), /n3/);
+    // D6: by their trees too, though n3's catalog cannot be read.
+    const two = { nodes: ['n1', 'n2'] };
+    const context = testContext(stateDir);
+    const byTree = await diffTree(cluster, { table: 'customers', ...two }, context);
+    assert.equal(byTree.verdict, 'starved');
+    assert.deepEqual(byTree.differences, { 'n1/n2': 1 });
+    assert.ok(context.messages().includes('Not compared: n3'), context.messages().join());
+    assert.equal((await diff('mtree table-diff', 'hot', two.nodes)).verdict, 'match');
+    // A new tree needs all of them.
+    for (const node of two.nodes) await mesh.query(node, 'ALTER TABLE hot ADD extra int');
+    await assert.rejects(diffTree(cluster, { table: 'hot', ...two }, testContext(stateDir)), {
+      code: 'NODE_UNREACHABLE',
+      message: /tree of public.hot must be built again .* on every node/,
+      hint: /table-diff with --nodes/,
+    });
+    assert.equal((await diff('table-diff', 'hot', two.nodes)).verdict, 'match');
     await mesh.node('n3').start();
+    await mesh.query('n3', 'ALTER TABLE hot ADD extra int');
     await mesh.driftSql('n2', 'UPDATE customers SET credit = 3003 % 850 WHERE id = 3003');
     await assertAllMatch();
   });

@@ -132,6 +132,7 @@ export class EchoRunner implements CommandRunner {
           pid: process.pid,
           version: '1.2.3',
           uptimeSeconds: 61,
+          subscriptions: [],
           nodes: [
             {
               name: 'n1',

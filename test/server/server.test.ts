@@ -18,7 +18,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { AcedError } from '../../src/base/errors.js';
-import { silentLogger } from '../../src/base/log.js';
+import { createLogger, silentLogger } from '../../src/base/log.js';
 import { DaemonClient } from '../../src/server/client.js';
 import type { ProgressEvent } from '../../src/protocol/commands.js';
 import { startServer } from '../../src/server/server.js';
@@ -319,6 +319,27 @@ describe('cancelling', () => {
     await waitFor(() => runner.calls.length === 1, { what: 'the command to run' });
     socket.destroy();
     await waitFor(() => runner.cancelled === 1, { what: 'the command to be cancelled' });
+  });
+
+  it('D11: a client that dies while it uploads is no failure of the daemon', async () => {
+    const lines: Record<string, unknown>[] = [];
+    const log = createLogger('debug', {
+      write: (line: string) => lines.push(JSON.parse(line) as Record<string, unknown>),
+    });
+    await start({ log });
+    const params = Buffer.from('{"version":1,"params":{"table":"t"}}').toString('base64url');
+    const socket = connect(socketPath);
+    socket.write(
+      `POST /v1/commands/table-repair HTTP/1.1\r\nhost: x\r\nx-aced-params: ${params}\r\n` +
+        'content-length: 1000000\r\n\r\n{',
+    );
+    await waitFor(() => spooled().length > 0, { what: 'the upload to begin' });
+    socket.destroy();
+    await waitFor(() => spooled().length === 0, { what: 'the spool to be empty' });
+    assert.deepEqual(
+      lines.filter(({ level }) => level === 'error' || level === 'warn'),
+      [],
+    );
   });
 
   it('tells clients that the daemon stops, and does not wait for the stubborn', async () => {

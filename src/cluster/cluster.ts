@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os';
-import { AcedError } from '../base/errors.js';
+import { AcedError, logMessage } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import type { Config } from '../config/config.js';
 import { NodePipeline, tableKey } from '../ingest/pipeline.js';
@@ -16,6 +16,8 @@ import { Mutex } from './mutex.js';
 
 /** Connections beside the hashing ones: catalog, fences, housekeeping. */
 const EXTRA_CONNECTIONS = 3;
+
+const INTERRUPTED = 'a build was interrupted: the process ended before it was done';
 
 export interface ClusterOptions {
   /** Follow the rows of tracked tables one by one, see OpenRows. */
@@ -34,6 +36,8 @@ export class Cluster {
   readonly lifecycle = new Mutex();
   readonly #openRowsBudget: OpenRowsBudget | null;
   readonly #tables = new Map<string, TrackedTable>();
+  /** Trees that are being built while the table has one already. */
+  readonly #nextTables = new Map<string, TrackedTable>();
   readonly #mutexes = new Map<string, Mutex>();
   readonly #onSchemaChange = new Set<(table: TrackedTable, reason: string) => void>();
 
@@ -43,10 +47,7 @@ export class Cluster {
     this.store = this.#openStore();
     this.rowDigestCache = new RowDigestCache(config.tree.rowDigestBytes);
     this.#openRowsBudget = isJudging ? new OpenRowsBudget(config.drift.openRowsBytes) : null;
-    for (const stored of this.store.tables()) {
-      const table = this.#trackedTable(stored);
-      this.#tables.set(tableKey(table.spec.schema, table.spec.name), table);
-    }
+    this.#restoreTables();
     for (const node of config.nodes) {
       this.pools.set(
         node.name,
@@ -165,6 +166,10 @@ export class Cluster {
     return new Map(nodes.map((node) => [node, this.pool(node)]));
   }
 
+  trackedTable(schema: string, name: string): TrackedTable | undefined {
+    return this.#tables.get(tableKey(schema, name));
+  }
+
   /** The tracked table that a person typed. */
   requireTable(text: string): TrackedTable {
     const table = this.findTable(text);
@@ -207,23 +212,83 @@ export class Cluster {
     return locked();
   }
 
-  /** Starts a table over: one block, dirty on every node, followed by every stream from now on. */
-  trackTable(spec: TableSpec, readings: StoredTable['readings'], blockRows: number): TrackedTable {
-    this.untrackTable(spec.schema, spec.name);
-    const stored = this.store.addTable(spec, readings, blockRows);
-    const table = this.#trackedTable(stored);
-    this.#tables.set(tableKey(spec.schema, spec.name), table);
+  /**
+   * Begins a tree: one block, dirty on every node, followed by every stream from now on. A tree that
+   * the table has already stays, and is followed too, until finishTree.
+   */
+  beginTree(spec: TableSpec, readings: StoredTable['readings'], blockRows: number): TrackedTable {
+    const key = tableKey(spec.schema, spec.name);
+    const table = this.#trackedTable(this.store.addTable(spec, readings, blockRows));
+    (this.#tables.has(key) ? this.#nextTables : this.#tables).set(key, table);
     for (const pipeline of this.pipelines.values()) pipeline.addTable(table);
     return table;
   }
 
+  /** The tree is whole: it is the table's from now on, and live. */
+  finishTree(table: TrackedTable): void {
+    const key = tableKey(table.spec.schema, table.spec.name);
+    const before = this.#tables.get(key);
+    table.promote();
+    this.#nextTables.delete(key);
+    this.#tables.set(key, table);
+    if (before !== undefined && before !== table) this.#letGo(before);
+  }
+
+  /** The tree was not finished. One of before stays as it is, with the reason beside it. */
+  failTree(table: TrackedTable, reason: string): void {
+    const { schema, name } = table.spec;
+    const key = tableKey(schema, name);
+    const before = this.#tables.get(key);
+    const shown = before ?? table;
+    if (this.#nextTables.get(key) === table) {
+      this.#nextTables.delete(key);
+      this.#letGo(table);
+    }
+    try {
+      if (shown !== table) this.store.removeTree(table.id);
+      shown.setState(shown === table ? 'failed' : shown.state, reason);
+    } catch (error) {
+      // Most likely why the build failed: what stays in the file is put right at the next start.
+      this.log.warn({ event: 'table_state_lost', table: table.label }, logMessage(error));
+    }
+  }
+
+  /** Another tree of the table is being built. */
+  isRebuilding({ spec }: TrackedTable): boolean {
+    return this.#nextTables.has(tableKey(spec.schema, spec.name));
+  }
+
   untrackTable(schema: string, name: string): void {
-    const table = this.#tables.get(tableKey(schema, name));
-    if (table === undefined) return;
-    this.#tables.delete(tableKey(schema, name));
+    const key = tableKey(schema, name);
+    for (const tables of [this.#tables, this.#nextTables]) {
+      const table = tables.get(key);
+      tables.delete(key);
+      if (table !== undefined) this.#letGo(table);
+    }
+    this.store.removeTable(schema, name);
+  }
+
+  #letGo(table: TrackedTable): void {
     for (const pipeline of this.pipelines.values()) pipeline.removeTable(table);
     table.forgetRows();
-    this.store.removeTable(schema, name);
+  }
+
+  /** What was being built when the last process ended was not finished. */
+  #restoreTables(): void {
+    const stored = this.store.tables();
+    const unfinished = new Set<string>();
+    for (const { id, role, spec } of stored) {
+      if (role !== 'next') continue;
+      this.store.removeTree(id);
+      unfinished.add(tableKey(spec.schema, spec.name));
+    }
+    for (const one of stored.filter(({ role }) => role === 'current')) {
+      const table = this.#trackedTable(one);
+      const key = tableKey(table.spec.schema, table.spec.name);
+      this.#tables.set(key, table);
+      if (table.state === 'building') table.setState('failed', INTERRUPTED);
+      else if (unfinished.has(key)) table.setState(table.state, INTERRUPTED);
+    }
   }
 
   /** Errors: those of Store.open and bindServers; nothing stays open then. */
@@ -249,6 +314,12 @@ export class Cluster {
       nodes: this.config.nodes.map(({ name }) => name),
       rowDigestCache: this.rowDigestCache,
       openRowsBudget: this.#openRowsBudget,
+      onState: ({ from, to, reason }) => {
+        const level = to === 'stale' || to === 'failed' ? 'warn' : 'info';
+        const { schema, name } = stored.spec;
+        const facts = { event: 'table_state', table: `${schema}.${name}`, from, to };
+        this.log[level](facts, reason ?? to);
+      },
     });
   }
 

@@ -1,5 +1,8 @@
 import type { TrackedTable } from '../ingest/tracked-table.js';
+import { backoffMs } from '../base/abort.js';
+import { logMessage } from '../base/errors.js';
 import type { CommandContext } from '../protocol/commands.js';
+import { noticingStale } from './stale.js';
 import { ensureCurrentTree, workOptions } from './tree-building.js';
 import type { Cluster } from './cluster.js';
 import { Periodic } from './periodic.js';
@@ -12,13 +15,26 @@ const BLOCKS_PER_ROUND = 200;
 /** A table to be built again must not wait for ever behind a small budget. */
 const MAX_REST_MS = 60_000;
 
+/** A table that cannot be refreshed is tried again after so long, twice as long each time. */
+const TABLE_BACKOFF = { firstMs: 1_000, maxMs: 60_000 };
+
+/** Since when a table cannot be refreshed. */
+interface Trouble {
+  readonly attempts: number;
+  readonly retryAtMs: number;
+  readonly message: string;
+}
+
 /**
  * Reads dirty blocks again once they have been quiet for a while, within its share of time, so
  * that a diff finds few. Also rebuilds tables whose definition has changed, whatever the share is.
+ * A table that cannot be read keeps none of the others from being refreshed: it is stale, and tried
+ * again by itself.
  */
 export class Refresher {
   readonly #cluster: Cluster;
   readonly #suspects = new Set<TrackedTable>();
+  readonly #troubles = new Map<TrackedTable, Trouble>();
   readonly #loop: Periodic;
 
   constructor(cluster: Cluster) {
@@ -45,9 +61,10 @@ export class Refresher {
     for (const table of this.#cluster.tables) {
       const { schema, name } = table.spec;
       const mutex = this.#cluster.mutex(schema, name);
-      if (mutex.isBusy) continue;
-      hasWorked = (await mutex.run(() => this.#refresh(table, signal))) || hasWorked;
+      if (mutex.isBusy || this.#mustWait(table)) continue;
+      hasWorked = (await mutex.run(() => this.#refreshOrTell(table, signal))) || hasWorked;
     }
+    this.#forgetGone();
     const { refreshBudget } = this.#cluster.config.tree;
     // Without a budget there was nothing but rebuilds, which count against none.
     if (!hasWorked || refreshBudget === 0) return IDLE_ROUND_MS;
@@ -55,17 +72,59 @@ export class Refresher {
     return Math.min(MAX_REST_MS, Math.max(IDLE_ROUND_MS, restMs));
   }
 
+  #mustWait(table: TrackedTable): boolean {
+    return (this.#troubles.get(table)?.retryAtMs ?? 0) > Date.now();
+  }
+
+  /** Tables that were torn down, or whose tree was replaced. */
+  #forgetGone(): void {
+    const { tables } = this.#cluster;
+    for (const known of [this.#suspects, this.#troubles]) {
+      for (const table of known.keys()) if (!tables.includes(table)) known.delete(table);
+    }
+  }
+
+  async #refreshOrTell(table: TrackedTable, signal: AbortSignal): Promise<boolean> {
+    try {
+      const hasWorked = await noticingStale(table, () => this.#refresh(table, signal));
+      this.#troubles.delete(table);
+      return hasWorked;
+    } catch (error) {
+      signal.throwIfAborted();
+      const before = this.#troubles.get(table);
+      const attempts = (before?.attempts ?? 0) + 1;
+      const message = logMessage(error);
+      const retryAtMs = Date.now() + backoffMs(attempts - 1, TABLE_BACKOFF);
+      this.#troubles.set(table, { attempts, retryAtMs, message });
+      // Once for each reason, not for each attempt.
+      if (before?.message !== message) {
+        this.#cluster.log.warn({ event: 'refresh_failed', table: table.label }, message);
+      }
+      return true;
+    }
+  }
+
   async #refresh(table: TrackedTable, signal: AbortSignal): Promise<boolean> {
     const cluster = this.#cluster;
     if (!cluster.tables.includes(table)) return false;
     const context = this.#context(signal);
-    if (this.#suspects.has(table)) {
-      await ensureCurrentTree(cluster, table, context);
+    if (this.#suspects.has(table) || table.state === 'stale') {
+      if (!cluster.isStreaming) return false;
+      const current = await ensureCurrentTree(cluster, table, context);
       this.#suspects.delete(table);
-      return true;
+      if (current.table !== table || table.state !== 'stale') return true;
+    } else if (table.state !== 'live' || cluster.config.tree.refreshBudget === 0) {
+      // A build that failed or was cancelled is the user's to repeat; only what was live is kept up.
+      return false;
     }
-    // A build that failed or was cancelled is the user's to repeat; only what was live is kept up.
-    if (table.state !== 'live' || cluster.config.tree.refreshBudget === 0) return false;
+    const hasRead = await this.#readQuiet(table, context);
+    // What could not be read has just been read, or need not be.
+    if (table.state === 'stale') table.setState('live', null);
+    return hasRead;
+  }
+
+  async #readQuiet(table: TrackedTable, context: CommandContext): Promise<boolean> {
+    const cluster = this.#cluster;
     const quietSince = Date.now() - cluster.config.tree.refreshQuietMs;
     const positions = new Map<string, number[]>();
     for (const [node, pipeline] of cluster.pipelines) {

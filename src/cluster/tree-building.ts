@@ -1,4 +1,4 @@
-import { AcedError } from '../base/errors.js';
+import { AcedError, logMessage } from '../base/errors.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import { onEveryNode } from '../postgres/every-node.js';
 import type { Session } from '../postgres/session.js';
@@ -13,6 +13,7 @@ import type { TableName } from '../table/table-name.js';
 import { isOrderIndexed } from '../table/table-spec.js';
 import type { Cluster } from './cluster.js';
 import { readClusterTable, type ClusterTable } from './cluster-table.js';
+import { noticingStale } from './stale.js';
 import { cutAndRead, splitOversize, type TreeWorkOptions } from './tree-work.js';
 
 const RUNNING_TRANSACTIONS_TIMEOUT_MS = 600_000;
@@ -28,7 +29,8 @@ export interface CurrentTreeOptions {
 
 /**
  * The tracked table, with a tree of the catalog as it is now. DDL that sends no row messages is
- * seen here at the latest: a changed catalog means a new tree. Holds the table's mutex already.
+ * seen here at the latest: a changed catalog means a new tree. A stale tree whose catalog is as it
+ * was is good, and live again once its dirty blocks have been read. Holds the table's mutex already.
  */
 export async function ensureCurrentTree(
   cluster: Cluster,
@@ -36,15 +38,16 @@ export async function ensureCurrentTree(
   context: CommandContext,
   { isReady, nodes = table.nodes }: CurrentTreeOptions = {},
 ): Promise<{ table: TrackedTable; catalog: ClusterTable }> {
-  const { catalog, changed } = await readCatalogChanges(cluster, table, {
-    nodes,
-    signal: context.signal,
-  });
-  if (changed.length === 0 && table.state === 'live') return { table, catalog };
+  const { catalog, changed } = await noticingStale(table, () =>
+    readCatalogChanges(cluster, table, { nodes, signal: context.signal }),
+  );
+  const isWhole = table.state === 'live' || table.state === 'stale';
+  if (changed.length === 0 && isWhole) return { table, catalog };
   const reason =
     changed.length > 0
       ? `its definition or publication changed on ${changed.join(', ')}`
       : (table.reason ?? 'its build did not finish');
+  if (isWhole) table.setState('stale', reason);
   context.emit({
     type: 'log',
     level: 'info',
@@ -107,7 +110,7 @@ export async function buildTree(
   name: TableName,
   options: BuildTreeOptions,
 ): Promise<TrackedTable> {
-  const { context, work } = options;
+  const { context } = options;
   const what = { leftOut: options.leftOut, isTree: true };
   // First what can be refused, before anything is changed anywhere.
   await readClusterTable(cluster.pools, name, context.signal, what);
@@ -132,7 +135,29 @@ export async function buildTree(
   const blockRows = isOrderIndexed(spec)
     ? options.blockRows
     : Math.max(options.blockRows, Math.ceil(reference.rows / MAX_UNINDEXED_BLOCKS));
-  const table = cluster.trackTable(spec, readings, blockRows);
+  const table = cluster.beginTree(spec, readings, blockRows);
+  try {
+    await readWhole(cluster, table, reference, options);
+    cluster.finishTree(table);
+  } catch (error) {
+    const isCancelled = error instanceof AcedError && error.code === 'CANCELLED';
+    cluster.failTree(
+      table,
+      `a build ${isCancelled ? 'was cancelled' : `failed: ${logMessage(error)}`}`,
+    );
+    throw error;
+  }
+  return table;
+}
+
+/** Cuts the table by the keys of the node that has the most rows, and reads it on every node. */
+async function readWhole(
+  cluster: Cluster,
+  table: TrackedTable,
+  reference: { readonly node: string; readonly rows: number },
+  { context, work }: BuildTreeOptions,
+): Promise<void> {
+  const { blockRows } = table;
   const partition = {
     sql: table.sql,
     pool: cluster.pool(reference.node),
@@ -151,8 +176,6 @@ export async function buildTree(
       }),
   });
   await splitOversize(cluster, table, work);
-  table.setState('live', null);
-  return table;
 }
 
 /** Publishes all rows and columns of a table; somebody may have restricted what is published. */

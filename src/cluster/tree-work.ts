@@ -4,6 +4,7 @@ import { boundaryBatches, findBoundaries, type PartitionOptions } from '../inges
 import { rehash } from '../ingest/rehash.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import type { Cluster } from './cluster.js';
+import { noticingStale } from './stale.js';
 
 export interface TreeWorkOptions {
   readonly nodes: readonly string[];
@@ -31,7 +32,10 @@ export async function refreshDirty(
   const dirty = new Map(
     options.nodes.map((node) => [node, table.leaves(node).dirtyPositions()] as const),
   );
-  return rehashOnNodes(cluster, table, dirty, options);
+  const values = await noticingStale(table, () => rehashOnNodes(cluster, table, dirty, options));
+  const isWhole = table.nodes.every((node) => options.nodes.includes(node));
+  if (table.state === 'stale' && isWhole) table.setState('live', null);
+  return values;
 }
 
 /**

@@ -31,7 +31,7 @@ export async function build(
     }
     return buildTree(cluster, name, {
       leftOut,
-      blockRows: params.blockRows ?? cluster.config.tree.blockRows,
+      blockRows: params.blockRows ?? unfinished(cluster, name) ?? cluster.config.tree.blockRows,
       work: workOptions(cluster, params.maxCpuRatio, context),
       context,
     });
@@ -42,6 +42,12 @@ export async function build(
     rows: Object.fromEntries(table.nodes.map((node) => [node, table.leaves(node).totalRows])),
     timeTakenMs: Date.now() - startedAtMs,
   };
+}
+
+/** A build that is repeated after it failed aims at what the first one did. */
+function unfinished(cluster: Cluster, { schema, name }: TableName): number | undefined {
+  const table = cluster.trackedTable(schema, name);
+  return table?.state === 'failed' ? table.blockRows : undefined;
 }
 
 async function analyse(cluster: Cluster, name: TableName, context: CommandContext): Promise<void> {

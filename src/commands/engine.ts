@@ -8,7 +8,9 @@ import type {
   CommandParams,
   CommandResults,
   CommandRunner,
+  DiffResult,
   InitResult,
+  TableDiffParams,
 } from '../protocol/commands.js';
 import { serversOf } from '../protocol/servers.js';
 import { DriftEvents } from '../drift/drift-events.js';
@@ -98,10 +100,12 @@ export class Engine implements CommandRunner {
       'mtree-build': (params, context) => build(cluster, params, context),
       'mtree-update': (params, context) => update(cluster, params, context),
       'mtree-verify': (params, context) => verify(cluster, params, context),
-      'mtree-table-diff': (params, context) => diffTree(cluster, params, context),
+      'mtree-table-diff': async (params, context) =>
+        this.#remember(params, await diffTree(cluster, params, context)),
       'mtree-teardown': () => teardown(cluster),
       'mtree-teardown-table': (params) => teardownTable(cluster, params.table),
-      'table-diff': (params, context) => diffTable(cluster, params, context),
+      'table-diff': async (params, context) =>
+        this.#remember(params, await diffTable(cluster, params, context)),
       'table-repair': async (params, context) => {
         const result = await repair(cluster, params, context);
         if (!result.dryRun) this.#drift?.watch.repaired(result.table);
@@ -202,6 +206,19 @@ export class Engine implements CommandRunner {
       : new AcedError('DAEMON_UNREACHABLE', `no aced is running for cluster ${cluster}`, {
           hint: `only a daemon knows drift as it arises; start aced --cluster ${cluster}, or run a diff`,
         });
+  }
+
+  /** For `status`, when the diff was of all nodes and all rows. Logged where the diff ran. */
+  #remember(params: TableDiffParams, result: DiffResult): DiffResult {
+    const { config, store } = this.#cluster;
+    const { table, verdict, differences } = result;
+    const isOfAll = result.nodes.length === config.nodes.length && params.tableFilter === undefined;
+    const tracked = isOfAll ? this.#cluster.findTable(table) : undefined;
+    if (tracked !== undefined) {
+      const { schema, name } = tracked.spec;
+      store.saveLastDiff(schema, name, { verdict, at: new Date().toISOString(), differences });
+    }
+    return result;
   }
 
   /** Nobody reads or watches the slot of a node that has left the definition. */

@@ -6,6 +6,7 @@ import type {
   NodeStatus,
   StatusResult,
   SubscriptionStatus,
+  TableState,
   TableStatus,
 } from '../protocol/commands.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
@@ -29,6 +30,11 @@ export interface StatusOptions {
 
 /** Never fails because of a node: what cannot be asked is shown as its error. */
 export async function readStatus(cluster: Cluster, options: StatusOptions): Promise<StatusResult> {
+  // Of the moment of the question, before the nodes are waited for.
+  const tables = cluster.tables.map((table) => ({
+    ...tableStatus(cluster, table, options.nodes),
+    live: options.watch?.verdict(table) ?? null,
+  }));
   const nodes = await Promise.all(
     options.nodes.map((node) => nodeStatus(cluster, node, options.signal)),
   );
@@ -37,10 +43,7 @@ export async function readStatus(cluster: Cluster, options: StatusOptions): Prom
     daemon: options.isDaemon,
     nodes,
     subscriptions: options.subscriptions,
-    tables: cluster.tables.map((table) => ({
-      ...tableStatus(cluster, table, options.nodes),
-      live: options.watch?.verdict(table) ?? null,
-    })),
+    tables,
   };
   return {
     ...shown,
@@ -107,6 +110,12 @@ async function readServer(session: Session, slotName: string): Promise<ServerRea
   };
 }
 
+/** What is being done to a table shows before what was. */
+function stateOf(cluster: Cluster, table: TrackedTable): TableState {
+  if (!cluster.isRebuilding(table)) return table.state;
+  return table.state === 'failed' ? 'building' : 'rebuilding';
+}
+
 function tableStatus(
   cluster: Cluster,
   table: TrackedTable,
@@ -115,7 +124,7 @@ function tableStatus(
   const oldestMs = Math.min(...nodes.map((node) => table.leaves(node).oldestProofMs));
   return {
     table: table.label,
-    state: table.state,
+    state: stateOf(cluster, table),
     reason: table.reason,
     blocks: table.layout.size,
     oldestProof: oldestMs === 0 ? null : new Date(oldestMs).toISOString(),
@@ -130,6 +139,6 @@ function tableStatus(
         },
       ]),
     ),
-    lastDiff: null,
+    lastDiff: cluster.store.lastDiff(table.spec.schema, table.spec.name),
   };
 }

@@ -16,15 +16,19 @@ interface PendingTransaction {
 }
 
 /**
- * Finds the applier of a table that is tracked by its OID on the node: a publication goes by OID
- * too, and a table that was renamed, or changed its schema, keeps sending under the other name.
+/**
+ * Finds the appliers of a table that is tracked by its OID on the node: a publication goes by OID
+ * too, and a table that was renamed, or changed its schema, keeps sending under the other name. One
+ * for each tree: while another tree is being built there are two.
  */
-export type ApplierLookup = (relationOid: number) => TableApplier | null;
+export type ApplierLookup = (relationOid: number) => readonly TableApplier[];
+
+const NO_APPLIERS: readonly TableApplier[] = [];
 
 /** What the connection has told of one relation. */
 interface KnownRelation {
   readonly relation: Relation;
-  readonly applier: TableApplier | null;
+  readonly appliers: readonly TableApplier[];
   /** Relations of partitions whose rows come under this one's OID. */
   readonly partitions: Map<number, Relation>;
 }
@@ -132,11 +136,13 @@ export class ChangeApplier {
   /** Tables were tracked or dropped: appliers are looked up again. */
   refreshTables(): void {
     for (const [oid, entry] of this.#relations) {
-      const applier = this.#options.lookup(oid);
-      if (applier === entry.applier) continue;
-      applier?.relation(entry.relation);
-      for (const partition of entry.partitions.values()) applier?.partition(partition);
-      this.#relations.set(oid, { ...entry, applier });
+      const appliers = this.#options.lookup(oid);
+      for (const applier of appliers) {
+        if (entry.appliers.includes(applier)) continue;
+        applier.relation(entry.relation);
+        for (const partition of entry.partitions.values()) applier.partition(partition);
+      }
+      this.#relations.set(oid, { ...entry, appliers });
     }
   }
 
@@ -153,7 +159,9 @@ export class ChangeApplier {
 
   /** The connection ended; what was not committed in it will be sent again. */
   disconnected(): void {
-    for (const { applier } of this.#relations.values()) applier?.discard();
+    for (const { appliers } of this.#relations.values()) {
+      for (const applier of appliers) applier.discard();
+    }
     this.#relations.clear();
     this.#touched.clear();
     this.#pending = [];
@@ -167,23 +175,23 @@ export class ChangeApplier {
       case 'begin':
         this.#xid = message.xid;
         return;
-      case 'insert': {
-        const applier = this.#touch(message.relationOid);
-        applier?.insert(message.newTuple);
+      case 'insert':
+        for (const applier of this.#touch(message.relationOid)) applier.insert(message.newTuple);
         return;
-      }
-      case 'update': {
-        const applier = this.#touch(message.relationOid);
-        applier?.update(message.oldKind, message.oldTuple, message.newTuple);
+      case 'update':
+        for (const applier of this.#touch(message.relationOid)) {
+          applier.update(message.oldKind, message.oldTuple, message.newTuple);
+        }
         return;
-      }
-      case 'delete': {
-        const applier = this.#touch(message.relationOid);
-        applier?.delete(message.oldKind, message.oldTuple);
+      case 'delete':
+        for (const applier of this.#touch(message.relationOid)) {
+          applier.delete(message.oldKind, message.oldTuple);
+        }
         return;
-      }
       case 'truncate':
-        for (const oid of message.relationOids) this.#touch(oid)?.truncate();
+        for (const oid of message.relationOids) {
+          for (const applier of this.#touch(oid)) applier.truncate();
+        }
         return;
       case 'commit':
         this.#commit(message.endLsn, message.commitTimeUs);
@@ -199,37 +207,37 @@ export class ChangeApplier {
     }
   }
 
-  #touch(relationOid: number): TableApplier | null {
+  #touch(relationOid: number): readonly TableApplier[] {
     this.#changes++;
-    const applier = this.#relations.get(relationOid)?.applier ?? null;
-    if (applier !== null) this.#touched.add(applier);
-    return applier;
+    const appliers = this.#relations.get(relationOid)?.appliers ?? NO_APPLIERS;
+    for (const applier of appliers) this.#touched.add(applier);
+    return appliers;
   }
 
   #relation(relation: Relation): void {
     const { oid } = relation;
-    const applier = this.#options.lookup(oid);
+    const appliers = this.#options.lookup(oid);
     const partitions = this.#relations.get(oid)?.partitions ?? new Map<number, Relation>();
-    const known = { relation, applier, partitions };
+    const known = { relation, appliers, partitions };
     this.#relations.set(oid, known);
-    applier?.relation(relation);
+    for (const applier of appliers) applier.relation(relation);
     if (this.#lastRelation !== null) this.#partition(this.#lastRelation, known);
     // With publish_via_partition_root the table is described first, then the partition itself.
-    this.#lastRelation = applier?.isPartitioned === true ? known : null;
+    this.#lastRelation = appliers.some(({ isPartitioned }) => isPartitioned) ? known : null;
   }
 
   /** A Relation message that directly follows the one of a partitioned table. */
-  #partition(table: KnownRelation, { relation, applier }: KnownRelation): void {
-    const parent = table.applier;
-    if (parent === null) return;
-    const isKnown = parent.knowsPartition(relation.oid);
-    // TRUNCATE of several tables describes them all, one after another.
-    if (applier !== null && !isKnown) return;
-    table.partitions.set(relation.oid, relation);
-    parent.partition(relation);
-    if (isKnown) return;
-    parent.unknownPartition();
-    this.#touched.add(parent);
+  #partition(table: KnownRelation, { relation, appliers }: KnownRelation): void {
+    for (const parent of table.appliers) {
+      const isKnown = parent.knowsPartition(relation.oid);
+      // TRUNCATE of several tables describes them all, one after another.
+      if (appliers.length > 0 && !isKnown) continue;
+      table.partitions.set(relation.oid, relation);
+      parent.partition(relation);
+      if (isKnown) continue;
+      parent.unknownPartition();
+      this.#touched.add(parent);
+    }
   }
 
   #commit(endLsn: Lsn, timeUs: bigint): void {

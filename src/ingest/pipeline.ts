@@ -309,12 +309,10 @@ export class NodePipeline {
       last,
       filters: this.#filters,
       now: Date.now,
-      lookup: (oid) => {
-        for (const [table, applier] of this.#appliers) {
-          if (table.readings[this.name]?.oid === oid) return applier;
-        }
-        return null;
-      },
+      lookup: (oid) =>
+        Array.from(this.#appliers).flatMap(([table, applier]) =>
+          table.readings[this.name]?.oid === oid ? [applier] : [],
+        ),
       onPending: () => {
         void this.#location.locate();
       },

@@ -7,7 +7,7 @@ import { createLocator, type Locator } from '../merkle/locator.js';
 import { LeafSet } from '../merkle/leaves.js';
 import { TableRowDigests, type RowDigestCache } from '../merkle/row-digests.js';
 import type { TableSpec } from '../table/table-spec.js';
-import type { Store, StoredTable, TableState } from '../store/store.js';
+import type { Store, StoredState, StoredTable } from '../store/store.js';
 import { OpenRows, type OpenRowsBudget } from './open-rows.js';
 import type { SnapshotFilters } from './snapshot-filters.js';
 import { TableApplier } from './table-applier.js';
@@ -17,6 +17,13 @@ export interface TrackedTableContext {
   readonly rowDigestCache: RowDigestCache;
   /** Null: rows are not followed one by one; only a daemon judges tables all the time. */
   readonly openRowsBudget: OpenRowsBudget | null;
+  readonly onState?: (change: StateChange) => void;
+}
+
+export interface StateChange {
+  readonly from: StoredState;
+  readonly to: StoredState;
+  readonly reason: string | null;
 }
 
 /** One table of the cluster: its boundaries, and its leaves on every node. */
@@ -30,17 +37,19 @@ export class TrackedTable {
   readonly openRows: OpenRows | null;
   readonly #store: Store;
   readonly #seed: DigestSeed;
+  readonly #onState: (change: StateChange) => void;
   readonly #leaves = new Map<string, LeafSet>();
   readonly #rowDigests = new Map<string, TableRowDigests>();
   readonly #appliers = new Map<string, TableApplier>();
   readonly #onLayoutChange = new Set<(map: PositionMap) => void>();
   #layout: BlockLayout;
   #locator: Locator | null;
-  #state: TableState;
+  #state: StoredState;
   #reason: string | null;
 
   constructor(store: Store, stored: StoredTable, context: TrackedTableContext) {
-    const { nodes, rowDigestCache, openRowsBudget } = context;
+    const { nodes, rowDigestCache, openRowsBudget, onState } = context;
+    this.#onState = onState ?? (() => undefined);
     this.id = stored.id;
     this.spec = stored.spec;
     this.#readings = stored.readings;
@@ -80,7 +89,7 @@ export class TrackedTable {
     return this.#layout;
   }
 
-  get state(): TableState {
+  get state(): StoredState {
     return this.#state;
   }
 
@@ -104,10 +113,23 @@ export class TrackedTable {
     this.#store.setTableReadings(this.id, this.#readings);
   }
 
-  setState(state: TableState, reason: string | null): void {
+  /** Logged when it is another one. Durable when it returns; in memory also when that fails. */
+  setState(state: StoredState, reason: string | null): void {
+    const from = this.#state;
+    if (from === state && this.#reason === reason) return;
     this.#state = state;
     this.#reason = reason;
+    this.#onState({ from, to: state, reason });
     this.#store.setTableState(this.id, state, reason);
+  }
+
+  /** The tree is whole and becomes the table's current one. */
+  promote(): void {
+    this.#store.promoteTable(this);
+    const from = this.#state;
+    this.#state = 'live';
+    this.#reason = null;
+    this.#onState({ from, to: 'live', reason: null });
   }
 
   leaves(node: string): LeafSet {

@@ -102,9 +102,48 @@ const MIGRATIONS: readonly string[] = [
   ALTER TABLE node ADD COLUMN last_xid INTEGER;
   ALTER TABLE node ADD COLUMN last_time TEXT;
   `,
+  `
+  -- A table has its current tree, and perhaps the next one, which is being built.
+  CREATE TABLE tracked_table_2 (
+    -- Never used twice: late work on a table that is gone must not reach its successor.
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    schema TEXT NOT NULL,
+    name TEXT NOT NULL,
+    role TEXT NOT NULL,
+    spec TEXT NOT NULL,
+    readings TEXT NOT NULL,
+    state TEXT NOT NULL,
+    reason TEXT,
+    block_rows INTEGER NOT NULL,
+    layout_version INTEGER NOT NULL,
+    UNIQUE (schema, name, role)
+  ) STRICT;
+  INSERT INTO tracked_table_2
+    SELECT id, schema, name, 'current', spec, readings, state, reason, block_rows, layout_version
+      FROM tracked_table;
+  -- What was stale had to be built again; from now on it is only if its catalog has changed.
+  UPDATE tracked_table_2 SET readings = '{}' WHERE state = 'stale';
+  DELETE FROM sqlite_sequence WHERE name = 'tracked_table_2';
+  INSERT INTO sqlite_sequence (name, seq)
+    SELECT 'tracked_table_2', seq FROM sqlite_sequence WHERE name = 'tracked_table';
+  DROP TABLE tracked_table;
+  ALTER TABLE tracked_table_2 RENAME TO tracked_table;
+  CREATE TABLE last_diff (
+    schema TEXT NOT NULL,
+    name TEXT NOT NULL,
+    verdict TEXT NOT NULL,
+    at TEXT NOT NULL,
+    differences TEXT NOT NULL,
+    PRIMARY KEY (schema, name)
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];
 
-/** Brings the file to this program's version; refuses one that a newer program wrote. */
+/**
+ * Brings the file to this program's version; refuses one that a newer program wrote. Foreign keys must
+ * be off: a table that others refer to can only be made anew without them
+ * (https://www.sqlite.org/lang_altertable.html#otheralter).
+ */
 export function migrate(database: Database): void {
   const current = Number(database.pragma('user_version', { simple: true }));
   if (current > MIGRATIONS.length) {

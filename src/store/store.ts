@@ -7,6 +7,7 @@ import { formatLsn, parseLsn, type Lsn } from '../base/lsn.js';
 import type { DigestSeed } from '../digest/digest-column.js';
 import { BlockLayout, type LayoutChange } from '../merkle/layout.js';
 import type { LeafState, LeafValue } from '../merkle/leaves.js';
+import type { LastDiff, TableState, Verdict } from '../protocol/commands.js';
 import { describeServers, sameAddress, type Servers } from '../protocol/servers.js';
 import type { CatalogReading } from '../table/fingerprint.js';
 import type { LastTransaction } from '../replication/start-decision.js';
@@ -15,14 +16,18 @@ import { migrate } from './migrations.js';
 import { makeDirectory, makeFile } from './own-files.js';
 import { StateLock } from './state-lock.js';
 
-export type TableState = 'building' | 'live' | 'stale';
+/** `rebuilding` is no state of a tree: a tree of role `next` beside the current one is. */
+export type StoredState = Exclude<TableState, 'rebuilding'>;
+
+export type TreeRole = 'current' | 'next';
 
 export interface StoredTable {
   readonly id: number;
+  readonly role: TreeRole;
   readonly spec: TableSpec;
   /** Node -> what its catalog said when the spec was made. */
   readonly readings: Readonly<Record<string, CatalogReading>>;
-  readonly state: TableState;
+  readonly state: StoredState;
   readonly reason: string | null;
   readonly blockRows: number;
 }
@@ -83,9 +88,10 @@ interface NodeRow {
 
 interface TableRow {
   id: number;
+  role: TreeRole;
   spec: string;
   readings: string;
-  state: TableState;
+  state: StoredState;
   reason: string | null;
   block_rows: number;
 }
@@ -140,8 +146,8 @@ export class Store {
       chmodSync(file, 0o600);
       database.pragma('journal_mode = WAL');
       database.pragma('synchronous = FULL');
-      database.pragma('foreign_keys = ON');
       migrate(database);
+      database.pragma('foreign_keys = ON');
       return new Store(database, lock, cluster);
     } catch (error) {
       database?.close();
@@ -265,6 +271,7 @@ export class Store {
     return this.#run('SELECT * FROM tracked_table ORDER BY id', (s) => s.all() as TableRow[]).map(
       (row) => ({
         id: row.id,
+        role: row.role,
         spec: JSON.parse(row.spec) as TableSpec,
         readings: JSON.parse(row.readings) as StoredTable['readings'],
         state: row.state,
@@ -274,24 +281,48 @@ export class Store {
     );
   }
 
-  /** Starts tracking a table (or starts it over) with one block that is dirty on every node. */
+  /**
+   * Begins a tree of a table with one block that is dirty on every node: the current one if the table
+   * has none, else the next one, beside it.
+   */
   addTable(spec: TableSpec, readings: StoredTable['readings'], blockRows: number): StoredTable {
     return this.#transaction(() => {
-      this.removeTable(spec.schema, spec.name);
+      const { schema, name } = spec;
+      const hasTree = this.#run('SELECT 1 FROM tracked_table WHERE schema = ? AND name = ?', (s) =>
+        s.get(schema, name),
+      );
+      const role: TreeRole = hasTree === undefined ? 'current' : 'next';
+      this.#run(`DELETE FROM tracked_table WHERE schema = ? AND name = ? AND role = 'next'`, (s) =>
+        s.run(schema, name),
+      );
       const { lastInsertRowid } = this.#run(
         `INSERT INTO tracked_table
-           (schema, name, spec, readings, state, reason, block_rows, layout_version)
-         VALUES (?, ?, ?, ?, 'building', NULL, ?, 1)`,
-        (s) =>
-          s.run(spec.schema, spec.name, JSON.stringify(spec), JSON.stringify(readings), blockRows),
+           (schema, name, role, spec, readings, state, reason, block_rows, layout_version)
+         VALUES (?, ?, ?, ?, ?, 'building', NULL, ?, 1)`,
+        (s) => s.run(schema, name, role, JSON.stringify(spec), JSON.stringify(readings), blockRows),
       );
       const id = Number(lastInsertRowid);
       this.#insertBlock(id, BlockLayout.single(), 0);
-      return { id, spec, readings, state: 'building' as const, reason: null, blockRows };
+      const state = 'building' as const;
+      return { id, role, spec, readings, state, reason: null, blockRows };
     });
   }
 
-  setTableState(id: number, state: TableState, reason: string | null): void {
+  /** The next tree is whole: it takes the place of the one of before, in one moment. */
+  promoteTable({ id, spec }: Pick<StoredTable, 'id' | 'spec'>): void {
+    this.#transaction(() => {
+      this.#run(
+        `DELETE FROM tracked_table WHERE schema = ? AND name = ? AND role = 'current' AND id <> ?`,
+        (s) => s.run(spec.schema, spec.name, id),
+      );
+      this.#run(
+        `UPDATE tracked_table SET role = 'current', state = 'live', reason = NULL WHERE id = ?`,
+        (s) => s.run(id),
+      );
+    });
+  }
+
+  setTableState(id: number, state: StoredState, reason: string | null): void {
     this.#run('UPDATE tracked_table SET state = ?, reason = ? WHERE id = ?', (s) =>
       s.run(state, reason, id),
     );
@@ -303,9 +334,32 @@ export class Store {
     );
   }
 
+  /** One tree of a table. */
+  removeTree(id: number): void {
+    this.#run('DELETE FROM tracked_table WHERE id = ?', (s) => s.run(id));
+  }
+
+  /** All that is known of a table. */
   removeTable(schema: string, name: string): void {
-    this.#run('DELETE FROM tracked_table WHERE schema = ? AND name = ?', (s) =>
-      s.run(schema, name),
+    this.#transaction(() => {
+      for (const table of ['tracked_table', 'last_diff']) {
+        this.#run(`DELETE FROM ${table} WHERE schema = ? AND name = ?`, (s) => s.run(schema, name));
+      }
+    });
+  }
+
+  lastDiff(schema: string, name: string): LastDiff | null {
+    const row = this.#run(
+      'SELECT verdict, at, differences FROM last_diff WHERE schema = ? AND name = ?',
+      (s) => s.get(schema, name),
+    ) as { verdict: Verdict; at: string; differences: string } | undefined;
+    if (row === undefined) return null;
+    return { ...row, differences: JSON.parse(row.differences) as LastDiff['differences'] };
+  }
+
+  saveLastDiff(schema: string, name: string, { verdict, at, differences }: LastDiff): void {
+    this.#run('INSERT OR REPLACE INTO last_diff VALUES (?, ?, ?, ?, ?)', (s) =>
+      s.run(schema, name, verdict, at, JSON.stringify(differences)),
     );
   }
 
@@ -498,7 +552,14 @@ export class Store {
   /** Forgets every table, node and snapshot; the seed stays, so digests stay comparable. */
   clear(): void {
     this.#transaction(() => {
-      for (const table of ['tracked_table', 'node', 'snapshot_filter', 'wrong_leaf', 'incident']) {
+      for (const table of [
+        'tracked_table',
+        'node',
+        'snapshot_filter',
+        'last_diff',
+        'wrong_leaf',
+        'incident',
+      ]) {
         this.#database.exec(`DELETE FROM ${table}`);
       }
       this.setInitialised(false);

@@ -349,7 +349,8 @@ export class SimulatedDaemon {
       last: this.#store.node(NODE)?.last ?? { endLsn: NO_LSN, commit: null },
       filters: this.#filters,
       now: () => 0,
-      lookup: (oid) => this.#tables.find(({ simulated }) => simulated.oid === oid)?.applier ?? null,
+      lookup: (oid) =>
+        this.#tables.filter(({ simulated }) => simulated.oid === oid).map(({ applier }) => applier),
       onPending: () => {
         this.#locate(this.#changes).catch((error: unknown) => {
           this.#fail(error);

@@ -42,11 +42,16 @@ function tableProblems({ table, state, reason, lastDiff, live }: TableStatus): S
   if (state === 'building' || state === 'stale' || state === 'failed') {
     problems.push(trouble(table, reason === null ? state : `${state}: ${reason}`));
   }
-  if (live !== null) return [...problems, ...liveProblems(table, state, live)];
+  if (live !== null) problems.push(...liveProblems(table, state, live));
   const verdict = lastDiff?.verdict ?? 'match';
   if (verdict === 'drift') {
-    problems.push({ kind: 'different', subject: table, message: 'differed when last compared' });
-  } else if (verdict !== 'match') {
+    // What a diff has found stays found, unless the streams have shown the rows equal since.
+    const isTold = live?.verdict === 'drift';
+    const isOver = live?.verdict === 'match' && live.sinceMs > Date.parse(lastDiff?.at ?? '');
+    if (!isTold && !isOver) {
+      problems.push({ kind: 'different', subject: table, message: 'differed when last compared' });
+    }
+  } else if (verdict !== 'match' && live === null) {
     problems.push(trouble(table, `was not proved equal when last compared: ${verdict}`));
   }
   return problems;

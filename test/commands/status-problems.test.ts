@@ -10,7 +10,7 @@ const TABLE: TableStatus = {
   reason: null,
   blocks: 1,
   oldestProof: null,
-  wrongLeaves: [],
+  wrongLeaves: 0,
   nodes: {},
   lastDiff: null,
   live: null,

@@ -8,11 +8,12 @@ import type { DigestSeed } from '../digest/digest-column.js';
 import { BlockLayout, type LayoutChange } from '../merkle/layout.js';
 import type { LeafState, LeafValue } from '../merkle/leaves.js';
 import type { LastDiff, TableState, Verdict } from '../protocol/commands.js';
-import { describeServers, sameAddress, type Servers } from '../protocol/servers.js';
+import { sameAddress, type Servers } from '../protocol/servers.js';
 import type { CatalogReading } from '../table/fingerprint.js';
 import type { LastTransaction } from '../replication/start-decision.js';
 import type { KeyText, TableSpec } from '../table/table-spec.js';
 import { migrate } from './migrations.js';
+import { otherServers, storeError } from './store-error.js';
 import { makeDirectory, makeFile } from './own-files.js';
 import { StateLock } from './state-lock.js';
 
@@ -175,13 +176,7 @@ export class Store {
       const moved = known.filter((node) => !sameAddress(before[node], servers[node]));
       const isUsed = this.isInitialised() || this.tables().length > 0;
       if (isUsed && stored !== undefined && moved.length === known.length) {
-        throw new AcedError(
-          'OTHER_SERVERS',
-          `the state directory belongs to ${describeServers(before)}, but the cluster's definition here is ${describeServers(servers)}`,
-          {
-            hint: 'give this cluster another name or another ACED_STATE_DIR; if every server has moved, remove the state directory, then run mtree init and mtree build again',
-          },
-        );
+        throw otherServers(before, servers);
       }
       for (const node of moved) this.forgetNode(node);
       this.#run(
@@ -606,12 +601,4 @@ function lastColumns(last: LastTransaction | undefined): (string | number | null
   if (last === undefined) return [null, null, null];
   const { endLsn, commit } = last;
   return [formatLsn(endLsn), commit?.xid ?? null, commit?.timeUs.toString() ?? null];
-}
-
-function storeError(what: string, cause: unknown): AcedError {
-  if (cause instanceof AcedError) return cause;
-  return new AcedError('STORE', `${what}: ${errorMessage(cause)}`, {
-    hint: 'check disk space and permissions; damaged state (aced.sqlite and the files beside it) may be removed, the trees are then built again',
-    cause,
-  });
 }

@@ -10,6 +10,13 @@ export function storeError(what: string, cause: unknown): AcedError {
   });
 }
 
+export function notCreated(stateDir: string, cause: unknown): AcedError {
+  return new AcedError('STORE', `cannot create ${stateDir}: ${errorMessage(cause)}`, {
+    hint: 'set ACED_STATE_DIR to a directory that this user may write',
+    cause,
+  });
+}
+
 /** The state is of a cluster that has the same name. */
 export function otherServers(before: Servers, servers: Servers): AcedError {
   return new AcedError(

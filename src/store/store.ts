@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { chmodSync } from 'node:fs';
 import path from 'node:path';
 import Sqlite from 'better-sqlite3';
-import { AcedError, errorMessage } from '../base/errors.js';
+import { AcedError } from '../base/errors.js';
 import { formatLsn, parseLsn, type Lsn } from '../base/lsn.js';
 import type { DigestSeed } from '../digest/digest-column.js';
 import { BlockLayout, type LayoutChange } from '../merkle/layout.js';
@@ -13,7 +13,7 @@ import type { CatalogReading } from '../table/fingerprint.js';
 import type { LastTransaction } from '../replication/start-decision.js';
 import type { KeyText, TableSpec } from '../table/table-spec.js';
 import { migrate } from './migrations.js';
-import { otherServers, storeError } from './store-error.js';
+import { notCreated, otherServers, storeError } from './store-error.js';
 import { makeDirectory, makeFile } from './own-files.js';
 import { StateLock } from './state-lock.js';
 
@@ -133,10 +133,7 @@ export class Store {
     try {
       makeDirectory(stateDir);
     } catch (error) {
-      throw new AcedError('STORE', `cannot create ${stateDir}: ${errorMessage(error)}`, {
-        hint: 'set ACED_STATE_DIR to a directory that this user may write',
-        cause: error,
-      });
+      throw notCreated(stateDir, error);
     }
     const lock = StateLock.acquire(stateDir);
     let database: Sqlite.Database | null = null;

@@ -13,6 +13,7 @@ import type { CatalogReading } from '../table/fingerprint.js';
 import type { LastTransaction } from '../replication/start-decision.js';
 import type { KeyText, TableSpec } from '../table/table-spec.js';
 import { migrate } from './migrations.js';
+import { lastColumns, nodeFromRow, type NodeRow } from './node-row.js';
 import { notCreated, otherServers, storeError } from './store-error.js';
 import { makeDirectory, makeFile } from './own-files.js';
 import { StateLock } from './state-lock.js';
@@ -75,16 +76,6 @@ export interface NodeBatch {
   readonly leaves: readonly { readonly tableId: number; readonly leaf: StoredLeaf }[];
   /** All filters that still matter; others are forgotten. */
   readonly filters: readonly StoredFilter[];
-}
-
-interface NodeRow {
-  system_id: string;
-  timeline: number;
-  server_start: string | null;
-  position: string;
-  last_end: string | null;
-  last_xid: number | null;
-  last_time: string | null;
 }
 
 interface TableRow {
@@ -201,20 +192,7 @@ export class Store {
       statement.get(name),
     ) as NodeRow | undefined;
     if (row === undefined) return null;
-    const position = parseLsn(row.position);
-    return {
-      systemId: row.system_id,
-      timeline: row.timeline,
-      serverStart: row.server_start,
-      position,
-      last: {
-        endLsn: row.last_end === null ? position : parseLsn(row.last_end),
-        commit:
-          row.last_xid === null
-            ? null
-            : { xid: row.last_xid, timeUs: BigInt(row.last_time ?? '0') },
-      },
-    };
+    return nodeFromRow(row);
   }
 
   saveNode(name: string, node: StoredNode): void {
@@ -592,10 +570,4 @@ export class Store {
       throw storeError('cannot use the state file', error);
     }
   }
-}
-
-function lastColumns(last: LastTransaction | undefined): (string | number | null)[] {
-  if (last === undefined) return [null, null, null];
-  const { endLsn, commit } = last;
-  return [formatLsn(endLsn), commit?.xid ?? null, commit?.timeUs.toString() ?? null];
 }

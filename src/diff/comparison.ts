@@ -3,7 +3,7 @@ import type { Config } from '../config/config.js';
 import type { BlockSql } from '../merkle/block-sql.js';
 import type { BlockRange } from '../merkle/layout.js';
 import type { TableInfo } from '../table/table-info.js';
-import type { KeyText, TableSpec } from '../table/table-spec.js';
+import { openQuestion, type KeyText, type TableSpec } from '../table/table-spec.js';
 import { letReplicationPass, type Passage, type Replication } from '../replication/passage.js';
 import { serversOf } from '../protocol/servers.js';
 import { originNodes, writerOf } from '../replication/topology.js';
@@ -249,9 +249,7 @@ export class Comparison {
     if (hasDrift) return 'drift';
     if (this.#faults.length > 0) return 'unverified';
     if (this.#inFlightRows > 0) return 'in_flight';
-    const causes = this.#options.spec.excluded.map(({ cause }) => cause);
-    if (causes.includes('missing')) return 'schema_mismatch';
-    return causes.includes('unstable') ? 'unverified' : 'match';
+    return openQuestion(this.#options.spec) ?? 'match';
   }
 
   /** Not compared is not equal, unless the user says that it does not matter. */

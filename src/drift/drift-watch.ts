@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { runAll } from '../base/abort.js';
+import { backoffMs, runAll } from '../base/abort.js';
 import { errorMessage } from '../base/errors.js';
 import { formatLsn } from '../base/lsn.js';
 import { readCommitTimeNodes, readReplication } from '../cluster/cluster-table.js';
@@ -18,6 +18,7 @@ import type {
 } from '../protocol/drift.js';
 import { letChangesArrive, type Replication } from '../replication/passage.js';
 import { originNodes, writerOf } from '../replication/topology.js';
+import { openQuestion } from '../table/table-spec.js';
 import type { DriftEvents } from './drift-events.js';
 import { causeOf, TableIncident } from './incident.js';
 import { judgeBlocks, suspiciousBlocks, type Judgement, type JudgeOptions } from './judge.js';
@@ -28,6 +29,8 @@ const GRACE_MS = 50;
 const POLL_MS = 25;
 /** When something does not get on: a subscription, a node, a table that a command works on. */
 const REST_MS = 500;
+/** A table whose rows do not settle is left alone for longer and longer. */
+const UNSETTLED_BACKOFF = { firstMs: 500, maxMs: 15_000 };
 const PASSAGE_TIMEOUT_MS = 10_000;
 const FENCE_TIMEOUT_MS = 30_000;
 
@@ -37,6 +40,11 @@ interface Judged {
   readonly incident: TableIncident;
   /** All its rows have been compared since it is followed. */
   isCompared: boolean;
+  /** What holds its changes up on their way; null: nothing that is known. */
+  heldUpBy: string | null;
+  /** Rounds in a row that left rows unsettled, and when the next may begin. */
+  unsettledRounds: number;
+  restsUntilMs: number;
   told: { readonly verdict: Verdict; readonly sinceMs: number };
 }
 
@@ -112,8 +120,10 @@ export class DriftWatch {
     if (!this.#isStreaming) return POLL_MS;
     const overdueAtMs = nowMs - GRACE_MS;
     const overdue = [...this.#judged.values()].filter(
-      ({ table, openRows }) =>
-        table.state === 'live' && openRows.blocksQuietSince(overdueAtMs)?.size !== 0,
+      ({ table, openRows, restsUntilMs }) =>
+        table.state === 'live' &&
+        restsUntilMs <= nowMs &&
+        openRows.blocksQuietSince(overdueAtMs)?.size !== 0,
     );
     if (overdue.length === 0) return POLL_MS;
     const round = await this.#passEverything(nowMs, signal);
@@ -159,6 +169,9 @@ export class DriftWatch {
         openRows: table.openRows,
         incident,
         isCompared: false,
+        heldUpBy: null,
+        unsettledRounds: 0,
+        restsUntilMs: 0,
         told: { verdict: 'unverified', sinceMs: Date.now() },
       });
     }
@@ -221,6 +234,12 @@ export class DriftWatch {
     openRows.close(compared, round.startedAtMs);
     for (const block of found.unsettled) openRows.openBlock(block, Date.now());
     if (blocks === null) judged.isCompared = true;
+    judged.heldUpBy = found.heldUpBy;
+    judged.unsettledRounds = found.unsettled.size === 0 ? 0 : judged.unsettledRounds + 1;
+    judged.restsUntilMs =
+      judged.unsettledRounds === 0
+        ? 0
+        : Date.now() + backoffMs(judged.unsettledRounds, UNSETTLED_BACKOFF);
     const trigger = blocks === null ? 'whole_table' : 'change';
     const findings = {
       blocks: withoutUnsettled(compared, found, table),
@@ -248,7 +267,7 @@ export class DriftWatch {
   }
 
   #decide(
-    { table, isCompared }: Judged,
+    { table, isCompared, heldUpBy }: Judged,
     open: number,
     incident: IncidentState | null,
   ): readonly [Verdict, string | null] {
@@ -258,13 +277,12 @@ export class DriftWatch {
         return ['unverified', `the stream of ${name} is ${state.kind}`];
     }
     if (incident !== null) return ['drift', null];
-    if (!isCompared) {
-      return this.#starvedBy === null
-        ? ['unverified', 'its rows have not been compared yet']
-        : ['starved', this.#starvedBy];
-    }
-    if (open === 0) return ['match', null];
-    return this.#starvedBy === null ? ['in_flight', null] : ['starved', this.#starvedBy];
+    const starvedBy = this.#starvedBy ?? heldUpBy;
+    if (open > 0 && starvedBy !== null) return ['starved', starvedBy];
+    if (!isCompared) return ['unverified', 'its rows have not been compared yet'];
+    if (open > 0) return ['in_flight', null];
+    const question = openQuestion(table.spec);
+    return question === null ? ['match', null] : [question, 'columns are not compared'];
   }
 
   #noteVerdicts(nowMs: number): void {

@@ -13,7 +13,7 @@ import { BlockCounter } from './drifted-block.js';
 /** Rows that are compared at once, per node. */
 const ROWS_PER_BATCH = 10_000;
 /** Rows that move for longer are looked at again in the next round. */
-const SETTLE_TIMEOUT_MS = 5_000;
+const SETTLE_TIMEOUT_MS = 1_000;
 const MAX_KEYS = 10;
 
 export interface JudgeOptions {
@@ -32,6 +32,8 @@ export interface Judgement {
   readonly rows: readonly DriftedRow[];
   /** Blocks with rows that still moved, or that something holds up on their way: nothing is proved of them. */
   readonly unsettled: ReadonlySet<number>;
+  /** What holds changes of the table up on their way; null: nothing that is known. */
+  readonly heldUpBy: string | null;
 }
 
 /**
@@ -60,14 +62,16 @@ export async function judgeBlocks(
   const drifted = new Map<number, BlockCounter>();
   const rows: DriftedRow[] = [];
   const unsettled = new Set<number>();
+  let heldUpBy: string | null = null;
   const size = Math.max(1, Math.floor(ROWS_PER_BATCH / options.table.blockRows));
   for (const chunk of chunksOf(blocks, size)) {
     const found = await judgeChunk(chunk, options);
     for (const [block, counter] of found.drifted) drifted.set(block, counter);
     for (const block of found.unsettled) unsettled.add(block);
     rows.push(...found.rows.slice(0, MAX_KEYS - rows.length));
+    heldUpBy ??= found.heldUpBy;
   }
-  return { drifted, rows, unsettled };
+  return { drifted, rows, unsettled, heldUpBy };
 }
 
 async function judgeChunk(
@@ -84,8 +88,15 @@ async function judgeChunk(
     blocks.map((block) => table.layout.range(block)),
     { pools, sql: table.sql, spec: table.spec, signal },
   );
-  if (differences.length === 0) return { drifted, rows, unsettled: new Set() };
-  const passing = { replication, table: table.spec, signal, onWarning: () => undefined };
+  const nothing = new Set<number>();
+  if (differences.length === 0) return { drifted, rows, unsettled: nothing, heldUpBy: null };
+  const reasons = new Set<string>();
+  const passing = {
+    replication,
+    table: table.spec,
+    signal,
+    onWarning: (message: string) => void reasons.add(message),
+  };
   const passage = await letReplicationPass(passing, SETTLE_TIMEOUT_MS);
   const { inFlightRows, isStarved } = await settle(differences, passage, {
     ...passing,
@@ -106,6 +117,9 @@ async function judgeChunk(
     },
   });
   const different = new Set(differences.map(({ range }) => blockOf(range)));
-  if (isStarved) return { drifted: new Map(), rows: [], unsettled: different };
-  return { drifted, rows, unsettled: inFlightRows > 0 ? different : new Set() };
+  if (isStarved) {
+    const heldUpBy = [...reasons].join('; ');
+    return { drifted: new Map(), rows: [], unsettled: different, heldUpBy };
+  }
+  return { drifted, rows, unsettled: inFlightRows > 0 ? different : nothing, heldUpBy: null };
 }

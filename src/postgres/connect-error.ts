@@ -30,7 +30,7 @@ const BY_SQLSTATE: Readonly<Record<string, Meaning>> = {
   '40': TRY_AGAIN,
   '42501': {
     code: 'MISSING_PRIVILEGE',
-    hint: 'the role may not do what the message names',
+    hint: 'grant the role what the message names; docs/03-nodes.md has the statements',
   },
   '42P01': { code: 'NO_SUCH_TABLE', hint: 'check schema and name, they are case-sensitive' },
   '53300': {

@@ -58,6 +58,13 @@ export interface TableSpec {
   readonly warnings?: readonly string[];
 }
 
+/** What columns that could not be compared make of rows that are equal otherwise; null: nothing. */
+export function openQuestion({ excluded }: TableSpec): 'schema_mismatch' | 'unverified' | null {
+  const causes = excluded.map(({ cause }) => cause);
+  if (causes.includes('missing')) return 'schema_mismatch';
+  return causes.includes('unstable') ? 'unverified' : null;
+}
+
 /** Whether an index of the table has the order of the blocks: else every block costs a scan. */
 export function isOrderIndexed(spec: TableSpec): boolean {
   return spec.isKeyOrdered && spec.key.every((column) => column.collate === null);

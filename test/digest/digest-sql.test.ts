@@ -115,7 +115,7 @@ async function streamRows(
     ),
   );
   // Times without a zone in the samples are read under the pinned zone as well.
-  await pinned(server, (query) => query(inserts.join('\n')));
+  await pinned(server, (query) => query(`BEGIN READ WRITE; ${inserts.join('\n')} COMMIT`));
   const messages = await pinned(server, (query) =>
     query(`SELECT data FROM pg_logical_slot_get_binary_changes('digest', NULL, NULL,
              'proto_version', '1', 'publication_names', 'everything')`),
@@ -267,6 +267,7 @@ for (const major of [15, 18] as const) {
         const forms = ['boolean', 'bpchar', 'output', 'numeric', 'plain'] as const;
         const columns = forms.map((textForm) => ({ name: `c_${textForm}`, textForm }));
         const list = forms.map((form) => `c_${form} ${types[form]}`).join();
+        await query('SET default_transaction_read_only = off');
         await query(`CREATE TABLE public.parallel (${list})`);
         await query('INSERT INTO public.parallel SELECT FROM generate_series(1, 100000)');
         await query('SET parallel_setup_cost = 0; SET min_parallel_table_scan_size = 0');

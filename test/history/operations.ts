@@ -503,7 +503,7 @@ export const OPERATIONS: readonly Phrase[] = [
   { label: 'large transaction', weight: 3, write: largeTransaction },
   { label: 'add column', weight: 3, write: addColumn },
   { label: 'volatile default', weight: 2, write: volatileDefault },
-  { label: 'column of one node', weight: 2, waitsFor: 'A11', write: columnOfOneNode },
+  { label: 'column of one node', weight: 2, write: columnOfOneNode },
   { label: 'rewrite on one node', weight: 2, write: rewrittenByOneNode },
   { label: 'column type', weight: 2, write: columnType },
   { label: 'columns renamed', weight: 2, write: renamedColumns },

@@ -519,5 +519,5 @@ export const OPERATIONS: readonly Phrase[] = [
   { label: 'truncate', weight: 4, write: truncated },
   { label: 'truncate on one node', weight: 2, write: truncatedByOneNode },
   { label: 'subscription paused', weight: 4, write: paused },
-  { label: 'server restart', weight: 1, write: serverRestart },
+  { label: 'server restart', weight: 12, write: serverRestart },
 ];

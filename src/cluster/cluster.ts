@@ -1,12 +1,13 @@
 import { availableParallelism } from 'node:os';
 import { AcedError, logMessage } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
-import type { Config } from '../config/config.js';
+import type { Config, NodeConfig } from '../config/config.js';
 import { NodePipeline, tableKey } from '../ingest/pipeline.js';
 import { OpenRowsBudget } from '../ingest/open-rows.js';
 import { TrackedTable } from '../ingest/tracked-table.js';
 import { RowDigestCache } from '../merkle/row-digests.js';
 import { serversOf } from '../protocol/servers.js';
+import type { NodePools } from '../postgres/every-node.js';
 import type { SessionPool } from '../postgres/session-pool.js';
 import { SessionPool as Pool } from '../postgres/session-pool.js';
 import { parseNameParts } from '../table/table-name.js';
@@ -48,15 +49,15 @@ export class Cluster {
     this.rowDigestCache = new RowDigestCache(config.tree.rowDigestBytes);
     this.#openRowsBudget = isJudging ? new OpenRowsBudget(config.drift.openRowsBytes) : null;
     this.#restoreTables();
-    for (const node of config.nodes) {
-      this.pools.set(
-        node.name,
-        new Pool(node, {
-          max: this.hashConcurrency(config.tree.maxCpuRatio) + EXTRA_CONNECTIONS,
-          applicationName: `aced ${config.cluster}`,
-        }),
-      );
-    }
+    for (const node of config.nodes) this.pools.set(node.name, this.#newPool(node, false));
+  }
+
+  #newPool(node: NodeConfig, hasUserPath: boolean): SessionPool {
+    return new Pool(node, {
+      max: this.hashConcurrency(this.config.tree.maxCpuRatio) + EXTRA_CONNECTIONS,
+      applicationName: `aced ${this.config.cluster}`,
+      hasUserPath,
+    });
   }
 
   get isStreaming(): boolean {
@@ -164,6 +165,22 @@ export class Cluster {
 
   poolsOf(nodes: readonly string[]): Map<string, SessionPool> {
     return new Map(nodes.map((node) => [node, this.pool(node)]));
+  }
+
+  /**
+   * Lends connections that keep the search path of the role's other sessions, for statements that
+   * hold a condition of its user's.
+   */
+  async withUserPath<T>(
+    nodes: readonly string[],
+    work: (pools: NodePools) => Promise<T>,
+  ): Promise<T> {
+    const pools = new Map(nodes.map((node) => [node, this.#newPool(this.pool(node).node, true)]));
+    try {
+      return await work(pools);
+    } finally {
+      await Promise.all(Array.from(pools.values(), (pool) => pool.close()));
+    }
   }
 
   trackedTable(schema: string, name: string): TrackedTable | undefined {

@@ -7,7 +7,7 @@ import {
   readReplication,
 } from '../cluster/cluster-table.js';
 import type { Cluster } from '../cluster/cluster.js';
-import { tableDiff } from '../diff/table-diff.js';
+import { tableDiff, type TableDiffOptions } from '../diff/table-diff.js';
 import { BlockSql } from '../merkle/block-sql.js';
 import { onEveryNode } from '../postgres/every-node.js';
 import type { CommandContext, DiffResult, TableDiffParams } from '../protocol/commands.js';
@@ -44,16 +44,11 @@ export async function diffTable(
   const { spec, infos } = catalog;
   const { config } = cluster;
   const { tableFilter } = params;
-  if (tableFilter !== undefined) {
-    await onEveryNode(pools, context.signal, (_, pool, signal) =>
-      pool.use((session) => checkRowFilter(session, name, tableFilter, signal), signal),
-    );
-  }
   const blockSize = params.blockSize ?? 100_000;
   const concurrencyFactor = params.concurrencyFactor ?? config.diff.concurrencyFactor;
   const mostRows = Math.max(0, ...Array.from(infos.values(), (info) => info.estimatedRows));
   const drifted: KeyText[] = [];
-  const result = await tableDiff({
+  const options: Omit<TableDiffOptions, 'pools'> = {
     config,
     spec,
     sql: new BlockSql({
@@ -62,7 +57,6 @@ export async function diffTable(
       ...(tableFilter === undefined ? {} : { filter: tableFilter }),
     }),
     infos,
-    pools,
     replication: () => readReplication(cluster.pools, pools, context.signal),
     commitTimeNodes,
     seedId: cluster.store.seedId,
@@ -82,7 +76,16 @@ export async function diffTable(
       const found = { schema, name: table, node, blockId: 0, foundBy: 'table-diff' } as const;
       recordWrongLeaves(cluster, [{ ...found, foundAtMs: Date.now(), leaf: sum, read: rows }]);
     },
-  });
+  };
+  const result =
+    tableFilter === undefined
+      ? await tableDiff({ ...options, pools })
+      : await cluster.withUserPath(nodes, async (userPools) => {
+          await onEveryNode(userPools, context.signal, (_, pool, signal) =>
+            pool.use((session) => checkRowFilter(session, name, tableFilter, signal), signal),
+          );
+          return tableDiff({ ...options, pools: userPools });
+        });
   const warning = await doubtTree(cluster, name, drifted, { ...context, nodes });
   return warning === null ? result : { ...result, warnings: [...result.warnings, warning] };
 }

@@ -159,7 +159,7 @@ export class BlockSql {
         text: `SELECT ${texts} FROM (
             SELECT ${named}, row_number() OVER (ORDER BY ${order}) AS rn
             FROM ${this.#rows(this.#key.pieces(this.#range(range, bind)))}) hop
-          WHERE rn > 1 AND (rn - 1) % ${step} = 0 ORDER BY rn LIMIT ${limit}`,
+          WHERE rn > 1 AND (rn - 1) % ${step}::bigint = 0::bigint ORDER BY rn LIMIT ${limit}`,
         params,
       };
     }

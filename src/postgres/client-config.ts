@@ -10,7 +10,7 @@ import type { NodeConfig } from '../config/config.js';
 import { address, isTlsError, sqlStateOf, toAcedError } from './connect-error.js';
 import { greet, type Greeting } from './greeting.js';
 import { passwordFromFile } from './password-file.js';
-import { startupOptions } from './session-settings.js';
+import { SESSION_SETTINGS, startupOptions, USER_PATH_SETTINGS } from './session-settings.js';
 
 export interface ConnectOptions {
   /** Seen in pg_stat_activity and pg_stat_replication. */
@@ -19,6 +19,8 @@ export interface ConnectOptions {
   readonly replication?: 'database';
   /** Makes the socket of a connection without TLS. */
   readonly createSocket?: () => Socket;
+  /** Keeps the search path that other sessions of the role have. */
+  readonly hasUserPath?: boolean;
   /** Ends the attempt with CANCELLED. */
   readonly signal?: AbortSignal;
 }
@@ -144,7 +146,7 @@ async function connectOnce(
     }
     await Promise.race([connecting, givenUp]);
     progress.isAuthenticating = false;
-    const greeting = await Promise.race([greet(client, node), givenUp]);
+    const greeting = await Promise.race([greet(client, node, pinnedBy(options)), givenUp]);
     return { client, ...greeting };
   } catch (error) {
     connection.stream.destroy();
@@ -173,11 +175,16 @@ function timedOut(node: NodeConfig): AcedError {
   );
 }
 
+function pinnedBy({ hasUserPath }: ConnectOptions): Readonly<Record<string, string>> {
+  return hasUserPath === true ? USER_PATH_SETTINGS : SESSION_SETTINGS;
+}
+
 function configFor(
   node: NodeConfig,
-  { applicationName, replication, createSocket }: ConnectOptions,
+  options: ConnectOptions,
   encryption: Encryption,
 ): WalsenderConfig {
+  const { applicationName, replication, createSocket } = options;
   return {
     host: node.host,
     port: node.port,
@@ -188,7 +195,10 @@ function configFor(
     application_name: applicationName,
     // A server's process that sends to a client which has stopped reading waits for ever otherwise,
     // and keeps rows and log from being cleaned away meanwhile.
-    options: startupOptions({ tcp_user_timeout: String(node.tcpUserTimeoutMs) }),
+    options: startupOptions({
+      ...pinnedBy(options),
+      tcp_user_timeout: String(node.tcpUserTimeoutMs),
+    }),
     keepAlive: true,
     keepAliveInitialDelayMillis: TCP_KEEPALIVE_DELAY_MS,
     types: RAW_TEXT,

@@ -3,7 +3,7 @@ import { AcedError } from '../base/errors.js';
 import { quoteLiteral } from '../base/quote.js';
 import type { NodeConfig } from '../config/config.js';
 import { address } from './connect-error.js';
-import { NEWER_SETTINGS, SESSION_SETTINGS } from './session-settings.js';
+import { NEWER_SETTINGS } from './session-settings.js';
 
 /** What a new connection says of itself. */
 export interface Greeting {
@@ -12,21 +12,32 @@ export interface Greeting {
   readonly serverVersion: number;
 }
 
-const NAMES = Object.keys(SESSION_SETTINGS);
+type Settings = Readonly<Record<string, string>>;
 
-/** One round trip: who answers, and every setting that we asked for as it is there. */
-const GREETING_SQL = `SELECT ${[
-  'pg_catalog.pg_backend_pid()',
-  "pg_catalog.current_setting('server_version_num')",
-  ...NAMES.map((name) => `pg_catalog.current_setting(${quoteLiteral(name)})`),
-  ...Object.entries(NEWER_SETTINGS).map(([name, value]) => setWhereKnown(name, value)),
-].join(', ')}`;
+/**
+ * One round trip: who answers, and every setting that we asked for as it is there. Operators carry
+ * their schema: the path may be the user's.
+ */
+function greetingSql(settings: Settings): string {
+  return `SELECT ${[
+    'pg_catalog.pg_backend_pid()',
+    "pg_catalog.current_setting('server_version_num')",
+    ...Object.keys(settings).map((name) => `pg_catalog.current_setting(${quoteLiteral(name)})`),
+    ...Object.entries(NEWER_SETTINGS).map(([name, value]) => setWhereKnown(name, value, settings)),
+  ].join(', ')}`;
+}
 
 /** Never in a session that is not ours alone: a pooler would hand it to others. */
-function setWhereKnown(name: string, value: string): string {
-  const isPinned = `pg_catalog.current_setting('search_path') = ${quoteLiteral(SESSION_SETTINGS['search_path'] ?? '')}`;
-  return `CASE WHEN ${isPinned} AND pg_catalog.current_setting(${quoteLiteral(name)}, true) <> ${quoteLiteral(value)}
+function setWhereKnown(name: string, value: string, settings: Settings): string {
+  const isPinned = Object.entries(settings)
+    .map(([pinned, wanted]) => isSet(pinned, 'OPERATOR(pg_catalog.=)', wanted))
+    .join(' AND ');
+  return `CASE WHEN ${isPinned} AND ${isSet(name, 'OPERATOR(pg_catalog.<>)', value)}
     THEN pg_catalog.set_config(${quoteLiteral(name)}, ${quoteLiteral(value)}, false) END`;
+}
+
+function isSet(name: string, operator: string, value: string): string {
+  return `pg_catalog.current_setting(${quoteLiteral(name)}, true) ${operator} ${quoteLiteral(value)}::pg_catalog.text`;
 }
 
 /**
@@ -34,15 +45,19 @@ function setWhereKnown(name: string, value: string): string {
  * (PgBouncer with ignore_startup_parameters does); rows would then be hidden by policies, and values
  * have another text than in the stream. Errors: SETTING_NOT_TAKEN, and those of a query.
  */
-export async function greet(client: pg.Client, node: NodeConfig): Promise<Greeting> {
-  const { rows } = await client.query<string[]>({ text: GREETING_SQL, rowMode: 'array' });
+export async function greet(
+  client: pg.Client,
+  node: NodeConfig,
+  settings: Settings,
+): Promise<Greeting> {
+  const { rows } = await client.query<string[]>({ text: greetingSql(settings), rowMode: 'array' });
   const [backendPid, serverVersion, ...values] = rows[0] ?? [];
-  for (const [index, name] of NAMES.entries()) {
-    if (values[index] === SESSION_SETTINGS[name]) continue;
+  for (const [index, name] of Object.keys(settings).entries()) {
+    if (values[index] === settings[name]) continue;
     throw new AcedError(
       'SETTING_NOT_TAKEN',
       `node ${node.name} (${address(node)}) did not take the setting ${name} = ` +
-        `'${SESSION_SETTINGS[name] ?? ''}' that aced connects with, it is '${values[index] ?? ''}' there`,
+        `'${settings[name] ?? ''}' that aced connects with, it is '${values[index] ?? ''}' there`,
       {
         hint: "a pooler such as PgBouncer drops such settings: name the server's own host and port for this node",
       },

@@ -7,6 +7,8 @@ export interface SessionPoolOptions {
   /** Connections at most; further work waits in order of arrival. */
   readonly max: number;
   readonly applicationName: string;
+  /** See ConnectOptions. */
+  readonly hasUserPath?: boolean;
   /** An unused connection is closed after so long. */
   readonly idleMs?: number;
 }
@@ -74,9 +76,10 @@ export class SessionPool {
   }
 
   async #connect(signal: AbortSignal | undefined): Promise<Session> {
-    const { applicationName } = this.#options;
+    const { applicationName, hasUserPath = false } = this.#options;
     return Session.connect(this.node, {
       applicationName,
+      hasUserPath,
       ...(signal === undefined ? {} : { signal }),
     });
   }

@@ -52,13 +52,20 @@ export const NEWER_SETTINGS: Readonly<Record<string, string>> = Object.freeze({
   transaction_timeout: '0',
 });
 
+/** What a connection pins that runs conditions of the user's: these mean what they mean to the role. */
+export const USER_PATH_SETTINGS: Readonly<Record<string, string>> = Object.freeze(
+  Object.fromEntries(Object.entries(SESSION_SETTINGS).filter(([name]) => name !== 'search_path')),
+);
+
 /**
- * SESSION_SETTINGS as the `options` parameter of a startup packet, so that they hold from the first
- * statement on; `more` comes after them. Blanks and backslashes are escaped as the server's command
+ * Settings as the `options` parameter of a startup packet, so that they hold from the first
+ * statement on. Blanks and backslashes are escaped as the server's command
  * line rules want it (https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-OPTIONS).
  */
-export function startupOptions(more: Readonly<Record<string, string>> = {}): string {
-  return Object.entries({ ...SESSION_SETTINGS, ...more })
+export function startupOptions(
+  settings: Readonly<Record<string, string>> = SESSION_SETTINGS,
+): string {
+  return Object.entries(settings)
     .map(([name, value]) => `-c ${name}=${value.replace(/[\\\s]/g, '\\$&')}`)
     .join(' ');
 }

@@ -14,6 +14,8 @@ export type Param = string | null | readonly (string | null)[] | Buffer;
 export interface SessionOptions {
   /** Seen in pg_stat_activity. */
   readonly applicationName: string;
+  /** See ConnectOptions. */
+  readonly hasUserPath?: boolean;
   /** Ends the attempt to connect with CANCELLED. */
   readonly signal?: AbortSignal;
 }

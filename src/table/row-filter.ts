@@ -10,9 +10,10 @@ export function bracketed(filter: string): string {
 }
 
 /**
+ * Of a session with the role's own search path: the condition means there what it means to its user.
  * Lets the server plan a query with the condition, alone and in brackets: what is right in both
  * forms is one condition, and cannot close our brackets and change the statement around it.
- * Nothing is read. Errors: BAD_USAGE with what the server says of it.
+ * Nothing is read. Errors: BAD_USAGE with what the server says of it; UNSUPPORTED, see checkPath.
  */
 export async function checkRowFilter(
   session: Session,
@@ -21,6 +22,7 @@ export async function checkRowFilter(
   signal: AbortSignal,
 ): Promise<void> {
   const from = `${quoteIdentifier(table.schema)}.${quoteIdentifier(table.name)} t`;
+  await checkPath(session, signal);
   for (const condition of [filter, bracketed(filter)]) {
     try {
       // The parameter makes it a prepared statement, which is a single one.
@@ -35,6 +37,27 @@ export async function checkRowFilter(
       });
     }
   }
+}
+
+/**
+ * The server's own names come first on a path that does not list pg_catalog, so that no object of
+ * the user's passes for one of those that our part of the statement uses. Errors: UNSUPPORTED.
+ */
+async function checkPath(session: Session, signal: AbortSignal): Promise<void> {
+  const rows = await session.query(
+    `SELECT pg_catalog.unnest(pg_catalog.current_schemas(true)), pg_catalog.current_setting('search_path')`,
+    [],
+    signal,
+  );
+  const [first] = rows.filter(([schema]) => schema?.startsWith('pg_temp_') !== true);
+  if (first?.[0] === 'pg_catalog') return;
+  throw new AcedError(
+    'UNSUPPORTED',
+    `--table-filter: on node ${session.node.name} the role's search_path has other schemas before pg_catalog: ${first?.[1] ?? ''}`,
+    {
+      hint: `set one for this role that does not name pg_catalog: ALTER ROLE ${quoteIdentifier(session.node.user)} SET search_path = ...`,
+    },
+  );
 }
 
 /**

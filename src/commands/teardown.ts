@@ -5,6 +5,7 @@ import { removeTree } from '../mirror/mirror-tables.js';
 import { onEveryNode } from '../postgres/every-node.js';
 import type { Session } from '../postgres/session.js';
 import type { InitResult } from '../protocol/commands.js';
+import { dropRepairOrigin } from '../repair/target-session.js';
 import { dropPublication, removeTableFromPublication } from '../replication/publication.js';
 import { dropSlot, SLOT_RELEASE_TIMEOUT_MS } from '../replication/slot.js';
 
@@ -39,6 +40,8 @@ async function removeEverything(cluster: Cluster): Promise<InitResult> {
       await dropSlot(session, config.slotName, { waitMs: SLOT_RELEASE_TIMEOUT_MS });
       await dropPublication(session, config.publicationName);
       await dropNodeSchema(session, config.nodeSchema);
+      // Last: it is the only one that a repair, or a missing privilege, keeps from being removed.
+      await dropRepairOrigin(session);
     },
   });
   return { nodes };

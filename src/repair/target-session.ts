@@ -245,6 +245,38 @@ async function tryTransactionOrigin(session: Session): Promise<void> {
   }
 }
 
+/**
+ * `mtree teardown`: an origin left behind would hold one of the server's few places for origins for
+ * good. Another cluster's repairs on the server make it again. Errors: QUERY_FAILED while a repair
+ * runs, MISSING_PRIVILEGE.
+ */
+export async function dropRepairOrigin(session: Session): Promise<void> {
+  try {
+    await session.query(
+      `SELECT pg_catalog.pg_replication_origin_drop(o.roname)
+         FROM pg_catalog.pg_replication_origin o WHERE o.roname = '${REPAIR_ORIGIN}'`,
+    );
+  } catch (error) {
+    // Another teardown has just dropped it.
+    if (hasSqlState(error, SQLSTATE.undefinedObject)) return;
+    throw hasSqlState(error, SQLSTATE.insufficientPrivilege)
+      ? dropError(error, session)
+      : originError(error, session);
+  }
+}
+
+function dropError(error: unknown, session: Session): AcedError {
+  const { name, user } = session.node;
+  return new AcedError(
+    'MISSING_PRIVILEGE',
+    `role ${user} may not drop the replication origin ${REPAIR_ORIGIN} on node ${name}`,
+    {
+      hint: `On ${name}, as a superuser: SELECT pg_catalog.pg_replication_origin_drop('${REPAIR_ORIGIN}');`,
+      cause: error,
+    },
+  );
+}
+
 const ORIGIN_FUNCTIONS = [
   'pg_replication_origin_oid(text)',
   'pg_replication_origin_create(text)',

@@ -13,11 +13,16 @@ const QUIET_TIMEOUT_MS = 30_000;
 const SETTINGS = {
   max_prepared_transactions: '20',
   wal_writer_delay: '5ms',
-  logical_decoding_work_mem: '64kB',
   wal_retrieve_retry_interval: '50ms',
   shared_buffers: '32MB',
   autovacuum: 'off',
 };
+
+/**
+ * Large transactions leave memory while they are decoded. Not in 18, whose own subscribers do not get
+ * over what it sends of those that are rolled back; ours does (test/pgoutput/rolled-back.test.ts).
+ */
+const LITTLE_MEMORY = { logical_decoding_work_mem: '64kB' };
 
 /** Servers that many histories are played on, each in databases of its own. */
 export class Servers {
@@ -32,8 +37,9 @@ export class Servers {
 
   static async start(shape: Shape): Promise<Servers> {
     const { major } = shape;
+    const settings = major === 18 ? SETTINGS : { ...SETTINGS, ...LITTLE_MEMORY };
     const servers = await Promise.all(
-      Array.from({ length: shape.nodes }, () => startServer({ major, settings: SETTINGS })),
+      Array.from({ length: shape.nodes }, () => startServer({ major, settings })),
     );
     const nodes = new Map(servers.map((server, index) => [`n${index + 1}`, server]));
     const extensions = EXTENSIONS.map((name) => `CREATE EXTENSION ${name}`).join('; ');

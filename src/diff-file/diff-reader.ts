@@ -1,4 +1,5 @@
 import { AcedError } from '../base/errors.js';
+import { isServerAddress, type ServerAddress, type Servers } from '../protocol/servers.js';
 import type { DiffFileRow } from './file-row.js';
 import { BAD_FILE_HINT, JsonStream } from './json-stream.js';
 import { COUNT_ONLY, rowScan, withDigest, type RowScan } from './row-scan.js';
@@ -17,6 +18,8 @@ export interface DiffFileHead {
   readonly warnings: readonly string[];
   /** Columns that were not compared, hence are in no digest of the file's. */
   readonly excludedColumns: readonly string[];
+  /** Node -> the server that was compared; a file that is not ours does not say. */
+  readonly servers: Servers;
   /** Node -> the write-ahead log position that the verdict holds at. */
   readonly positions: Readonly<Record<string, string>>;
   /** Pair -> differing rows, as the diff counted them. */
@@ -217,6 +220,7 @@ function toHead(
     verdict: textOrNull(ours['verdict']),
     warnings: strings(ours['warnings']),
     excludedColumns: namesOf(ours['excluded_columns']),
+    servers: serversIn(ours['servers']),
     positions: texts(ours['positions']),
     counts: numbers(summary['diff_rows_count']),
     startedAt: textOrNull(summary['start_time']),
@@ -226,6 +230,15 @@ function toHead(
     tableFilter: textOrNull(summary['table_filter']),
     againstOrigin: textOrNull(summary['against_origin']),
   };
+}
+
+function serversIn(value: unknown): Servers {
+  if (!isObject(value)) return {};
+  const servers: Record<string, ServerAddress> = {};
+  for (const [node, server] of Object.entries(value)) {
+    if (isServerAddress(server)) servers[node] = server;
+  }
+  return servers;
 }
 
 function namesOf(value: unknown): string[] {

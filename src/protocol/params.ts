@@ -1,6 +1,6 @@
 import { AcedError } from '../base/errors.js';
 import type { CommandName, CommandParams } from './commands.js';
-import type { Servers } from './servers.js';
+import { isServerAddress, type Servers } from './servers.js';
 
 type FieldKind = 'text' | 'texts' | 'flag' | 'number' | 'output';
 
@@ -103,12 +103,8 @@ export function parseParams<Name extends CommandName>(
 export function readServers(value: unknown): Servers {
   if (!isObject(value)) throw bad('servers must be an object');
   for (const [node, server] of Object.entries(value)) {
-    const isServer =
-      isObject(server) &&
-      typeof server['host'] === 'string' &&
-      typeof server['database'] === 'string' &&
-      Number.isInteger(server['port']);
-    if (!isServer) throw bad(`servers: ${JSON.stringify(node)} is not a host, port and database`);
+    if (isServerAddress(server)) continue;
+    throw bad(`servers: ${JSON.stringify(node)} is not a host, port and database`);
   }
   // Every member was checked.
   return value as Servers;

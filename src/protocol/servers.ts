@@ -6,6 +6,12 @@ export interface ServerAddress {
   readonly database: string;
 }
 
+export function isServerAddress(value: unknown): value is ServerAddress {
+  if (typeof value !== 'object' || value === null) return false;
+  const { host, port, database } = value as Readonly<Record<string, unknown>>;
+  return typeof host === 'string' && typeof database === 'string' && Number.isInteger(port);
+}
+
 /** Node -> its server, as one definition of a cluster has it. */
 export type Servers = Readonly<Record<string, ServerAddress>>;
 

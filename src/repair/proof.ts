@@ -1,6 +1,7 @@
 import { AcedError } from '../base/errors.js';
 import type { DiffFileHead } from '../diff-file/diff-reader.js';
 import type { CommandContext, RepairParams } from '../protocol/commands.js';
+import { describeServer, sameAddress, type ServerAddress } from '../protocol/servers.js';
 import { letReplicationPass, type Replication } from '../replication/passage.js';
 import type { Edge, Topology } from '../replication/topology.js';
 import type { TableName } from '../table/table-name.js';
@@ -9,33 +10,57 @@ import type { RepairTarget } from './request.js';
 export interface ProofOptions {
   readonly replication: Replication;
   readonly spec: TableName;
-  readonly config: { readonly diff: { readonly settleTimeoutMs: number } };
+  readonly config: {
+    readonly diff: { readonly settleTimeoutMs: number };
+    readonly nodes: readonly (ServerAddress & { readonly name: string })[];
+  };
   readonly params: RepairParams;
   readonly context: CommandContext;
   readonly source: string;
   readonly targets: readonly RepairTarget[];
-  readonly head: Pick<DiffFileHead, 'verdict' | 'warnings'>;
+  readonly head: Pick<DiffFileHead, 'verdict' | 'warnings' | 'servers'>;
   readonly path: string;
 }
 
 /**
- * What a repair is to be refused for: a file whose rows may be changes on their way, replication
+ * What a repair is to be refused for: a file about other servers, a file whose rows may be changes on their way, replication
  * that does not run now. A repair would undo such changes, and what has not arrived at a node cannot
  * be seen there by comparing what is written with what the diff saw. Returns the reasons as warnings
- * when the user insists or nothing is written; throws NOT_PROVED otherwise.
+ * when the user insists or nothing is written; throws OTHER_SERVERS or NOT_PROVED otherwise.
  */
 export async function checkProof(options: ProofOptions): Promise<string[]> {
   const { params, head, path, context } = options;
   const name = context.inputName ?? path;
-  const reasons = [...fileReasons(head, name), ...(await replicationReasons(options))];
+  const isHarmless = params.dryRun === true || params.allowUnproved === true;
+  const others = serverReasons(options, name);
+  if (others.length > 0 && !isHarmless) {
+    throw new AcedError('OTHER_SERVERS', `nothing is repaired: ${others.join('; ')}`, {
+      hint:
+        'Run the diff again on this cluster and repair from the new file; if these are the same ' +
+        'servers at another address, --allow-unproved repairs all the same.',
+    });
+  }
+  const reasons = [...others, ...fileReasons(head, name), ...(await replicationReasons(options))];
   const [first] = reasons;
   if (first === undefined) return [];
-  const isHarmless = params.dryRun === true || params.allowUnproved === true;
   if (isHarmless) return reasons.map((reason) => `Not proved to be drift: ${reason}`);
   throw new AcedError('NOT_PROVED', `nothing is repaired: ${reasons.join('; ')}`, {
     hint:
       'Let replication catch up, run the diff again and repair from the new file; ' +
       '--allow-unproved repairs all the same and may undo changes that are on their way.',
+  });
+}
+
+/** Two clusters may have one name and the same names of nodes, and files get copied. */
+function serverReasons({ head, config, source, targets }: ProofOptions, name: string): string[] {
+  const concerned = new Set([source, ...targets.map(({ node }) => node)]);
+  return config.nodes.flatMap((node) => {
+    const compared = head.servers[node.name];
+    if (!concerned.has(node.name) || compared === undefined || sameAddress(compared, node))
+      return [];
+    return [
+      `${name} is about another server: its ${node.name} is ${describeServer(compared)}, here it is ${describeServer(node)}`,
+    ];
   });
 }
 

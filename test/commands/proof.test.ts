@@ -184,6 +184,43 @@ describe('what is not proved', () => {
     await assertMatch('t');
   });
 
+  it('A13: a file about other servers than those of this cluster', async () => {
+    await mesh.driftSql('n2', "UPDATE t SET v = 'drift' WHERE id = 3");
+    const { files } = await diff('t');
+    await mesh.driftSql('n3', "UPDATE t SET v = 'drift' WHERE id = 3");
+    // The same names of nodes, and of the cluster; n2 is what the file calls n3.
+    const config = mesh.config(await scratchDirectory());
+    const [n1, n2, n3] = config.nodes;
+    assert.ok(n1 !== undefined && n2 !== undefined && n3 !== undefined);
+    const other = new Cluster({ ...config, nodes: [n1, { ...n3, name: 'n2' }] }, silentLogger());
+    const inputPath = join(directory, files[0] ?? '');
+    const context = { ...testContext(directory, { inputPath }), inputName: 'given.json' };
+    const request = { table: 't', sourceOfTruth: 'n1' };
+    const isNamed = new RegExp(
+      `given.json is about another server: its n2 is app at .*:${n2.port}, here it is app at .*:${n3.port}`,
+    );
+    try {
+      await assert.rejects(repair(other, request, context), {
+        code: 'OTHER_SERVERS',
+        message: isNamed,
+      });
+      const row = 'SELECT v FROM t WHERE id = 3';
+      assert.deepEqual(await mesh.query('n3', row), [['drift']]);
+      const dry = await repair(other, { ...request, dryRun: true }, context);
+      assert.match(dry.warnings.join(), isNamed);
+      assert.deepEqual(await mesh.query('n3', row), [['drift']]);
+      const insisted = await repair(other, { ...request, allowUnproved: true }, context);
+      assert.match(insisted.warnings.join(), isNamed);
+      assert.deepEqual(await mesh.query('n3', row), [['v3']]);
+      const { nodes } = await repairFrom(files[0], request);
+      assert.equal(nodes['n2']?.upserted, 1, 'the servers of the file');
+    } finally {
+      await other.close();
+      await removeDirectory(config.stateDir);
+    }
+    await assertMatch('t');
+  });
+
   it('A16: a table that a subscription does not know, and one whose first copy goes on', async () => {
     await mesh.queryAll('CREATE TABLE late (id int PRIMARY KEY, v text)');
     await mesh.queryAll('GRANT SELECT ON late TO reader');

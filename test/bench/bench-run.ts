@@ -17,6 +17,8 @@ export interface BenchOptions {
   /** Rows per block; default as the product's. */
   readonly blockRows?: number;
   readonly loadSeconds: number;
+  /** Rows that are spoiled one after the other. */
+  readonly driftRows: number;
 }
 
 /** Long enough that the background refresher never takes a measure's dirty blocks away. */

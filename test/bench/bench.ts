@@ -6,6 +6,8 @@ import { stopAllServers } from '../support/postgres.js';
 import { BenchRun } from './bench-run.js';
 import { measureCommandLine } from './command-line.js';
 import { measureDrain } from './drain.js';
+import { measureDrift } from './drift-delay.js';
+import { measureHarm } from './harm.js';
 import { measureMemory } from './memory.js';
 import { measureFewDifferences, measureManyDifferences, measureRepair } from './row-differences.js';
 import { measureManyUpdates, measureScatteredUpdates } from './tree-diff.js';
@@ -22,6 +24,8 @@ const MEASURES: Readonly<Record<string, (run: BenchRun) => Promise<void>>> = {
   repair: measureRepair,
   drain: measureDrain,
   memory: measureMemory,
+  harm: measureHarm,
+  drift: measureDrift,
 };
 
 const { values } = parseArgs({
@@ -30,6 +34,7 @@ const { values } = parseArgs({
     changes: { type: 'string', default: '500000' },
     repeat: { type: 'string', default: '3' },
     'block-rows': { type: 'string' },
+    'drift-rows': { type: 'string', default: '60' },
     'load-seconds': { type: 'string', default: '120' },
     only: { type: 'string' },
     json: { type: 'string' },
@@ -42,6 +47,7 @@ const run = new BenchRun({
   changes: Number(values.changes),
   repeat: Number(values.repeat),
   ...(values['block-rows'] === undefined ? {} : { blockRows: Number(values['block-rows']) }),
+  driftRows: Number(values['drift-rows']),
   loadSeconds: Number(values['load-seconds']),
 });
 process.once('SIGINT', () => {

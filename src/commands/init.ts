@@ -5,6 +5,7 @@ import { dropNodeSchema, ensureNodeSchema } from '../mirror/mirror-schema.js';
 import { SYNCHRONOUS_WARNING } from '../ingest/pipeline.js';
 import type { Session } from '../postgres/session.js';
 import type { SessionPool } from '../postgres/session-pool.js';
+import { isSuperuser, SUPERUSER_WARNING } from '../postgres/superuser.js';
 import type { CommandContext, InitResult } from '../protocol/commands.js';
 import { dropPublication, ensurePublication } from '../replication/publication.js';
 import { dropSlot, readSlot, SLOT_RELEASE_TIMEOUT_MS } from '../replication/slot.js';
@@ -27,7 +28,7 @@ async function makeEverything(cluster: Cluster, context: CommandContext): Promis
   try {
     const preparing = Array.from(cluster.pools, async ([node, pool]) => {
       const work = (session: Session): Promise<string> =>
-        prepareNode(cluster, session, { pool, undo });
+        prepareNode(cluster, session, { pool, undo, context });
       return [node, await pool.use(work, context.signal)] as const;
     });
     // When one fails, what the others make meanwhile must be in `undo` too.
@@ -64,8 +65,12 @@ type Undo = () => Promise<unknown>;
 async function prepareNode(
   { config }: Cluster,
   session: Session,
-  { pool, undo }: { pool: SessionPool; undo: Undo[] },
+  { pool, undo, context }: { pool: SessionPool; undo: Undo[]; context: CommandContext },
 ): Promise<string> {
+  if (await isSuperuser(session)) {
+    const message = `${pool.node.name}: ${SUPERUSER_WARNING}`;
+    context.emit({ type: 'log', level: 'warn', message });
+  }
   const { slotName, publicationName, nodeSchema } = config;
   if ((await readSlot(session, slotName)) === null) {
     undo.push(() =>

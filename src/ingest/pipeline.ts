@@ -84,6 +84,7 @@ export class NodePipeline {
   readonly #failure = new RepeatedFailure();
   #synchronousNames: string | null = null;
   #synchronousToldMs = -Infinity;
+  #hasStarted = false;
   #isSettling = false;
   #mustAbandonSlot = false;
   /** Of the connection that is being made or streams. */
@@ -368,10 +369,12 @@ export class NodePipeline {
       signal,
       log: this.#log,
       isQuiet: this.#failure.isQuiet,
+      isFirst: !this.#hasStarted,
       applicationName: this.applicationName,
       tables: Array.from(this.#appliers.keys(), ({ spec }) => spec),
       distrust: this.#distrust,
     });
+    this.#hasStarted = true;
     this.#distrust = null;
     this.noteSynchronous(start.synchronousNames);
     // After a batch that could not be stored, memory is ahead of what is sent again.

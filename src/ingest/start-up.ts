@@ -20,6 +20,7 @@ import {
   type SystemIdentity,
 } from '../replication/slot.js';
 import { decideStart, type LastTransaction } from '../replication/start-decision.js';
+import { isSuperuser, SUPERUSER_WARNING } from '../postgres/superuser.js';
 import type { TableName } from '../table/table-name.js';
 import type { Store } from '../store/store.js';
 
@@ -35,6 +36,8 @@ export interface StartUpOptions {
   readonly signal: AbortSignal;
   /** Like the attempts before: not worth a line in the log. */
   readonly isQuiet: boolean;
+  /** The first start of this process that comes so far. */
+  readonly isFirst: boolean;
   /** See decideStart. */
   readonly distrust: string | null;
 }
@@ -64,6 +67,9 @@ const RUNNING_TRANSACTIONS_TIMEOUT_MS = 600_000;
 export async function prepareStart(options: StartUpOptions): Promise<Start> {
   return options.pool.use(async (session) => {
     const start = await prepare(session, options);
+    if (options.isFirst && (await isSuperuser(session))) {
+      options.log.warn({ event: 'superuser_role' }, SUPERUSER_WARNING);
+    }
     const names = await synchronousNames(session, options.applicationName);
     return { ...start, synchronousNames: names };
   }, options.signal);

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
-import { createLogger } from '../../src/base/log.js';
+import { createLogger, type Logger } from '../../src/base/log.js';
 import { Cluster } from '../../src/cluster/cluster.js';
 import { NodeTreeWriter } from '../../src/cluster/mirror-writer.js';
 import { WalGuard } from '../../src/cluster/wal-guard.js';
@@ -39,11 +39,8 @@ describe('synchronous replication on a node', () => {
   beforeEach(async () => {
     stateDir = await scratchDirectory();
     lines = [];
-    const log = createLogger('info', {
-      write: (line: string) => void lines.push(JSON.parse(line) as LogLine),
-    });
     const config = mesh.config(stateDir, { stream: { flushIntervalMs: NEVER_MS } });
-    cluster = new Cluster(config, log);
+    cluster = new Cluster(config, log());
   });
 
   afterEach(async () => {
@@ -52,6 +49,11 @@ describe('synchronous replication on a node', () => {
     await cluster.close();
     await removeDirectory(stateDir);
   });
+
+  const log = (): Logger =>
+    createLogger('info', {
+      write: (line: string) => void lines.push(JSON.parse(line) as LogLine),
+    });
 
   async function setNames(names: string): Promise<void> {
     // Its own commit must not wait for the standby that it names.
@@ -62,6 +64,46 @@ describe('synchronous replication on a node', () => {
       { what: 'the setting to be read' },
     );
   }
+
+  it('B3: a superuser is warned of once per node, also in init; another role is not', async () => {
+    const context = testContext(stateDir);
+    await initialise(cluster, context);
+    // The streams end and start again.
+    await mesh.queryAll(
+      "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name LIKE 'aced%'",
+    );
+    const starts = (): number => lines.filter(({ event }) => event === 'stream_started').length;
+    await waitFor(() => starts() >= 4, { what: 'the streams to start again' });
+    const told = lines.filter(({ event }) => event === 'superuser_role').map(({ node }) => node);
+    assert.deepEqual(told.sort(), ['n1', 'n2']);
+    const messages = (one: typeof context): string[] =>
+      one.messages().filter((text) => text.includes('aced is a superuser there'));
+    assert.deepEqual(
+      messages(context)
+        .map((text) => text.slice(0, 3))
+        .sort(),
+      ['n1:', 'n2:'],
+    );
+    await teardown(cluster);
+    await mesh.queryAll(
+      'CREATE ROLE plain LOGIN REPLICATION; GRANT CREATE ON DATABASE app TO plain',
+    );
+    const plainDir = await scratchDirectory();
+    const config = mesh.config(plainDir);
+    const nodes = config.nodes.map((node) => ({ ...node, user: 'plain' }));
+    lines = [];
+    const plain = new Cluster({ ...config, nodes }, log());
+    try {
+      const plainContext = testContext(plainDir);
+      await initialise(plain, plainContext);
+      assert.deepEqual(messages(plainContext), []);
+      assert.equal(lines.filter(({ event }) => event === 'superuser_role').length, 0);
+    } finally {
+      // What it has made is taken away with the other's: the names are the same.
+      await plain.close();
+      await removeDirectory(plainDir);
+    }
+  });
 
   const warnings = (): LogLine[] => lines.filter(({ event }) => event === 'synchronous_standby');
 

@@ -77,3 +77,35 @@ export function backoffMs(attempt: number, options: BackoffOptions): number {
   const capped = Math.min(options.maxMs, options.firstMs * 2 ** Math.min(attempt, 30));
   return capped * (0.75 + Math.random() * 0.25);
 }
+
+const LOCKED_PAUSE_MS = 100;
+
+export interface LockedRetry {
+  readonly forMs: number;
+  readonly signal: AbortSignal | undefined;
+  /** Called once, when the first attempt met the lock. */
+  readonly onWait?: () => void;
+}
+
+/**
+ * Tries again while `attempt` fails with STATE_LOCKED: whoever has the lock is mostly gone within
+ * seconds. Errors: those of the last attempt, CANCELLED.
+ */
+export async function retryWhileLocked<T>(
+  attempt: () => Promise<T>,
+  { forMs, signal, onWait }: LockedRetry,
+): Promise<T> {
+  const endMs = performance.now() + forMs;
+  let isWaiting = false;
+  for (;;) {
+    try {
+      return await attempt();
+    } catch (error) {
+      const isLocked = error instanceof AcedError && error.code === 'STATE_LOCKED';
+      if (!isLocked || performance.now() >= endMs) throw error;
+    }
+    if (!isWaiting) onWait?.();
+    isWaiting = true;
+    await sleep(LOCKED_PAUSE_MS, signal);
+  }
+}

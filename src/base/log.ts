@@ -1,3 +1,4 @@
+import { fstatSync } from 'node:fs';
 import { pino, type DestinationStream, type Logger } from 'pino';
 
 export type { Logger };
@@ -10,9 +11,42 @@ export function createLogger(level: string, destination?: DestinationStream): Lo
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },
     serializers: { err: describeError },
-    hooks: { streamWrite: escapeControls },
+    hooks: {
+      streamWrite:
+        destination === undefined && isJournal()
+          ? (line: string) => `${priorityOf(line)}${escapeControls(line)}`
+          : escapeControls,
+    },
   };
   return destination === undefined ? pino(options) : pino(options, destination);
+}
+
+/** sd-daemon(3): the journal takes a line without such a prefix for `info`, errors too. */
+const PRIORITIES: Readonly<Record<string, number>> = {
+  fatal: 2,
+  error: 3,
+  warn: 4,
+  info: 6,
+  debug: 7,
+  trace: 7,
+};
+
+/** systemd.exec(5): the variable is inherited, so that only the file itself tells. */
+function isJournal(): boolean {
+  const stream = process.env['JOURNAL_STREAM'];
+  if (stream === undefined) return false;
+  try {
+    const { dev, ino } = fstatSync(process.stdout.fd);
+    return stream === `${dev}:${ino}`;
+  } catch {
+    // Stdout is closed: nobody reads a prefix.
+    return false;
+  }
+}
+
+function priorityOf(line: string): string {
+  const level = /^\{"level":"(\w+)"/.exec(line)?.[1] ?? 'info';
+  return `<${PRIORITIES[level] ?? 6}>`;
 }
 
 /** JSON leaves them as they are, and journald hands a line that holds one out as bytes. */

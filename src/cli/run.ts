@@ -1,5 +1,6 @@
 import { basename, resolve } from 'node:path';
 import { AcedError, errorMessage } from '../base/errors.js';
+import { retryWhileLocked } from '../base/abort.js';
 import { DaemonClient, sizeOfInput, type DaemonIdentity } from '../server/client.js';
 import type { Servers } from '../protocol/servers.js';
 import type {
@@ -59,7 +60,7 @@ export interface CliOptions {
 /** Runs one command line and returns the process's exit code. Never throws. */
 export async function runCli(options: CliOptions): Promise<number> {
   // Before the line is understood its own wishes cannot be known; errors look the same in all.
-  let terminal = terminalFor(options, new Map());
+  let terminal = terminalFor(options, new Map([['json', options.argv.includes('--json')]]));
   try {
     const parsed = parseCommandLine(options.argv);
     if (parsed.kind === 'help') {
@@ -92,11 +93,17 @@ export async function runCli(options: CliOptions): Promise<number> {
   }
 }
 
-/** For a person, on stderr. */
-export function printError(terminal: Pick<Terminal, 'urgent'>, error: unknown): void {
-  terminal.urgent('ERROR', errorMessage(error));
-  if (error instanceof AcedError && error.hint !== undefined) terminal.urgent('HINT', error.hint);
+/** For a person on stderr; with --json for a program on stdout too, with the code. */
+export function printError(terminal: Pick<Terminal, 'urgent' | 'jsonError'>, error: unknown): void {
+  const message = errorMessage(error);
+  const { code, hint = null } = error instanceof AcedError ? error : { code: 'INTERNAL' };
+  terminal.urgent('ERROR', message);
+  if (hint !== null) terminal.urgent('HINT', hint);
+  terminal.jsonError({ code, message, hint });
 }
+
+/** Another acectl, or a daemon that starts, has the state mostly for less. */
+const LOCK_WAIT_MS = 10_000;
 
 interface Execution {
   readonly options: CliOptions;
@@ -161,9 +168,17 @@ async function runWith<Name extends CommandName>(
   { options, cliFlags, work, show }: Run,
 ): Promise<CommandResults[Name]> {
   const location = await options.locate(cliFlags);
-  const daemon = await DaemonClient.find(location.socketPaths, () => identity(location, cliFlags));
-  if (daemon !== null) return daemon.run(name, params, { ...work, onEvent: show });
-  const runner = await options.connectInProcess(cliFlags);
+  // Who has the lock may be a daemon that starts: it is looked for again each time.
+  const place = await retryWhileLocked(
+    async () => {
+      const { socketPaths } = location;
+      const daemon = await DaemonClient.find(socketPaths, () => identity(location, cliFlags));
+      return daemon ?? (await options.connectInProcess(cliFlags));
+    },
+    { forMs: LOCK_WAIT_MS, signal: work.signal },
+  );
+  if (place instanceof DaemonClient) return place.run(name, params, { ...work, onEvent: show });
+  const runner = place;
   try {
     return await runner.run(name, params, { ...work, emit: show });
   } finally {

@@ -75,6 +75,15 @@ export class Terminal {
     this.#options.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
   }
 
+  /** Nothing without --json: there an error must be told from an empty answer. */
+  jsonError(error: {
+    readonly code: string;
+    readonly message: string;
+    readonly hint: string | null;
+  }): void {
+    if (this.#options.isJson) this.json({ error });
+  }
+
   text(text: string): void {
     this.#options.stdout.write(text);
   }

@@ -1,5 +1,7 @@
 import { join } from 'node:path';
-import { createLogger } from '../base/log.js';
+import { createLogger, type Logger } from '../base/log.js';
+import { retryWhileLocked } from '../base/abort.js';
+import type { Config } from '../config/config.js';
 import { loadConfig } from '../config/load.js';
 import type { LoadOptions } from '../config/load.js';
 import { nativeUnavailableReason } from '../base/native.js';
@@ -12,6 +14,8 @@ import { cancelOnSignals } from './signals.js';
 import { startWatchdog } from './watchdog.js';
 
 const KILLED_EXIT_CODE = 1;
+/** Well below TimeoutStartSec of the systemd unit. */
+const LOCK_WAIT_MS = 20_000;
 
 /**
  * The daemon, until SIGTERM or SIGINT: then batches are finished, made durable and confirmed; a
@@ -29,6 +33,13 @@ export async function serve(options: LoadOptions): Promise<void> {
 async function serveUntil(stop: AbortSignal, options: LoadOptions): Promise<void> {
   const { config, ignored } = await loadConfig(options);
   const log = createLogger(config.logLevel);
+  // Never taken off again: it must not end the daemon while that stops either.
+  process.on('SIGHUP', () => {
+    log.warn(
+      { event: 'restart_needed', signal: 'SIGHUP' },
+      'settings are read at the start: restart aced for changed ones',
+    );
+  });
   for (const { source, key } of ignored) log.warn({ event: 'setting_ignored', source, key });
   const reason = nativeUnavailableReason();
   if (reason !== null) {
@@ -37,7 +48,7 @@ async function serveUntil(stop: AbortSignal, options: LoadOptions): Promise<void
       'the addon cannot be loaded: JavaScript does its work, and is slower',
     );
   }
-  const engine = await Engine.open(config, { log, mode: 'daemon' });
+  const engine = await openWhenUnlocked(config, { log, stop });
   const watchdog = startWatchdog({ log });
   try {
     const server = await startServer({
@@ -62,6 +73,22 @@ async function serveUntil(stop: AbortSignal, options: LoadOptions): Promise<void
     await watchdog.stop();
   }
   log.info({ event: 'stopped' });
+}
+
+/**
+ * An acectl that found no daemon may be using the state for a moment: a restart must not fail for
+ * that. Errors: those of Engine.open, CANCELLED.
+ */
+async function openWhenUnlocked(
+  config: Config,
+  { log, stop }: { readonly log: Logger; readonly stop: AbortSignal },
+): Promise<Engine> {
+  const { stateDir } = config;
+  return retryWhileLocked(() => Engine.open(config, { log, mode: 'daemon' }), {
+    forMs: LOCK_WAIT_MS,
+    signal: stop,
+    onWait: () => log.info({ event: 'state_lock_waits', stateDir, forMs: LOCK_WAIT_MS }),
+  });
 }
 
 async function aborted(signal: AbortSignal): Promise<void> {

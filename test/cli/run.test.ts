@@ -200,16 +200,18 @@ describe('exit codes and what a person sees', () => {
 
   it('errors go to stderr with their hint, nothing to stdout', async () => {
     await startDaemon();
-    for (const line of [
-      'table-diff public.fail',
-      'table-diff -q public.fail',
-      'table-diff --json public.fail',
-    ]) {
+    for (const line of ['table-diff public.fail', 'table-diff -q public.fail']) {
       const ran = await acectl(line);
       assert.equal(ran.exitCode, 2);
       assert.match(ran.stderr, /^ERROR no table public\.fail\nHINT check the name\n$/m);
       assert.doesNotMatch(ran.stdout, /ERROR|HINT|\{/);
     }
+    const json = await acectl('table-diff --json public.fail');
+    const { error } = JSON.parse(json.stdout) as { error: { code: string; hint: string } };
+    assert.deepEqual(
+      [json.exitCode, error.code, error.hint],
+      [2, 'NO_SUCH_TABLE', 'check the name'],
+    );
     const wrong = await acectl('table-diff --nope');
     assert.deepEqual([wrong.exitCode, wrong.stdout], [2, '']);
     assert.match(wrong.stderr, /^ERROR unknown flag --nope\nHINT /);

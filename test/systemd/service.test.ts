@@ -4,6 +4,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { before, describe, it } from 'node:test';
+import { defaultSocketPaths } from '../../src/config/paths.js';
 
 const PROGRAM = '/usr/bin/aced';
 const hasSystemd = spawnSync('systemd-analyze', ['--version']).status === 0;
@@ -52,7 +53,14 @@ describe('systemd/aced.service', () => {
     assert.deepEqual(values('EnvironmentFile'), ['-/etc/aced/aced.env']);
     const environment = values('Environment');
     assert.ok(environment.includes('ACED_STATE_DIR=/var/lib/aced'));
-    assert.ok(environment.includes('ACED_SOCKET=/run/aced/aced.sock'));
+    assert.ok(!unit.includes('ACED_SOCKET'), 'the name is the one that acectl looks for');
+    const surroundings = { home: '/', isRoot: false, uid: 990 };
+    const env = { RUNTIME_DIRECTORY: '/run/aced' };
+    const [listens] = defaultSocketPaths('prod', { ...surroundings, env }, '/var/lib/aced');
+    for (const isRoot of [true, false]) {
+      const person = { env: {}, home: '/home/me', isRoot, uid: isRoot ? 0 : 1000 };
+      assert.ok(defaultSocketPaths('prod', person, '/state').includes(listens));
+    }
   });
 
   it('is confined', () => {

@@ -7,7 +7,7 @@ import { readCatalogChanges } from './tree-building.js';
 import { rehashOnNodes, type TreeWorkOptions } from './tree-work.js';
 
 /** What was looking when a leaf was found wrong. */
-export type FoundBy = 'verify' | 'scrub' | 'mtree-table-diff' | 'table-diff';
+export type FoundBy = 'verify' | 'scrub' | 'mtree-table-diff' | 'table-diff' | 'drift';
 
 export interface ProofOptions extends Omit<TreeWorkOptions, 'nodes'> {
   readonly foundBy: FoundBy;

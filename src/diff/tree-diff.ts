@@ -60,7 +60,11 @@ export async function treeDiff(options: TreeDiffOptions): Promise<DiffResult> {
   }
 }
 
-function haveEqualLeaves(table: TrackedTable, nodes: readonly string[], position: number): boolean {
+export function haveEqualLeaves(
+  table: TrackedTable,
+  nodes: readonly string[],
+  position: number,
+): boolean {
   const [first, ...others] = nodes.map((node) => table.leaves(node));
   if (first?.isDirty(position) !== false) return false;
   return others.every((other) => !other.isDirty(position) && first.isEqual(other, position));

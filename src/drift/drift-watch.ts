@@ -21,7 +21,13 @@ import { originNodes, writerOf } from '../replication/topology.js';
 import { openQuestion } from '../table/table-spec.js';
 import type { DriftEvents } from './drift-events.js';
 import { causeOf, TableIncident } from './incident.js';
-import { judgeBlocks, suspiciousBlocks, type Judgement, type JudgeOptions } from './judge.js';
+import {
+  judgeBlocks,
+  proveUnexplained,
+  suspiciousBlocks,
+  type Judgement,
+  type JudgeOptions,
+} from './judge.js';
 
 /** Rows are given so long to be shown by all streams before replication is asked whether it has passed. */
 const GRACE_MS = 50;
@@ -249,6 +255,8 @@ export class DriftWatch {
     };
     this.#events.tell(incident.apply(findings, Date.now()));
     openRows.watchBlocks(incident.blocks);
+    // Last: a stream that does not get on then costs no finding.
+    if (blocks === null) await proveUnexplained(suspicious, found, options);
   }
 
   #verdictOf(judged: Judged): LiveVerdict {

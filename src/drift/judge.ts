@@ -1,10 +1,11 @@
 import type { Cluster } from '../cluster/cluster.js';
+import { proveBlocks } from '../cluster/proof.js';
 import { workOptions } from '../cluster/tree-building.js';
 import { refreshDirty, splitOversize } from '../cluster/tree-work.js';
 import { chunksOf } from '../diff/chunks.js';
 import { searchRows } from '../diff/row-search.js';
 import { settle, type DriftedRow } from '../diff/settle.js';
-import { differingBlocks } from '../diff/tree-diff.js';
+import { differingBlocks, haveEqualLeaves } from '../diff/tree-diff.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import type { CommandContext } from '../protocol/commands.js';
 import { letReplicationPass, type Replication } from '../replication/passage.js';
@@ -72,6 +73,28 @@ export async function judgeBlocks(
     heldUpBy ??= found.heldUpBy;
   }
   return { drifted, rows, unsettled, heldUpBy };
+}
+
+/**
+ * Leaves that differ over equal rows: one of them is wrong. Such are told, and read again. Errors:
+ * those of proveBlocks().
+ */
+export async function proveUnexplained(
+  suspicious: readonly number[],
+  { drifted, unsettled }: Judgement,
+  { cluster, table, context }: JudgeOptions,
+): Promise<void> {
+  const { nodes } = table;
+  const unexplained = suspicious.filter(
+    (block) =>
+      !drifted.has(block) && !unsettled.has(block) && !haveEqualLeaves(table, nodes, block),
+  );
+  if (unexplained.length === 0) return;
+  const positions = new Map(nodes.map((node) => [node, unexplained] as const));
+  await proveBlocks(cluster, table, positions, {
+    ...workOptions(cluster, undefined, context),
+    foundBy: 'drift',
+  });
 }
 
 async function judgeChunk(

@@ -45,10 +45,11 @@ describe('the scrub', () => {
     await removeDirectory(stateDir);
   });
 
-  async function start(scrub: Partial<Config['scrub']>): Promise<void> {
+  /** Without judging: the start of a daemon that judges drift finds a wrong leaf too. */
+  async function start(scrub: Partial<Config['scrub']>, isJudging = false): Promise<void> {
     lines = [];
     const log = createLogger('info', { write: (line: string) => void lines.push(line) });
-    const config = mesh.config(stateDir, { scrub });
+    const config = mesh.config(stateDir, { scrub, drift: { isEnabled: isJudging } });
     engine = await Engine.open(config, { log, mode: 'daemon' });
   }
 
@@ -158,5 +159,23 @@ describe('the scrub', () => {
       what: 'the node that was busy',
       timeoutMs: 30_000,
     });
+  });
+
+  it('leaves that differ over equal rows are told and mended when a daemon that judges drift starts', async () => {
+    await engine.close();
+    spoil('one', 3, Date.now());
+    await start({ budget: 0 }, true);
+    await waitFor(() => found().length > 0, { what: 'the wrong leaf', timeoutMs: 30_000 });
+    assert.deepEqual(
+      found().map(({ table, node, foundBy }) => [table, node, foundBy]),
+      [['public.one', 'n2', 'drift']],
+    );
+    const diff = await engine.run(
+      'mtree-table-diff',
+      { table: 'public.one' },
+      testContext(stateDir),
+    );
+    assert.equal(diff.verdict, 'match');
+    assert.equal(found().length, 1);
   });
 });

@@ -2,7 +2,12 @@ import { AcedError } from '../base/errors.js';
 import type { CommandName, CommandParams } from './commands.js';
 import { isServerAddress, type Servers } from './servers.js';
 
-type FieldKind = 'text' | 'texts' | 'flag' | 'number' | 'output';
+type FieldKind = 'text' | 'texts' | 'flag' | 'number' | 'ratio' | 'factor' | 'rows' | 'output';
+
+/** No name or filter that a person writes is longer. */
+const MAX_TEXT_CHARS = 10_000;
+/** Beyond any wait or pace that makes sense, and safe for timers. */
+const MAX_NUMBER = 1_000_000_000;
 
 const COMMON = { nodes: 'texts' } as const;
 const TABLE = { ...COMMON, table: 'text' } as const;
@@ -15,8 +20,8 @@ const FIELDS: {
   'mtree-init': COMMON,
   'mtree-build': {
     ...TABLE,
-    blockRows: 'number',
-    maxCpuRatio: 'number',
+    blockRows: 'rows',
+    maxCpuRatio: 'ratio',
     analyse: 'flag',
     recreateObjects: 'flag',
     excludeColumns: 'texts',
@@ -24,15 +29,15 @@ const FIELDS: {
   'mtree-update': {
     ...TABLE,
     rebalance: 'flag',
-    maxCpuRatio: 'number',
+    maxCpuRatio: 'ratio',
     skipCdc: 'flag',
     cdcTimeoutMs: 'number',
   },
-  'mtree-verify': { ...TABLE, maxCpuRatio: 'number', rowsPerSecond: 'number' },
+  'mtree-verify': { ...TABLE, maxCpuRatio: 'ratio', rowsPerSecond: 'number' },
   'mtree-table-diff': {
     ...TABLE,
     output: 'output',
-    maxCpuRatio: 'number',
+    maxCpuRatio: 'ratio',
     skipCdc: 'flag',
     cdcTimeoutMs: 'number',
   },
@@ -41,9 +46,9 @@ const FIELDS: {
   'table-diff': {
     ...TABLE,
     output: 'output',
-    blockSize: 'number',
-    compareUnitSize: 'number',
-    concurrencyFactor: 'number',
+    blockSize: 'rows',
+    compareUnitSize: 'rows',
+    concurrencyFactor: 'factor',
     tableFilter: 'text',
     excludeColumns: 'texts',
   },
@@ -66,12 +71,24 @@ const FIELDS: {
 };
 
 const CHECKS: Readonly<Record<FieldKind, (value: unknown) => boolean>> = {
-  text: (value) => typeof value === 'string' && value !== '' && !value.includes('\0'),
+  text: (value) =>
+    typeof value === 'string' &&
+    value !== '' &&
+    value.length <= MAX_TEXT_CHARS &&
+    !value.includes('\0'),
   texts: (value) => Array.isArray(value) && value.every((item) => CHECKS.text(item)),
   flag: (value) => typeof value === 'boolean',
-  number: (value) => typeof value === 'number' && Number.isFinite(value) && value >= 0,
+  // The limits are those of acectl's flags.
+  number: (value) => isWithin(value, 0, MAX_NUMBER),
+  ratio: (value) => isWithin(value, 0, 1),
+  factor: (value) => isWithin(value, 0, 4),
+  rows: (value) => isWithin(value, 1, MAX_NUMBER) && Number.isInteger(value),
   output: (value) => value === 'json' || value === 'html',
 };
+
+function isWithin(value: unknown, min: number, max: number): boolean {
+  return typeof value === 'number' && value >= min && value <= max;
+}
 
 export function isCommandName(text: string): text is CommandName {
   return Object.hasOwn(FIELDS, text);

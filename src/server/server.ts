@@ -40,7 +40,8 @@ export interface RunningServer {
 }
 
 const REPORT_EXPIRY_MS = 10 * 60_000;
-const MAX_INPUT_BYTES = 64 * 1024 ** 3;
+/** Well below a disk: the state is on the same one. */
+const MAX_INPUT_BYTES = 8 * 1024 ** 3;
 const MAX_ENVELOPE_BYTES = 1024 ** 2;
 const CLOSE_TIMEOUT_MS = 5_000;
 

@@ -254,6 +254,50 @@ describe('commands', () => {
       /status has no parameter/,
     ],
     [
+      'a ratio that is none',
+      () =>
+        raw(
+          'POST',
+          '/v1/commands/mtree-build',
+          '{"version":1,"params":{"table":"t","maxCpuRatio":1e308}}',
+        ),
+      400,
+      /mtree-build: maxCpuRatio is not acceptable/,
+    ],
+    [
+      'a block without rows',
+      () =>
+        raw(
+          'POST',
+          '/v1/commands/table-diff',
+          '{"version":1,"params":{"table":"t","blockSize":0}}',
+        ),
+      400,
+      /table-diff: blockSize is not acceptable/,
+    ],
+    [
+      'a factor beyond its limit',
+      () =>
+        raw(
+          'POST',
+          '/v1/commands/table-diff',
+          '{"version":1,"params":{"table":"t","concurrencyFactor":5}}',
+        ),
+      400,
+      /table-diff: concurrencyFactor is not acceptable/,
+    ],
+    [
+      'a wait without end',
+      () =>
+        raw(
+          'POST',
+          '/v1/commands/mtree-update',
+          '{"version":1,"params":{"table":"t","cdcTimeoutMs":1e12}}',
+        ),
+      400,
+      /mtree-update: cdcTimeoutMs is not acceptable/,
+    ],
+    [
       'a parameter of another type',
       () => raw('POST', '/v1/commands/mtree-build', '{"version":1,"params":{"table":5}}'),
       400,

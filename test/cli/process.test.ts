@@ -206,10 +206,12 @@ describe('aced', () => {
     child.stdout?.on('data', (text: string) => (log += text));
     await waitFor(() => log.includes('"event":"ready"'), { what: 'aced to be ready' });
     assert.equal(statSync(socket).mode & 0o777, 0o660);
-    const locked = await acectl('--socket', 'none.sock', '--state-dir', 'own-state', 'status');
+    // Each waits for the lock for a while.
+    const [locked, second] = await Promise.all([
+      acectl('--socket', 'none.sock', '--state-dir', 'own-state', 'status'),
+      start('aced', ['--socket', 'second.sock', '--state-dir', 'own-state']).ended,
+    ]);
     assert.match(locked.stderr, /ERROR another process is using/);
-    const second = await start('aced', ['--socket', 'second.sock', '--state-dir', 'own-state'])
-      .ended;
     assert.match(second.stderr, /^aced: another process is using .*own-state\nhint: .*\n$/);
     assert.equal(second.exitCode, 1, 'a supervisor may start it again');
     child.kill('SIGTERM');

@@ -4,7 +4,8 @@ import { join } from 'node:path';
 
 const MAIN = join(import.meta.dirname, '../../src/main');
 /** Far beyond what any test takes; a process that does not end is a failure. */
-const PROCESS_TIMEOUT_MS = 30_000;
+/** A daemon waits 20 s for the lock on its state alone. */
+const PROCESS_TIMEOUT_MS = 90_000;
 
 export interface ProgramOptions {
   readonly cwd: string;

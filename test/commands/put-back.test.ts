@@ -145,7 +145,11 @@ describe('a node that is put back to an older copy of its disk', () => {
     await writeLog('n1');
     await writeLog('n1');
     assert.deepEqual([await differences('marked'), await differences('exact')], [2, 1]);
-    assert.deepEqual(gaps(), []);
+    // Unless the stream was back before the server had written past the position that it had reached.
+    assert.deepEqual(
+      gaps().filter((gap) => !gap.includes("past the server's end of log")),
+      [],
+    );
     for (const table of cluster.tables) await assertLeavesMatchServer(cluster, table);
   });
 

@@ -39,6 +39,22 @@ export async function refreshDirty(
 }
 
 /**
+ * As refreshDirty, and then no block is larger than it should be. Cutting a block takes every node:
+ * where one is left out, since it may be down, blocks stay as they are.
+ */
+export async function refreshAndSplit(
+  cluster: Cluster,
+  table: TrackedTable,
+  options: TreeWorkOptions,
+): Promise<Map<string, Map<number, LeafValue>>> {
+  const refreshed = await refreshDirty(cluster, table, options);
+  const hasAll = options.nodes.length === cluster.config.nodes.length;
+  if (!hasAll || (await splitOversize(cluster, table, options)) === 0) return refreshed;
+  // Positions have moved: what was read before no longer names the same blocks.
+  return refreshDirty(cluster, table, options);
+}
+
+/**
  * Partitions the last block, a batch of boundaries at a time, and reads the pieces on each node while the
  * next batch is looked for: a node never waits for another one. Blocks are final once they are cut.
  */

@@ -6,7 +6,7 @@ import { passFences, takeFences } from '../cluster/fences.js';
 import { ensureCurrentTree, requireInitialised, workOptions } from '../cluster/tree-building.js';
 import { proveBlocks, recordWrongLeaves } from '../cluster/proof.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
-import { refreshDirty, splitOversize, type TreeWorkOptions } from '../cluster/tree-work.js';
+import { refreshAndSplit, type TreeWorkOptions } from '../cluster/tree-work.js';
 import { tellLeftOut } from './diff-table.js';
 import { treeDiff } from '../diff/tree-diff.js';
 import type { CommandContext, DiffResult, TreeDiffParams } from '../protocol/commands.js';
@@ -46,13 +46,7 @@ export async function diffTree(
     const positions = Object.fromEntries(
       nodes.map((node) => [node, formatLsn(cluster.pipeline(node).position)]),
     );
-    let refreshed = await refreshDirty(cluster, table, work);
-    // Cutting a block takes every node; one that is not compared may be down.
-    const hasAll = nodes.length === cluster.config.nodes.length;
-    if (hasAll && (await splitOversize(cluster, table, work)) > 0) {
-      // Positions have moved: what was read before no longer names the same blocks.
-      refreshed = await refreshDirty(cluster, table, work);
-    }
+    const refreshed = await refreshAndSplit(cluster, table, work);
     return treeDiff({
       config: cluster.config,
       spec: table.spec,

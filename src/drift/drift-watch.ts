@@ -106,7 +106,7 @@ export class DriftWatch {
 
   /** Returns the incident, or null when no open one has this id. */
   acknowledge(id: string, by: string): IncidentState | null {
-    const found = [...this.#judged.values()].find(({ incident }) => incident.state?.id === id);
+    const found = [...this.#judged.values()].find(({ incident }) => incident.id === id);
     found?.incident.acknowledge(by);
     const state = found?.incident.state ?? null;
     if (state !== null) this.#events.keep(state);
@@ -262,29 +262,27 @@ export class DriftWatch {
   #verdictOf(judged: Judged): LiveVerdict {
     const { table, openRows, incident, told } = judged;
     const open = openRows.size + openRows.openBlocks + (openRows.isWholeTableOpen ? 1 : 0);
-    const { state } = incident;
-    const [verdict, reason] = this.#decide(judged, open, state);
+    const [verdict, reason] = this.#decide(judged, open);
     const sinceMs = told.verdict === verdict ? told.sinceMs : Date.now();
     return {
       verdict,
       sinceMs,
       reason: reason ?? table.reason,
       openRows: open,
-      incident: state?.id ?? null,
+      incident: incident.id,
     };
   }
 
   #decide(
-    { table, isCompared, heldUpBy }: Judged,
+    { table, incident, isCompared, heldUpBy }: Judged,
     open: number,
-    incident: IncidentState | null,
   ): readonly [Verdict, string | null] {
     if (table.state !== 'live') return ['unverified', `its tree is ${table.state}`];
     for (const { name, state } of this.#cluster.pipelines.values()) {
       if (state.kind !== 'streaming')
         return ['unverified', `the stream of ${name} is ${state.kind}`];
     }
-    if (incident !== null) return ['drift', null];
+    if (incident.id !== null) return ['drift', null];
     const starvedBy = this.#starvedBy ?? heldUpBy;
     if (open > 0 && starvedBy !== null) return ['starved', starvedBy];
     if (!isCompared) return ['unverified', 'its rows have not been compared yet'];

@@ -80,6 +80,11 @@ export class TableIncident {
     this.#last = restored;
   }
 
+  /** Null: the table has no open incident. Asked for all the time: `state` counts all blocks. */
+  get id(): string | null {
+    return this.#incident?.id ?? null;
+  }
+
   /** Null: the table has no open incident. */
   get state(): IncidentState | null {
     if (this.#incident === null) return null;

@@ -1,7 +1,7 @@
 import type { Cluster } from '../cluster/cluster.js';
 import { proveBlocks } from '../cluster/proof.js';
 import { workOptions } from '../cluster/tree-building.js';
-import { refreshDirty, splitOversize } from '../cluster/tree-work.js';
+import { refreshAndSplit } from '../cluster/tree-work.js';
 import { chunksOf } from '../diff/chunks.js';
 import { searchRows } from '../diff/row-search.js';
 import { settle, type DriftedRow } from '../diff/settle.js';
@@ -47,12 +47,7 @@ export async function suspiciousBlocks({
   context,
 }: JudgeOptions): Promise<number[]> {
   const work = workOptions(cluster, undefined, context);
-  let refreshed = await refreshDirty(cluster, table, work);
-  if ((await splitOversize(cluster, table, work)) > 0) {
-    // Positions have moved: what was read before no longer names the same blocks.
-    refreshed = await refreshDirty(cluster, table, work);
-  }
-  return differingBlocks(table, work.nodes, refreshed);
+  return differingBlocks(table, work.nodes, await refreshAndSplit(cluster, table, work));
 }
 
 /** Reads the rows of these blocks on all nodes and tells drift from replication in flight. */

@@ -7,8 +7,9 @@ const OUTPUTS_OF_NAMES = [
   .join(', ');
 
 /**
- * One JSON document about the table $1.$2, or no row. Written against the catalogs of PostgreSQL 15
- * to 18: columns that only some of them have are read through to_jsonb().
+ * For each of the tables ($1, $2: schemas and names) that exists its number in the lists, from 1, and a
+ * JSON document about it. Written against the catalogs of PostgreSQL 15 to 18: columns that only some
+ * of them have are read through to_jsonb().
  *
  * - Names of types come from format_type(oid, -1): without the modifier `character` and `bit` would
  *   mean one character and one bit.
@@ -18,40 +19,50 @@ const OUTPUTS_OF_NAMES = [
  *   those by which the type is sorted are taken.
  * - Collation versions are those of the library in use now; they decide the order, not those of
  *   the time when the collation was created.
+ * - Facts of types are worked out once a type, not once a column: there may be hundreds of tables.
  */
 export const TABLE_QUERY = `
-WITH RECURSIVE target AS (
-  SELECT c.*
-    FROM pg_catalog.pg_class c
-    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-   WHERE n.nspname = $1::name AND c.relname = $2::name
-     AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+WITH RECURSIVE target AS MATERIALIZED (
+  SELECT w.number, w.schema, c.*
+    FROM ROWS FROM (pg_catalog.unnest($1::name[]), pg_catalog.unnest($2::name[]))
+         WITH ORDINALITY AS w (schema, name, number)
+    JOIN pg_catalog.pg_namespace n ON n.nspname = w.schema
+    JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.name
+   WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
 ), member AS (
-  SELECT t.oid, t.relkind, t.reltuples, false AS is_child FROM target t
+  SELECT t.oid AS root, t.oid, t.relkind, t.reltuples, false AS is_child FROM target t
    UNION ALL
-  SELECT c.oid, c.relkind, c.reltuples, true
+  SELECT m.root, c.oid, c.relkind, c.reltuples, true
     FROM member m
     JOIN pg_catalog.pg_inherits i ON i.inhparent = m.oid AND NOT i.inhdetachpending
     JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
-), attribute AS (
+), members AS MATERIALIZED (
+  SELECT m.root,
+         COALESCE(pg_catalog.sum(m.reltuples) FILTER (WHERE m.relkind = 'r' AND m.reltuples >= 0), -1) AS rows,
+         pg_catalog.json_agg(m.relkind) FILTER (WHERE m.is_child) AS child_kinds
+    FROM member m
+   GROUP BY m.root
+), attribute AS MATERIALIZED (
   SELECT a.*
     FROM pg_catalog.pg_attribute a
-    JOIN target t ON t.oid = a.attrelid
-   WHERE a.attnum > 0 AND NOT a.attisdropped
+   WHERE a.attrelid IN (SELECT t.oid FROM target t) AND a.attnum > 0 AND NOT a.attisdropped
+), used_type AS MATERIALIZED (
+  SELECT DISTINCT a.atttypid AS oid FROM attribute a
 ), domain_chain AS (
-  SELECT a.attnum, a.atttypid AS type_oid FROM attribute a
+  SELECT u.oid AS root, u.oid AS type_oid FROM used_type u
    UNION ALL
-  SELECT d.attnum, t.typbasetype
+  SELECT d.root, t.typbasetype
     FROM domain_chain d
     JOIN pg_catalog.pg_type t ON t.oid = d.type_oid AND t.typtype = 'd'
-), base AS (
-  SELECT d.attnum, t.oid, t.typnamespace, t.typname, t.typcategory, t.typtype
+), base AS MATERIALIZED (
+  SELECT d.root, t.oid, n.nspname, t.typname, t.typcategory, t.typtype
     FROM domain_chain d
     JOIN pg_catalog.pg_type t ON t.oid = d.type_oid AND t.typtype <> 'd'
+    JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
 ), type_part AS (
-  SELECT a.attnum, a.atttypid AS type_oid FROM attribute a
+  SELECT u.oid AS root, u.oid AS type_oid FROM used_type u
    UNION
-  SELECT u.attnum, part.type_oid
+  SELECT u.root, part.type_oid
     FROM type_part u
     JOIN pg_catalog.pg_type t ON t.oid = u.type_oid
    CROSS JOIN LATERAL (
@@ -63,24 +74,39 @@ WITH RECURSIVE target AS (
             WHERE f.attrelid = t.typrelid AND f.attnum > 0 AND NOT f.attisdropped
          ) AS part (type_oid)
    WHERE part.type_oid <> 0
-), primary_key AS (
-  SELECT i.indkey::int2[] AS attnums, i.indclass, i.indnkeyatts, m.amname = 'btree' AS is_ordered
+), type_fact AS MATERIALIZED (
+  SELECT b.*,
+         pg_catalog.format_type(b.root, -1) AS name,
+         pg_catalog.format_type(b.oid, -1) AS base_name,
+         (SELECT pg_catalog.json_agg(e.enumlabel ORDER BY e.enumsortorder)
+            FROM pg_catalog.pg_enum e WHERE e.enumtypid = b.oid) AS labels,
+         b.oid NOT IN (25, 1043) AND EXISTS (
+           SELECT FROM pg_catalog.pg_cast x WHERE x.castsource = b.oid AND x.casttarget = 25
+         ) AS has_text_cast,
+         (SELECT pg_catalog.min(t.typname::text)
+            FROM type_part u
+            JOIN pg_catalog.pg_type t ON t.oid = u.type_oid
+           WHERE u.root = b.root AND (t.oid = 1033 OR t.typoutput IN (${OUTPUTS_OF_NAMES}))) AS foreign_text
+    FROM base b
+), primary_key AS MATERIALIZED (
+  SELECT i.indrelid, i.indkey::int2[] AS attnums, i.indclass, i.indnkeyatts, m.amname = 'btree' AS is_ordered
     FROM pg_catalog.pg_index i
-    JOIN target t ON t.oid = i.indrelid
     JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
     JOIN pg_catalog.pg_am m ON m.oid = c.relam
-   WHERE i.indisprimary AND i.indisvalid
-), key_column AS (
-  SELECT k.position, a.attname, a.attnum,
+   WHERE i.indrelid IN (SELECT t.oid FROM target t) AND i.indisprimary AND i.indisvalid
+), key_column AS MATERIALIZED (
+  SELECT p.indrelid, k.position, a.attname, a.atttypid,
          CASE WHEN p.is_ordered THEN p.indclass[k.position - 1] END AS class_oid
     FROM primary_key p
    CROSS JOIN LATERAL pg_catalog.unnest(p.attnums) WITH ORDINALITY AS k (attnum, position)
-    JOIN attribute a ON a.attnum = k.attnum
+    JOIN attribute a ON a.attrelid = p.indrelid AND a.attnum = k.attnum
    WHERE k.position <= p.indnkeyatts
+), used_class AS MATERIALIZED (
+  SELECT DISTINCT k.atttypid, k.class_oid FROM key_column k
 ), key_class AS (
-  SELECT k.position, o.opcfamily, o.opcintype
-    FROM key_column k
-    JOIN base b ON b.attnum = k.attnum
+  SELECT k.atttypid, k.class_oid, o.opcfamily, o.opcintype
+    FROM used_class k
+    JOIN base b ON b.root = k.atttypid
    CROSS JOIN LATERAL (
      SELECT o.*
        FROM pg_catalog.pg_opclass o
@@ -97,8 +123,8 @@ WITH RECURSIVE target AS (
                o.opcintype IN (SELECT x.casttarget FROM pg_catalog.pg_cast x WHERE x.castsource = b.oid) DESC
       LIMIT 1
    ) o
-), key_operator AS (
-  SELECT k.position,
+), key_operator AS MATERIALIZED (
+  SELECT k.atttypid, k.class_oid,
          pg_catalog.json_object_agg(
            w.amopstrategy, pg_catalog.format('OPERATOR(%I.%s)', n.nspname, p.oprname)
          ) AS operators
@@ -107,96 +133,90 @@ WITH RECURSIVE target AS (
      AND w.amoplefttype = k.opcintype AND w.amoprighttype = k.opcintype
     JOIN pg_catalog.pg_operator p ON p.oid = w.amopopr
     JOIN pg_catalog.pg_namespace n ON n.oid = p.oprnamespace
-   GROUP BY k.position
-), database AS (
+   GROUP BY k.atttypid, k.class_oid
+), keys AS MATERIALIZED (
+  SELECT k.indrelid,
+         pg_catalog.json_agg(k.attname ORDER BY k.position) AS names,
+         pg_catalog.json_agg(o.operators ORDER BY k.position) FILTER (WHERE o.operators IS NOT NULL) AS operators,
+         pg_catalog.min(k.attname::text COLLATE "C") FILTER (WHERE k.position = 1) AS first_name
+    FROM key_column k
+    LEFT JOIN key_operator o ON o.atttypid = k.atttypid AND o.class_oid IS NOT DISTINCT FROM k.class_oid
+   GROUP BY k.indrelid
+), database AS MATERIALIZED (
   SELECT d.oid, d.encoding, d.datlocprovider, d.datcollate, pg_catalog.to_jsonb(d) AS row
     FROM pg_catalog.pg_database d
    WHERE d.datname = pg_catalog.current_database()
-), collation_info AS (
-  SELECT c.oid,
-         pg_catalog.format('%I.%I', n.nspname, c.collname) AS name,
-         CASE c.collprovider WHEN 'd' THEN d.datlocprovider ELSE c.collprovider END AS provider,
-         CASE c.collprovider
+), collation_info AS MATERIALIZED (
+  SELECT c.oid, pg_catalog.json_build_object(
+         'name', pg_catalog.format('%I.%I', n.nspname, c.collname),
+         'provider', CASE c.collprovider WHEN 'd' THEN d.datlocprovider ELSE c.collprovider END,
+         'locale', COALESCE(CASE c.collprovider
            WHEN 'c' THEN c.collcollate
            WHEN 'd' THEN CASE d.datlocprovider
                            WHEN 'c' THEN d.datcollate
                            ELSE COALESCE(d.row ->> 'datlocale', d.row ->> 'daticulocale')
                          END
            ELSE COALESCE(pg_catalog.to_jsonb(c) ->> 'colllocale', pg_catalog.to_jsonb(c) ->> 'colliculocale')
-         END AS locale,
-         CASE c.collprovider
+         END, ''),
+         'rules', CASE c.collprovider
            WHEN 'd' THEN d.row ->> 'daticurules'
            ELSE pg_catalog.to_jsonb(c) ->> 'collicurules'
-         END AS rules,
-         CASE c.collprovider
+         END,
+         'version', CASE c.collprovider
            WHEN 'd' THEN pg_catalog.pg_database_collation_actual_version(d.oid)
            ELSE pg_catalog.pg_collation_actual_version(c.oid)
-         END AS version,
-         c.collisdeterministic AS is_deterministic
+         END,
+         'isDeterministic', c.collisdeterministic) AS info
     FROM pg_catalog.pg_collation c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.collnamespace
    CROSS JOIN database d
    WHERE c.oid IN (SELECT a.attcollation FROM attribute a)
-), label AS (
-  SELECT b.attnum, pg_catalog.json_agg(e.enumlabel ORDER BY e.enumsortorder) AS labels
-    FROM base b
-    JOIN pg_catalog.pg_enum e ON e.enumtypid = b.oid
-   GROUP BY b.attnum
+), columns AS MATERIALIZED (
+  SELECT a.attrelid, pg_catalog.json_agg(pg_catalog.json_build_object(
+           'name', a.attname,
+           'attnum', a.attnum,
+           'typeOid', a.atttypid::int8,
+           'typeName', f.name,
+           'declaredType', pg_catalog.format_type(a.atttypid, a.atttypmod),
+           'typeModifier', a.atttypmod,
+           'baseTypeOid', f.oid::int8,
+           'baseTypeName', f.base_name,
+           'baseTypeSql', pg_catalog.format('%I.%I', f.nspname, f.typname),
+           'baseTypeCategory', f.typcategory,
+           'baseTypeKind', f.typtype,
+           'enumLabels', f.labels,
+           'hasTextCast', f.has_text_cast,
+           'foreignText', f.foreign_text,
+           'isGenerated', a.attgenerated <> '',
+           'identity', a.attidentity,
+           'isNullable', NOT a.attnotnull,
+           'collation', c.info) ORDER BY a.attnum) AS info
+    FROM attribute a
+    JOIN type_fact f ON f.root = a.atttypid
+    LEFT JOIN collation_info c ON c.oid = a.attcollation
+   GROUP BY a.attrelid
 )
-SELECT pg_catalog.json_build_object(
+SELECT t.number, pg_catalog.json_build_object(
   'kind', t.relkind,
   'persistence', t.relpersistence,
   'replicaIdentity', t.relreplident,
   'encoding', (SELECT pg_catalog.pg_encoding_to_char(d.encoding) FROM database d),
-  'estimatedRows', (
-    SELECT COALESCE(pg_catalog.sum(m.reltuples) FILTER (WHERE m.reltuples >= 0), -1)
-      FROM member m WHERE m.relkind = 'r'
-  ),
+  'estimatedRows', m.rows,
   'keyCorrelation', (
     SELECT s.correlation
       FROM pg_catalog.pg_stats s
-     WHERE s.schemaname = $1::name AND s.tablename = $2::name AND NOT s.inherited
-       AND s.attname = (SELECT k.attname FROM key_column k WHERE k.position = 1)
+     WHERE s.schemaname = t.schema AND s.tablename = t.relname AND NOT s.inherited
+       AND s.attname = k.first_name
   ),
-  'primaryKey', COALESCE((SELECT pg_catalog.json_agg(k.attname ORDER BY k.position) FROM key_column k), '[]'),
-  'keyOperators', COALESCE((SELECT pg_catalog.json_agg(k.operators ORDER BY k.position) FROM key_operator k), '[]'),
-  'isKeyOrdered', COALESCE((SELECT p.is_ordered FROM primary_key p), true),
-  'childKinds', COALESCE((SELECT pg_catalog.json_agg(m.relkind) FROM member m WHERE m.is_child), '[]'),
-  'columns', COALESCE((
-    SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
-             'name', a.attname,
-             'attnum', a.attnum,
-             'typeOid', a.atttypid::int8,
-             'typeName', pg_catalog.format_type(a.atttypid, -1),
-             'declaredType', pg_catalog.format_type(a.atttypid, a.atttypmod),
-             'typeModifier', a.atttypmod,
-             'baseTypeOid', b.oid::int8,
-             'baseTypeName', pg_catalog.format_type(b.oid, -1),
-             'baseTypeSql', pg_catalog.format('%I.%I', (SELECT n.nspname FROM pg_catalog.pg_namespace n
-               WHERE n.oid = b.typnamespace), b.typname),
-             'baseTypeCategory', b.typcategory,
-             'baseTypeKind', b.typtype,
-             'enumLabels', (SELECT l.labels FROM label l WHERE l.attnum = a.attnum),
-             'hasTextCast', b.oid NOT IN (25, 1043) AND EXISTS (
-               SELECT FROM pg_catalog.pg_cast x WHERE x.castsource = b.oid AND x.casttarget = 25
-             ),
-             'foreignText', (
-               SELECT pg_catalog.min(t.typname::text)
-                 FROM type_part u
-                 JOIN pg_catalog.pg_type t ON t.oid = u.type_oid
-                WHERE u.attnum = a.attnum AND (t.oid = 1033 OR t.typoutput IN (${OUTPUTS_OF_NAMES}))
-             ),
-             'isGenerated', a.attgenerated <> '',
-             'identity', a.attidentity,
-             'isNullable', NOT a.attnotnull,
-             'collation', (
-               SELECT pg_catalog.json_build_object(
-                        'name', c.name, 'provider', c.provider, 'locale', COALESCE(c.locale, ''), 'rules', c.rules,
-                        'version', c.version, 'isDeterministic', c.is_deterministic)
-                 FROM collation_info c WHERE c.oid = a.attcollation
-             )) ORDER BY a.attnum)
-      FROM attribute a
-      JOIN base b ON b.attnum = a.attnum
-  ), '[]')
+  'primaryKey', COALESCE(k.names, '[]'),
+  'keyOperators', COALESCE(k.operators, '[]'),
+  'isKeyOrdered', COALESCE(p.is_ordered, true),
+  'childKinds', COALESCE(m.child_kinds, '[]'),
+  'columns', COALESCE(c.info, '[]')
 )::text
-FROM target t`;
+  FROM target t
+  JOIN members m ON m.root = t.oid
+  LEFT JOIN keys k ON k.indrelid = t.oid
+  LEFT JOIN primary_key p ON p.indrelid = t.oid
+  LEFT JOIN columns c ON c.attrelid = t.oid
+ ORDER BY t.number`;

@@ -1,6 +1,6 @@
 import { AcedError } from '../base/errors.js';
 import { TABLE_QUERY } from './catalog-query.js';
-import { readCatalog } from './fingerprint.js';
+import { readCatalog, type CatalogReading } from './fingerprint.js';
 import type { Session } from '../postgres/session.js';
 import type { CollationInfo, ColumnInfo, TableInfo } from './table-info.js';
 import type { KeyOperators } from './table-spec.js';
@@ -42,17 +42,42 @@ export async function readTable(
   name: string,
   signal?: AbortSignal,
 ): Promise<TableInfo> {
+  const [table] = await readTables(session, [{ schema, name }], signal);
+  if (table === undefined) throw new AcedError('INTERNAL', 'no answer about a table');
+  if (table instanceof AcedError) throw table;
+  return table;
+}
+
+/** All tables at once, in the order of `names`; readTable's error in the place of one that has it. */
+export async function readTables(
+  session: Session,
+  names: readonly TableName[],
+  signal?: AbortSignal,
+): Promise<(TableInfo | AcedError)[]> {
   // First: DDL between the two is then newer than the fingerprint, and will be noticed.
-  const [reading] = await readCatalog(session, [{ schema, name }], signal);
-  const rows = await session.query(TABLE_QUERY, [schema, name], signal);
-  const text = rows[0]?.[0];
-  if (typeof text !== 'string' || reading == null) throw noSuchTable(session, schema, name);
-  const table = JSON.parse(text) as CatalogTable;
-  refuseUnsupported(session, schema, name, table);
+  const readings = await readCatalog(session, names, signal);
+  const rows = await session.query(
+    TABLE_QUERY,
+    [names.map(({ schema }) => schema), names.map(({ name }) => name)],
+    signal,
+  );
+  const found = new Map(rows.map(([number, text]) => [Number(number) - 1, text ?? '']));
+  return names.map((table, index) => {
+    const text = found.get(index);
+    const reading = readings[index] ?? null;
+    if (text === undefined || reading === null) {
+      return noSuchTable(session, table.schema, table.name);
+    }
+    const facts = JSON.parse(text) as CatalogTable;
+    return unsupported(session, table, facts) ?? toTableInfo(table, facts, reading);
+  });
+}
+
+function toTableInfo(name: TableName, table: CatalogTable, reading: CatalogReading): TableInfo {
   return {
     oid: reading.oid,
-    schema,
-    name,
+    schema: name.schema,
+    name: name.name,
     isPartitioned: table.kind === 'p',
     databaseEncoding: table.encoding,
     columns: table.columns.map(toColumn),
@@ -160,37 +185,38 @@ const KIND_NAMES: Readonly<Record<string, string>> = {
   f: 'a foreign table',
 };
 
-function refuseUnsupported(
+/** Null: it can be compared. */
+function unsupported(
   session: Session,
-  schema: string,
-  name: string,
+  { schema, name }: TableName,
   table: CatalogTable,
-): void {
-  const refuse = (why: string, hint: string): never => {
+): AcedError | null {
+  const refuse = (why: string, hint: string): AcedError => {
     const what = `${JSON.stringify(schema)}.${JSON.stringify(name)} on node ${session.node.name}`;
-    throw new AcedError('UNSUPPORTED', `${what} ${why}`, { hint });
+    return new AcedError('UNSUPPORTED', `${what} ${why}`, { hint });
   };
   if (table.kind !== 'r' && table.kind !== 'p') {
-    refuse(
+    return refuse(
       `is ${KIND_NAMES[table.kind] ?? 'not a table'}`,
       'Only plain and partitioned tables can be compared.',
     );
   }
   if (table.persistence === 't') {
-    refuse('is a temporary table', 'Temporary tables belong to one session.');
+    return refuse('is a temporary table', 'Temporary tables belong to one session.');
   }
   if (schema === 'pg_catalog' || schema === 'information_schema' || schema === 'pg_toast') {
-    refuse('is a system table', 'System tables are never replicated.');
+    return refuse('is a system table', 'System tables are never replicated.');
   }
   if (table.kind === 'r' && table.childKinds.length > 0) {
-    refuse(
+    return refuse(
       'has tables that inherit from it',
       'Compare the inheriting tables one by one, or use declarative partitioning.',
     );
   }
   if (table.childKinds.includes('f')) {
-    refuse('has foreign tables as partitions', 'Compare the local partitions one by one.');
+    return refuse('has foreign tables as partitions', 'Compare the local partitions one by one.');
   }
+  return null;
 }
 
 function noSuchTable(session: Session, schema: string, name: string): AcedError {

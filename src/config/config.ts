@@ -75,6 +75,8 @@ export interface Config {
     readonly fenceTimeoutMs: number;
     /** WAL that our slot may hold back on a node before it is dropped (the tree is rebuilt later). */
     readonly maxSlotWalBytes: number;
+    /** Whether standbys are to copy our slot. */
+    readonly failoverSlot: 'auto' | 'on' | 'off';
   };
   readonly drift: {
     /** Judge tracked tables all the time; only a daemon does. */

@@ -65,6 +65,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
       tcpUserTimeoutMs,
       fenceTimeoutMs: read(OPTIONS.fenceTimeoutMs),
       maxSlotWalBytes: read(OPTIONS.maxSlotWalBytes),
+      failoverSlot: read(OPTIONS.failoverSlot),
     },
     drift: {
       isEnabled: read(OPTIONS.driftEnabled),

@@ -209,6 +209,13 @@ export const OPTIONS = {
     defaultValue: 64 * GIBIBYTE,
     doc: 'write-ahead log that our slot may hold back on a node before it is dropped',
   }),
+  failoverSlot: option<'auto' | 'on' | 'off'>({
+    key: 'stream.failover_slot',
+    env: 'ACED_STREAM_FAILOVER_SLOT',
+    kind: oneOf(['auto', 'on', 'off']),
+    defaultValue: 'auto',
+    doc: 'from PostgreSQL 17 on: mark our slot as one that standbys copy; auto: where another slot or synchronized_standby_slots says that they do',
+  }),
   driftEnabled: option({
     key: 'drift.enabled',
     env: 'ACED_DRIFT_ENABLED',

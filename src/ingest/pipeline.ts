@@ -93,6 +93,8 @@ export class NodePipeline {
   #fatal: AcedError | null = null;
   /** Why the server's history is not the one that the leaves are of. */
   #distrust: string | null = null;
+  /** Of a failover slot: standbys that its stream waits for. */
+  #standbySlots: string | null = null;
   #epoch = 0;
   #connection = 0;
   /** The search for commits of before the stream that are still hidden; null: not begun. */
@@ -377,6 +379,7 @@ export class NodePipeline {
     this.#hasStarted = true;
     this.#distrust = null;
     this.noteSynchronous(start.synchronousNames);
+    this.#standbySlots = start.failover.standbySlots;
     // After a batch that could not be stored, memory is ahead of what is sent again.
     const gap = start.gap ?? (this.position === stored ? null : 'changes were not stored');
     if (gap !== null) {
@@ -396,6 +399,7 @@ export class NodePipeline {
       slot: config.slotName,
       publication: config.publicationName,
       startLsn: start.from,
+      failover: start.failover.change,
       applicationName: this.applicationName,
       log: this.#failure.isQuiet ? this.#log.child({}, { level: 'warn' }) : this.#log,
       signal,
@@ -549,7 +553,10 @@ export class NodePipeline {
       'STARVED',
       `node ${this.name} did not reach ${formatLsn(fence)} in ${timeoutMs} ms; ${why}`,
       {
-        hint: 'a long transaction or a busy node delays the stream; try again, or raise the timeout',
+        hint:
+          this.#standbySlots === null
+            ? 'a long transaction or a busy node delays the stream; try again, or raise the timeout'
+            : `the slot sends nothing that the standbys of synchronized_standby_slots (${this.#standbySlots}) have not: see whether they are up`,
       },
     );
   }

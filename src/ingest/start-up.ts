@@ -11,6 +11,7 @@ import {
 import { synchronousNames } from '../replication/synchronous.js';
 import type { Session } from '../postgres/session.js';
 import type { SessionPool } from '../postgres/session-pool.js';
+import { decideFailover, type SlotFailover } from '../replication/failover.js';
 import {
   createSlot,
   dropSlot,
@@ -55,6 +56,7 @@ export interface Start {
   readonly gap: string | null;
   /** synchronous_standby_names, where commits on the node may wait for us. */
   readonly synchronousNames: string | null;
+  readonly failover: SlotFailover;
 }
 
 /** Waiting for running transactions, when a slot is made or a table is published. */
@@ -71,11 +73,13 @@ export async function prepareStart(options: StartUpOptions): Promise<Start> {
       options.log.warn({ event: 'superuser_role' }, SUPERUSER_WARNING);
     }
     const names = await synchronousNames(session, options.applicationName);
-    return { ...start, synchronousNames: names };
+    const { slotName, stream } = options.config;
+    const failover = await decideFailover(session, slotName, stream.failoverSlot);
+    return { ...start, synchronousNames: names, failover };
   }, options.signal);
 }
 
-type PreparedStart = Omit<Start, 'synchronousNames'>;
+type PreparedStart = Omit<Start, 'synchronousNames' | 'failover'>;
 
 async function prepare(session: Session, options: StartUpOptions): Promise<PreparedStart> {
   const { config, store, node, log } = options;

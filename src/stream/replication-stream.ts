@@ -30,6 +30,8 @@ export interface StreamOptions {
   readonly publication: string;
   /** A durable position of ours; the server goes on from there, or from the slot's if that is later. */
   readonly startLsn: Lsn;
+  /** What the slot is made before it streams (from PostgreSQL 17 on); null or absent: as it is. */
+  readonly failover?: boolean | null;
   readonly handler: StreamHandler;
   readonly applicationName: string;
   /** Default: as the server says. 0: the server does not watch us. */
@@ -124,6 +126,14 @@ async function start(
     throw new AcedError('WAL_LEVEL', `node ${context.node.name}: wal_level is ${server.walLevel}`, {
       hint: "set wal_level = 'logical' in postgresql.conf and restart the server",
     });
+  }
+  const { slot, failover = null } = options;
+  if (failover !== null) {
+    // Only a replication connection can; nobody else streams from the slot now.
+    await client.query(
+      `ALTER_REPLICATION_SLOT ${quoteIdentifier(slot)} (FAILOVER ${String(failover)})`,
+    );
+    options.log.info({ event: 'slot_failover', failover }, slot);
   }
   const stream = new WalStream(client.connection, {
     ...options,

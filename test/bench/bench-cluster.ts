@@ -70,6 +70,7 @@ export function defaultConfig(
       tcpUserTimeoutMs: value(OPTIONS.tcpUserTimeoutMs),
       fenceTimeoutMs: value(OPTIONS.fenceTimeoutMs),
       maxSlotWalBytes: value(OPTIONS.maxSlotWalBytes),
+      failoverSlot: value(OPTIONS.failoverSlot),
     },
     drift: {
       isEnabled: value(OPTIONS.driftEnabled),

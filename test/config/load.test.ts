@@ -346,6 +346,7 @@ describe('settings', () => {
           tcpUserTimeoutMs: 30_000,
           fenceTimeoutMs: 60_000,
           maxSlotWalBytes: 64 * 1024 ** 3,
+          failoverSlot: 'auto',
         },
         drift: {
           isEnabled: true,

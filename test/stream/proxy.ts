@@ -1,20 +1,30 @@
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 
-/** A TCP proxy that can stop forwarding without closing anything, as a host that vanishes does. */
+interface Target {
+  readonly host: string;
+  readonly port: number;
+}
+
+/**
+ * A TCP proxy that can stop forwarding without closing anything, as a host that vanishes does, and
+ * lead elsewhere, as an address that moves does.
+ */
 export class Proxy {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
+  #target: Target;
   #isForwarding = true;
 
-  private constructor(server: Server) {
+  private constructor(server: Server, target: Target) {
     this.#server = server;
+    this.#target = target;
   }
 
-  static async start(target: { host: string; port: number }): Promise<Proxy> {
+  static async start(target: Target): Promise<Proxy> {
     const server = createServer();
-    const proxy = new Proxy(server);
+    const proxy = new Proxy(server, target);
     server.on('connection', (inbound) => {
-      const outbound = connect(target.port, target.host);
+      const outbound = connect(proxy.#target.port, proxy.#target.host);
       proxy.#join(inbound, outbound);
       proxy.#join(outbound, inbound);
     });
@@ -26,6 +36,11 @@ export class Proxy {
 
   get port(): number {
     return (this.#server.address() as AddressInfo).port;
+  }
+
+  /** New connections go to `target`. Those that are there stay. */
+  leadTo(target: Target): void {
+    this.#target = target;
   }
 
   /** Bytes are swallowed from now on, in both directions; the connections stay open. */

@@ -264,6 +264,7 @@ export class Mesh {
         tcpUserTimeoutMs: 30_000,
         fenceTimeoutMs: 10_000,
         maxSlotWalBytes: 1_073_741_824,
+        failoverSlot: 'auto',
         ...stream,
       }),
       drift: Object.freeze({

@@ -1,5 +1,17 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { appendFile, chmod, chown, mkdtemp, open, readFile, rm } from 'node:fs/promises';
+import {
+  appendFile,
+  chmod,
+  chown,
+  cp,
+  mkdir,
+  mkdtemp,
+  open,
+  readdir,
+  readFile,
+  rm,
+  writeFile,
+} from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -80,6 +92,44 @@ export async function startServer(options: ServerOptions = {}): Promise<TestServ
     throw error;
   }
 }
+
+/**
+ * A physical standby of `primary`, streaming from a slot `standby` that is made for it; hot, and its slots
+ * follow the primary's where `settings` say so. `promote` makes it a primary of its own.
+ */
+export async function startStandby(
+  primary: TestServer,
+  settings: Readonly<Record<string, string>> = {},
+): Promise<TestServer> {
+  const { major } = primary;
+  const user = serverUser();
+  const directory = await mkdtemp(join(tmpdir(), `aced-pg${major}-`));
+  await chmod(directory, 0o700);
+  if (user !== undefined) await chown(directory, user.uid, user.gid);
+  const guardian = new Guardian(directory, user);
+  const binDir = await binDirectory(major);
+  const server = new TestServer({ major, binDir, directory, guardian });
+  unstopped.add(server);
+  try {
+    await primary.query(
+      'postgres',
+      `SELECT pg_create_physical_replication_slot('${STANDBY_SLOT}', true)`,
+    );
+    await server.copyFrom(primary, {
+      primary_conninfo: `host=${primary.host} port=${primary.port} user=${SUPERUSER} dbname=postgres`,
+      primary_slot_name: STANDBY_SLOT,
+      hot_standby: 'on',
+      ...settings,
+    });
+    await server.start();
+    return server;
+  } catch (error) {
+    await server.stop('immediate');
+    throw error;
+  }
+}
+
+export const STANDBY_SLOT = 'standby';
 
 const unstopped = new Set<TestServer>();
 
@@ -182,6 +232,31 @@ export class TestServer {
     this.#forget();
     if (initdb.exitCode !== 0) throw new Error(`initdb failed:\n${await this.#logTail()}`);
     await appendFile(join(this.dataDir, 'postgresql.conf'), formatSettings(settings));
+  }
+
+  /** A data directory out of a running server's, as a base backup makes it; startStandby has done it. */
+  async copyFrom(primary: TestServer, settings: Readonly<Record<string, string>>): Promise<void> {
+    const label = await primary.session('postgres', async (query) => {
+      await query("SELECT pg_backup_start('standby', true)");
+      await cp(primary.dataDir, this.dataDir, {
+        recursive: true,
+        filter: (path) => !/\/(postmaster\.(pid|opts)|pg_replslot\/.+|pg_wal\/.+)$/.test(path),
+      });
+      const [row] = await query('SELECT labelfile FROM pg_backup_stop(false)');
+      return row?.[0] ?? '';
+    });
+    await mkdir(join(this.dataDir, 'pg_wal', 'archive_status'), { recursive: true });
+    await writeFile(join(this.dataDir, 'backup_label'), label);
+    await writeFile(join(this.dataDir, 'standby.signal'), '');
+    await appendFile(join(this.dataDir, 'postgresql.conf'), formatSettings(settings));
+    const user = serverUser();
+    if (user !== undefined) await chownAll(this.dataDir, user);
+    await chmod(this.dataDir, 0o700);
+  }
+
+  /** Makes a standby a primary; returns when it takes writes. */
+  async promote(): Promise<void> {
+    await this.query('postgres', 'SELECT pg_promote(true, 60)');
   }
 
   /**
@@ -368,6 +443,13 @@ class ServerProcess {
     clearTimeout(timer);
     this.#child.unref();
     return this.#hasExited;
+  }
+}
+
+async function chownAll(directory: string, user: { uid: number; gid: number }): Promise<void> {
+  await chown(directory, user.uid, user.gid);
+  for (const entry of await readdir(directory, { withFileTypes: true, recursive: true })) {
+    await chown(join(entry.parentPath, entry.name), user.uid, user.gid);
   }
 }
 

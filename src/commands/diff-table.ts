@@ -4,12 +4,13 @@ import {
   readClusterTable,
   requireColumns,
   readCommitTimeNodes,
-  readReplication,
 } from '../cluster/cluster-table.js';
+import { comparedTable } from '../cluster/compared-table.js';
 import type { Cluster } from '../cluster/cluster.js';
+import { KeySink } from '../diff/diff-sink.js';
 import { tableDiff, type TableDiffOptions } from '../diff/table-diff.js';
 import { BlockSql } from '../merkle/block-sql.js';
-import { onEveryNode } from '../postgres/every-node.js';
+import { onEveryNode, type NodePools } from '../postgres/every-node.js';
 import type { CommandContext, DiffResult, TableDiffParams } from '../protocol/commands.js';
 import type { KeyText } from '../table/table-spec.js';
 import { errorMessage } from '../base/errors.js';
@@ -47,19 +48,22 @@ export async function diffTable(
   const blockSize = params.blockSize ?? 100_000;
   const concurrencyFactor = params.concurrencyFactor ?? config.diff.concurrencyFactor;
   const mostRows = Math.max(0, ...Array.from(infos.values(), (info) => info.estimatedRows));
-  const drifted: KeyText[] = [];
-  const options: Omit<TableDiffOptions, 'pools'> = {
-    config,
+  const drifted = new KeySink(MAX_DOUBTED_ROWS);
+  const sql = new BlockSql({
     spec,
-    sql: new BlockSql({
-      spec,
-      seed: cluster.store.seed,
-      ...(tableFilter === undefined ? {} : { filter: tableFilter }),
-    }),
-    infos,
-    replication: () => readReplication(cluster.pools, pools, context.signal),
-    commitTimeNodes,
-    seedId: cluster.store.seedId,
+    seed: cluster.store.seed,
+    ...(tableFilter === undefined ? {} : { filter: tableFilter }),
+  });
+  const run = (either: NodePools): Promise<DiffResult> =>
+    tableDiff({
+      ...options,
+      table: comparedTable(cluster, {
+        ...{ spec, sql, infos, pools: either, commitTimeNodes },
+        signal: context.signal,
+      }),
+    });
+  const options: Omit<TableDiffOptions, 'table'> = {
+    config,
     blockRows: isOrderIndexed(spec)
       ? Math.min(blockSize, TABLE_DIFF_BLOCK_ROWS)
       : Math.max(TABLE_DIFF_BLOCK_ROWS, Math.ceil(mostRows / MAX_UNINDEXED_BLOCKS)),
@@ -70,7 +74,7 @@ export async function diffTable(
     concurrencyFactor,
     concurrency: cluster.hashConcurrency(concurrencyFactor),
     ...(tableFilter === undefined ? {} : { tableFilter }),
-    onDrift: (keys) => drifted.push(...keys.slice(0, MAX_DOUBTED_ROWS - drifted.length)),
+    sinks: [drifted],
     onContradiction: ({ node, sum, rows }) => {
       const { schema, name: table } = name;
       const found = { schema, name: table, node, blockId: 0, foundBy: 'table-diff' } as const;
@@ -79,14 +83,14 @@ export async function diffTable(
   };
   const result =
     tableFilter === undefined
-      ? await tableDiff({ ...options, pools })
+      ? await run(pools)
       : await cluster.withUserPath(nodes, async (userPools) => {
           await onEveryNode(userPools, context.signal, (_, pool, signal) =>
             pool.use((session) => checkRowFilter(session, name, tableFilter, signal), signal),
           );
-          return tableDiff({ ...options, pools: userPools });
+          return run(userPools);
         });
-  const warning = await doubtTree(cluster, name, drifted, { ...context, nodes });
+  const warning = await doubtTree(cluster, name, drifted.keys, { ...context, nodes });
   return warning === null ? result : { ...result, warnings: [...result.warnings, warning] };
 }
 

@@ -1,6 +1,7 @@
 import { allOrCause } from '../base/abort.js';
 import { formatLsn } from '../base/lsn.js';
-import { readCommitTimeNodes, readReplication } from '../cluster/cluster-table.js';
+import { readCommitTimeNodes } from '../cluster/cluster-table.js';
+import { comparedTable } from '../cluster/compared-table.js';
 import type { Cluster } from '../cluster/cluster.js';
 import { passFences, takeFences } from '../cluster/fences.js';
 import { ensureCurrentTree, requireInitialised, workOptions } from '../cluster/tree-building.js';
@@ -49,17 +50,14 @@ export async function diffTree(
     const refreshed = await refreshAndSplit(cluster, table, work);
     return treeDiff({
       config: cluster.config,
-      spec: table.spec,
-      sql: table.sql,
-      infos: catalog.infos,
-      pools,
-      replication: () => readReplication(cluster.pools, pools, context.signal),
-      commitTimeNodes,
-      seedId: cluster.store.seedId,
+      table: comparedTable(cluster, {
+        ...{ spec: table.spec, sql: table.sql, infos: catalog.infos, pools, commitTimeNodes },
+        signal: context.signal,
+      }),
       blockRows: table.blockRows,
       output: params.output ?? 'json',
       context,
-      table,
+      tracked: table,
       refreshed,
       positions,
       proveLeaves: (doubtful) => proveLeaves(cluster, table, doubtful, work),

@@ -33,14 +33,14 @@ export async function tableDiff(options: TableDiffOptions): Promise<DiffResult> 
   const comparison = new Comparison(options);
   try {
     const positions = await onEveryNode(
-      options.pools,
+      options.table.pools,
       options.context.signal,
       async (_, pool, signal) =>
         formatLsn(await pool.use((session) => currentInsertLsn(session), signal)),
     );
     const reference = largestNode(options);
     const boundaries = await findBoundaries({
-      sql: options.sql,
+      sql: options.table.sql,
       pool: poolOf(options, reference),
       range: { lower: null, upper: null },
       blockRows: options.blockRows,
@@ -81,7 +81,7 @@ export async function tableDiff(options: TableDiffOptions): Promise<DiffResult> 
 function largestNode(options: TableDiffOptions): string {
   let largest = '';
   let rows = -Infinity;
-  for (const [node, info] of options.infos) {
+  for (const [node, info] of options.table.infos) {
     if (info.estimatedRows > rows) {
       rows = info.estimatedRows;
       largest = node;
@@ -91,7 +91,7 @@ function largestNode(options: TableDiffOptions): string {
 }
 
 function poolOf(options: TableDiffOptions, node: string): SessionPool {
-  const pool = options.pools.get(node);
+  const pool = options.table.pools.get(node);
   if (pool === undefined) throw new AcedError('UNKNOWN_NODE', `no connections to node ${node}`);
   return pool;
 }
@@ -107,7 +107,8 @@ async function hashOnEveryNode(
   ranges: readonly BlockRange[],
   options: TableDiffOptions,
 ): Promise<Map<string, LeafValue[]>> {
-  const { sql, context, blockRows, concurrency, pools } = options;
+  const { context, blockRows, concurrency } = options;
+  const { sql, pools } = options.table;
   const perStatement = blocksPerStatement(blockRows);
   let done = 0;
   const total = ranges.length * pools.size;
@@ -180,7 +181,7 @@ async function cutOversize(
       continue;
     }
     const boundaries = await findBoundaries({
-      sql: options.sql,
+      sql: options.table.sql,
       pool: poolOf(options, largest),
       range,
       blockRows: options.blockRows,

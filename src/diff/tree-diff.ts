@@ -7,7 +7,7 @@ import type { Contradiction } from './block-check.js';
 import { Comparison, type ComparisonOptions } from './comparison.js';
 
 export interface TreeDiffOptions extends Omit<ComparisonOptions, 'findFaults' | 'onContradiction'> {
-  readonly table: TrackedTable;
+  readonly tracked: TrackedTable;
   /** Compares leaves with the tables; returns the positions of blocks where one was wrong, and why. */
   readonly proveLeaves: (positions: readonly number[]) => Promise<ReadonlyMap<number, string>>;
   readonly onContradiction: (position: number, found: Contradiction) => void;
@@ -22,16 +22,16 @@ export interface TreeDiffOptions extends Omit<ComparisonOptions, 'findFaults' | 
 
 /** Compares the trees of the nodes as they stand, and looks into the blocks that differ. */
 export async function treeDiff(options: TreeDiffOptions): Promise<DiffResult> {
-  const { table } = options;
-  const { layout } = table;
+  const { tracked } = options;
+  const { layout } = tracked;
   const positions = new Map<BlockRange, number>();
   const comparison = new Comparison({
     ...options,
     findFaults: async (ranges) => {
-      const nodes = [...options.pools.keys()];
+      const nodes = [...options.table.pools.keys()];
       const doubtful = ranges
         .map((range) => positions.get(range) ?? 0)
-        .filter((position) => !haveEqualLeaves(table, nodes, position));
+        .filter((position) => !haveEqualLeaves(tracked, nodes, position));
       const faults = doubtful.length === 0 ? [] : await options.proveLeaves(doubtful);
       return Array.from(faults, ([position, reason]) => ({
         range: layout.range(position),
@@ -41,16 +41,16 @@ export async function treeDiff(options: TreeDiffOptions): Promise<DiffResult> {
     onContradiction: (found) => options.onContradiction(positions.get(found.range) ?? 0, found),
   });
   try {
-    const nodes = [...options.pools.keys()];
-    const blocks = differingBlocks(table, nodes, options.refreshed);
+    const nodes = [...options.table.pools.keys()];
+    const blocks = differingBlocks(tracked, nodes, options.refreshed);
     for (const position of blocks) positions.set(layout.range(position), position);
     await comparison.examine([...positions.keys()]);
     return await comparison.finish({
       positions: options.positions,
-      totalRows: Math.max(0, ...nodes.map((node) => table.leaves(node).totalRows)),
+      totalRows: Math.max(0, ...nodes.map((node) => tracked.leaves(node).totalRows)),
       ranges: layout.size,
       mismatchedRanges: blocks.length,
-      blockSize: options.table.blockRows,
+      blockSize: tracked.blockRows,
       compareUnitSize: 0,
       concurrencyFactor: 0,
     });

@@ -13,6 +13,7 @@ import { SessionPool as Pool } from '../postgres/session-pool.js';
 import { parseNameParts } from '../table/table-name.js';
 import type { TableSpec } from '../table/table-spec.js';
 import { Store, type StoredTable } from '../store/store.js';
+import { Conditions } from './conditions.js';
 import { Mutex } from './mutex.js';
 
 /** Connections beside the hashing ones: catalog, fences, housekeeping. */
@@ -35,6 +36,7 @@ export class Cluster {
   readonly rowDigestCache: RowDigestCache;
   /** Making and removing what is the whole cluster's exclude each other. */
   readonly lifecycle = new Mutex();
+  readonly conditions = new Conditions();
   readonly #openRowsBudget: OpenRowsBudget | null;
   readonly #tables = new Map<string, TrackedTable>();
   /** Trees that are being built while the table has one already. */

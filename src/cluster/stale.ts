@@ -17,7 +17,7 @@ export async function noticingStale<T>(table: TrackedTable, work: () => Promise<
     return await work();
   } catch (error) {
     if (error instanceof AcedError && OF_THE_TABLE.has(error.code) && table.state !== 'failed') {
-      table.setState('stale', error.logMessage);
+      table.setState('stale', error.logMessage, error.code);
     }
     throw error;
   }

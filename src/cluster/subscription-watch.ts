@@ -2,6 +2,7 @@ import { parseLsn, type Lsn } from '../base/lsn.js';
 import { onEveryNode } from '../postgres/every-node.js';
 import type { Edge } from '../replication/topology.js';
 import type { SubscriptionStatus } from '../protocol/commands.js';
+import type { Condition } from '../protocol/drift.js';
 import { readReplication } from './cluster-table.js';
 import type { Cluster } from './cluster.js';
 import { Periodic } from './periodic.js';
@@ -11,7 +12,7 @@ const CHECK_INTERVAL_MS = 5_000;
 
 /**
  * Follows the subscriptions between the nodes, the users' own: while one stands still a difference
- * cannot be told from a change on its way. What stops and what goes on is logged once each.
+ * cannot be told from a change on its way. What stops and what goes on is told once each.
  */
 export class SubscriptionWatch {
   readonly #cluster: Cluster;
@@ -80,37 +81,44 @@ export class SubscriptionWatch {
         end: progress?.end ?? null,
       });
       this.#known.set(id, { edge, known });
-      this.#tell(edge, before, known);
     }
     for (const [id, { edge }] of this.#known) {
       const isUnseen = unreachable.includes(edge.from) || unreachable.includes(edge.to);
       // Who cannot be asked says nothing of its subscriptions; they stay as they were.
       if (!seen.has(id) && !isUnseen) this.#known.delete(id);
     }
+    this.#cluster.conditions.report('subscriptions', this.#conditions(), { nowMs });
   }
 
-  #tell(edge: Edge, before: SubscriptionKnown | undefined, now: SubscriptionKnown): void {
-    const was = before?.state ?? 'running';
-    if (was === now.state) return;
-    const { log } = this.#cluster;
-    const { subscription, from, to } = edge;
-    const facts = {
-      subscription,
-      from,
-      node: to,
-      since: new Date(now.sinceMs).toISOString(),
-      behindBytes: now.behindBytes,
-    };
-    if (now.state === 'down') {
-      log.warn({ event: 'subscription_down', ...facts }, 'changes are not delivered');
-    } else if (now.state === 'behind') {
-      log.warn({ event: 'replication_starved', ...facts }, 'changes are delivered too late');
-    } else {
-      const since = before === undefined ? null : new Date(before.sinceMs).toISOString();
-      log.info({ event: 'subscription_recovered', ...facts, was, wasSince: since }, 'it runs');
-    }
+  #conditions(): Condition[] {
+    return Array.from(this.#known.values()).flatMap(({ edge, known }): Condition[] => {
+      if (known.state === 'running') return [];
+      const { subscription, from, to } = edge;
+      return [
+        {
+          kind: 'replication_starved',
+          about: 'subscription',
+          subject: `${from} -> ${to}`,
+          reason: REASONS[known.state](subscription),
+          facts: {
+            subscription,
+            from,
+            node: to,
+            state: known.state,
+            stateSince: new Date(known.sinceMs).toISOString(),
+            behindBytes: known.behindBytes,
+          },
+        },
+      ];
+    });
   }
 }
+
+const REASONS = {
+  down: (name: string) =>
+    `subscription ${name} is disabled or not connected: changes are not delivered`,
+  behind: (name: string) => `subscription ${name} runs, and what is committed does not arrive`,
+};
 
 const PROGRESS_QUERY = `
 SELECT slot_name, confirmed_flush_lsn::text,

@@ -2,14 +2,13 @@ import { AcedError } from '../base/errors.js';
 import { readSlot } from '../replication/slot.js';
 import { synchronousNames } from '../replication/synchronous.js';
 import type { Cluster } from './cluster.js';
+import type { Condition } from '../protocol/drift.js';
 import { Periodic } from './periodic.js';
 import { walOutlook, type WalReading } from './wal-budget.js';
 
 const CHECK_INTERVAL_MS = 10_000;
 /** The trend is taken over so many readings, two minutes. */
 const MAX_READINGS = 13;
-/** While it goes on, the warning is repeated so often. */
-const REPEAT_MS = 300_000;
 /**
  * Dropping a slot takes its time, and a new one that is complete holds back what was written while it
  * was made until the server moves it on, every 15 s: dropping it for that would begin again and again.
@@ -23,7 +22,6 @@ const PATIENCE_MS = 60_000;
 export class WalGuard {
   readonly #cluster: Cluster;
   readonly #readings = new Map<string, WalReading[]>();
-  readonly #warnedAtMs = new Map<string, number>();
   readonly #patientUntilMs = new Map<string, number>();
   readonly #loop: Periodic;
 
@@ -59,6 +57,7 @@ export class WalGuard {
     }, signal);
     if (slot === null) {
       this.#readings.delete(node);
+      this.#report(node, null, Date.now());
       return;
     }
     const nowMs = Date.now();
@@ -86,12 +85,17 @@ export class WalGuard {
       this.#readings.delete(node);
       this.#patientUntilMs.set(node, nowMs + PATIENCE_MS);
       pipeline.abandonSlot(overLimit(node, retainedBytes, isBeingMade));
-    } else if (kind === 'fine') {
-      this.#warnedAtMs.delete(node);
-    } else if (nowMs - (this.#warnedAtMs.get(node) ?? -Infinity) >= REPEAT_MS) {
-      this.#warnedAtMs.set(node, nowMs);
-      log.warn({ event: 'slot_lags', ...facts }, warning(secondsLeft));
     }
+    this.#report(node, kind === 'fine' ? null : facts, nowMs);
+  }
+
+  /** `facts` of a slot that lags; null: it does not. */
+  #report(node: string, facts: Condition['facts'] | null, nowMs: number): void {
+    const lags: Condition[] =
+      facts === null
+        ? []
+        : [{ kind: 'slot_lags', about: 'node', subject: node, reason: REASON, facts }];
+    this.#cluster.conditions.report(`slot of ${node}`, lags, { nowMs });
   }
 }
 
@@ -105,8 +109,5 @@ function overLimit(node: string, retainedBytes: number, isBeingMade: boolean): A
   );
 }
 
-function warning(secondsLeft: number | null): string {
-  const text = 'the slot holds back much write-ahead log';
-  if (secondsLeft === null) return text;
-  return `${text}; at this pace it is given up in ${Math.ceil(secondsLeft / 60)} min`;
-}
+const REASON =
+  'the slot holds back much write-ahead log; at stream.max_slot_wal_bytes it is given up';

@@ -13,6 +13,7 @@ import type {
   TableDiffParams,
 } from '../protocol/commands.js';
 import { serversOf } from '../protocol/servers.js';
+import { CoverageWatch } from '../drift/coverage-watch.js';
 import { DriftEvents } from '../drift/drift-events.js';
 import { EventFile } from '../drift/event-file.js';
 import { DriftWatch } from '../drift/drift-watch.js';
@@ -143,7 +144,7 @@ export class Engine implements CommandRunner {
         new Scrub(engine.#cluster),
         (engine.#watch = new SubscriptionWatch(engine.#cluster)),
       ];
-      if (config.drift.isEnabled) engine.#judge();
+      engine.#tellEvents();
     }
     return Promise.resolve(engine);
   }
@@ -175,7 +176,8 @@ export class Engine implements CommandRunner {
     return result;
   }
 
-  #judge(): void {
+  /** What is told goes through one object; whether tables are judged all the time is an option. */
+  #tellEvents(): void {
     const { config, log, store } = this.#cluster;
     const [first] = config.nodes;
     const { eventsFile } = config.drift;
@@ -183,6 +185,7 @@ export class Engine implements CommandRunner {
     const events = new DriftEvents({
       store,
       log,
+      conditions: this.#cluster.conditions,
       scope: {
         cluster: config.cluster,
         database: first?.database ?? '',
@@ -191,6 +194,8 @@ export class Engine implements CommandRunner {
       },
       copy: file === null ? null : (event, isMilestone) => file.append(event, isMilestone),
     });
+    this.#background.push(new CoverageWatch(this.#cluster));
+    if (!config.drift.isEnabled) return;
     const watch = new DriftWatch(this.#cluster, events);
     this.#background.push(watch);
     this.#drift = { watch, events };

@@ -3,7 +3,7 @@ import type { LiveVerdict } from '../protocol/drift.js';
 
 export interface StatusFacts extends Pick<
   StatusResult,
-  'cluster' | 'daemon' | 'nodes' | 'subscriptions' | 'tables'
+  'cluster' | 'daemon' | 'nodes' | 'subscriptions' | 'tables' | 'conditions'
 > {
   readonly isInitialised: boolean;
 }
@@ -13,7 +13,7 @@ export interface StatusFacts extends Pick<
  * is said of it. Whoever adds something to `status` that can be bad adds it here.
  */
 export function statusProblems(facts: StatusFacts): StatusProblem[] {
-  const { cluster, daemon, isInitialised, nodes, subscriptions, tables } = facts;
+  const { cluster, daemon, isInitialised, nodes, subscriptions, tables, conditions } = facts;
   if (!daemon) {
     const streaming = nodes.find(({ slotPid }) => slotPid !== null);
     const other =
@@ -24,7 +24,7 @@ export function statusProblems(facts: StatusFacts): StatusProblem[] {
     return [trouble(cluster, `no aced is running here${other}`)];
   }
   if (!isInitialised) return [trouble(cluster, `run acectl mtree init ${cluster}`)];
-  return [
+  const problems = [
     ...nodes
       .filter(({ state, error }) => state !== 'streaming' || error !== null)
       .map(({ name, state, error }) => trouble(name, error ?? `the stream is ${state}`)),
@@ -34,6 +34,13 @@ export function statusProblems(facts: StatusFacts): StatusProblem[] {
         trouble(`${from} -> ${to}`, `subscription ${name} is ${state} since ${since}`),
       ),
     ...tables.flatMap(tableProblems),
+  ];
+  const told = new Set(problems.map(({ subject }) => subject));
+  return [
+    ...problems,
+    ...conditions
+      .filter(({ subject }) => !told.has(subject))
+      .map(({ kind, subject, reason }) => trouble(subject, `${kind}: ${reason}`)),
   ];
 }
 

@@ -43,6 +43,7 @@ export async function readStatus(cluster: Cluster, options: StatusOptions): Prom
     daemon: options.isDaemon,
     nodes,
     subscriptions: options.subscriptions,
+    conditions: cluster.conditions.open,
     tables,
   };
   return {

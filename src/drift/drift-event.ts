@@ -11,7 +11,7 @@ const MAX_EVENT_BYTES = 4000;
 const RESERVED_BYTES = 300;
 
 /** OpenTelemetry's severity numbers. */
-const SEVERITY = { info: 9, warn: 13 } as const;
+export const SEVERITY = { info: 9, warn: 13 } as const;
 export type EventLevel = keyof typeof SEVERITY;
 
 export interface EventScope {
@@ -76,6 +76,29 @@ export function driftEvent(incident: IncidentEvent, scope: EventScope): DriftEve
   return { level, fields: shortened(fields), message: messageOf(incident) };
 }
 
+export interface Suppressed {
+  /** Openings and updates that wait for their turn. */
+  readonly count: number;
+  /** Some of the tables that they are of. */
+  readonly tables: readonly string[];
+}
+
+/** The line that says that a flood of incidents is told bit by bit. Pure. */
+export function suppressedEvent({ count, tables }: Suppressed, scope: EventScope): DriftEvent {
+  const fields = {
+    event: 'drift_suppressed',
+    schema: DRIFT_EVENT_SCHEMA,
+    cluster: scope.cluster,
+    database: scope.database,
+    count,
+    tables,
+    severityNumber: SEVERITY.warn,
+    fingerprint: [scope.cluster, scope.database, 'drift_suppressed'].join('/'),
+  };
+  const message = `${count} events of drift wait for their turn; acectl drift list shows all`;
+  return { level: 'warn', fields: shortened(fields), message };
+}
+
 /** Tells an event through the log. */
 export function logDriftEvent(log: Logger, { level, fields, message }: DriftEvent): void {
   log[level](fields, message);
@@ -100,10 +123,19 @@ function rowsText({ rows }: IncidentState): string {
 }
 
 /** In this order: what can be found elsewhere goes first. */
-const LONG_FIELDS = ['keys', 'commitTime', 'xid', 'origin', 'positions', 'agree', 'nodes'] as const;
+const LONG_FIELDS = [
+  'keys',
+  'tables',
+  'commitTime',
+  'xid',
+  'origin',
+  'positions',
+  'agree',
+  'nodes',
+] as const;
 
 /** Leaves out what is long until the line is short enough, and says so. */
-function shortened(fields: Record<string, unknown>): Record<string, unknown> {
+export function shortened(fields: Record<string, unknown>): Record<string, unknown> {
   let short = fields;
   for (const name of LONG_FIELDS) {
     if (Buffer.byteLength(JSON.stringify(short)) <= MAX_EVENT_BYTES - RESERVED_BYTES) break;

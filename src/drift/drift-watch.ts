@@ -19,6 +19,7 @@ import type {
 import { letChangesArrive, type Replication } from '../replication/passage.js';
 import { originNodes, writerOf } from '../replication/topology.js';
 import { openQuestion } from '../table/table-spec.js';
+import { columnsNotCompared, isMismatch } from './coverage-watch.js';
 import type { DriftEvents } from './drift-events.js';
 import { causeOf, TableIncident } from './incident.js';
 import {
@@ -122,6 +123,7 @@ export class DriftWatch {
     this.#followTables();
     const nowMs = Date.now();
     for (const { incident } of this.#judged.values()) this.#events.tell(incident.due(nowMs));
+    this.#events.tellDue(nowMs);
     this.#noteVerdicts(nowMs);
     if (!this.#isStreaming) return POLL_MS;
     const overdueAtMs = nowMs - GRACE_MS;
@@ -267,17 +269,26 @@ export class DriftWatch {
     return {
       verdict,
       sinceMs,
-      reason: reason ?? table.reason,
+      reason: [reason, table.reason].filter((one) => one !== null).join(': ') || null,
+      positions: this.#positions,
       openRows: open,
       incident: incident.id,
     };
+  }
+
+  get #positions(): Record<string, string> {
+    return Object.fromEntries(
+      Array.from(this.#cluster.pipelines, ([node, { position }]) => [node, formatLsn(position)]),
+    );
   }
 
   #decide(
     { table, incident, isCompared, heldUpBy }: Judged,
     open: number,
   ): readonly [Verdict, string | null] {
-    if (table.state !== 'live') return ['unverified', `its tree is ${table.state}`];
+    if (table.state !== 'live') {
+      return [isMismatch(table) ? 'schema_mismatch' : 'unverified', `its tree is ${table.state}`];
+    }
     for (const { name, state } of this.#cluster.pipelines.values()) {
       if (state.kind !== 'streaming')
         return ['unverified', `the stream of ${name} is ${state.kind}`];
@@ -288,7 +299,7 @@ export class DriftWatch {
     if (!isCompared) return ['unverified', 'its rows have not been compared yet'];
     if (open > 0) return ['in_flight', null];
     const question = openQuestion(table.spec);
-    return question === null ? ['match', null] : [question, 'columns are not compared'];
+    return question === null ? ['match', null] : [question, columnsNotCompared(table.spec)];
   }
 
   #noteVerdicts(nowMs: number): void {

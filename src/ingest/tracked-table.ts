@@ -1,3 +1,4 @@
+import type { ErrorCode } from '../base/errors.js';
 import { failpoint } from '../base/failpoint.js';
 import type { DigestSeed } from '../digest/digest-column.js';
 import { BlockSql } from '../merkle/block-sql.js';
@@ -46,6 +47,7 @@ export class TrackedTable {
   #locator: Locator | null;
   #state: StoredState;
   #reason: string | null;
+  #problem: ErrorCode | null = null;
 
   constructor(store: Store, stored: StoredTable, context: TrackedTableContext) {
     const { nodes, rowDigestCache, openRowsBudget, onState } = context;
@@ -97,6 +99,11 @@ export class TrackedTable {
     return this.#reason;
   }
 
+  /** What kind of error has made it stale in this process; null: none, or not known. */
+  get problem(): ErrorCode | null {
+    return this.#problem;
+  }
+
   /** Node -> what its catalog said when the tree was begun. */
   get readings(): StoredTable['readings'] {
     return this.#readings;
@@ -114,8 +121,9 @@ export class TrackedTable {
   }
 
   /** Logged when it is another one. Durable when it returns; in memory also when that fails. */
-  setState(state: StoredState, reason: string | null): void {
+  setState(state: StoredState, reason: string | null, problem: ErrorCode | null = null): void {
     const from = this.#state;
+    this.#problem = problem;
     if (from === state && this.#reason === reason) return;
     this.#state = state;
     this.#reason = reason;

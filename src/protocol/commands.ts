@@ -1,4 +1,4 @@
-import type { DriftListResult, IncidentState, LiveVerdict } from './drift.js';
+import type { DriftListResult, IncidentState, LiveVerdict, OpenCondition } from './drift.js';
 import type { ServerAddress, Servers } from './servers.js';
 
 /**
@@ -299,6 +299,8 @@ export interface StatusResult {
   /** Empty where no daemon watches them. */
   readonly subscriptions: readonly SubscriptionStatus[];
   readonly tables: readonly TableStatus[];
+  /** What is not verified, or held up, as the daemon has told it. */
+  readonly conditions: readonly OpenCondition[];
   /** Empty: streams are up, trees live, and no last verdict says otherwise. */
   readonly problems: readonly StatusProblem[];
 }

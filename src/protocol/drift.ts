@@ -74,10 +74,43 @@ export interface LiveVerdict {
   readonly sinceMs: number;
   /** Null where the verdict says it all. */
   readonly reason: string | null;
+  /** Node -> how far its stream has been applied: what is said holds at these positions. */
+  readonly positions: Readonly<Record<string, string>>;
   /** Rows and blocks that not all streams have shown alike yet. */
   readonly openRows: number;
   /** Id of the open incident; null: none. */
   readonly incident: string | null;
+}
+
+/**
+ * - `replication_starved`: a node is down, or a subscription of the user's does not deliver.
+ * - `schema_mismatch`: a table is not the same on all nodes.
+ * - `slot_lags`: our slot holds back much write-ahead log.
+ * - `coverage`: something is not verified, although it should be.
+ */
+export type ConditionKind = 'replication_starved' | 'schema_mismatch' | 'slot_lags' | 'coverage';
+
+export type ConditionAbout =
+  'table' | 'node' | 'subscription' | 'pattern' | 'pair' | 'replication_set' | 'canary';
+
+/** Something that holds for a while and keeps aced from vouching for what it should. */
+export interface Condition {
+  readonly kind: ConditionKind;
+  readonly about: ConditionAbout;
+  /** Names the condition with `kind` and `about`: a table, a node, `n1 -> n2`, a pattern. */
+  readonly subject: string;
+  /** For people. Nothing that changes all the time: a new reason is a new event. */
+  readonly reason: string;
+  /** What else an event has: names and numbers. */
+  readonly facts: Readonly<Record<string, string | number | null>>;
+}
+
+/** A condition that has been told. */
+export interface OpenCondition extends Condition {
+  readonly id: string;
+  /** Counts its events, from 1. */
+  readonly revision: number;
+  readonly sinceMs: number;
 }
 
 export interface TableVerdict extends LiveVerdict {
@@ -85,6 +118,7 @@ export interface TableVerdict extends LiveVerdict {
 }
 
 export interface DriftListResult {
+  /** Also those that should be followed and are not: a pattern names them. */
   readonly tables: readonly TableVerdict[];
   readonly incidents: readonly IncidentState[];
 }

@@ -137,6 +137,13 @@ const MIGRATIONS: readonly string[] = [
     PRIMARY KEY (schema, name)
   ) STRICT, WITHOUT ROWID;
   `,
+  `
+  -- Open ones only, as of incidents.
+  CREATE TABLE condition (
+    id TEXT PRIMARY KEY,
+    state TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];
 
 /**

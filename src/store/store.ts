@@ -519,6 +519,20 @@ export class Store {
     this.#run('DELETE FROM incident WHERE table_label = ?', (s) => s.run(table));
   }
 
+  /** Those that were open, as JSON. */
+  conditions(): string[] {
+    const rows = this.#run('SELECT state FROM condition', (s) => s.all()) as { state: string }[];
+    return rows.map(({ state }) => state);
+  }
+
+  saveCondition(id: string, state: string): void {
+    this.#run('INSERT OR REPLACE INTO condition VALUES (?, ?)', (s) => s.run(id, state));
+  }
+
+  removeCondition(id: string): void {
+    this.#run('DELETE FROM condition WHERE id = ?', (s) => s.run(id));
+  }
+
   /** Forgets every table, node and snapshot; the seed stays, so digests stay comparable. */
   clear(): void {
     this.#transaction(() => {
@@ -529,6 +543,7 @@ export class Store {
         'last_diff',
         'wrong_leaf',
         'incident',
+        'condition',
       ]) {
         this.#database.exec(`DELETE FROM ${table}`);
       }

@@ -3,6 +3,7 @@ import { after, before, describe, it } from 'node:test';
 import { createLogger } from '../../src/base/log.js';
 import { build } from '../../src/commands/build.js';
 import { Cluster } from '../../src/cluster/cluster.js';
+import type { ConditionChange } from '../../src/cluster/conditions.js';
 import { diffTree } from '../../src/commands/diff-tree.js';
 import { initialise } from '../../src/commands/init.js';
 import { WalGuard } from '../../src/cluster/wal-guard.js';
@@ -15,8 +16,6 @@ const LIMIT_BYTES = 4_000_000;
 interface LogLine {
   readonly event?: string;
   readonly node?: string;
-  readonly retainedBytes?: number;
-  readonly bytesLeft?: number;
 }
 
 describe('the guard of the write-ahead log', () => {
@@ -42,6 +41,8 @@ describe('the guard of the write-ahead log', () => {
     });
     const config = mesh.config(stateDir, { stream: { maxSlotWalBytes: LIMIT_BYTES } });
     const cluster = new Cluster(config, log);
+    const lags: ConditionChange[] = [];
+    cluster.conditions.listen((change) => lags.push(change));
     const guard = new WalGuard(cluster, 20);
     const context = testContext(stateDir);
     const fill = async (megabytes: number): Promise<void> => {
@@ -58,9 +59,11 @@ describe('the guard of the write-ahead log', () => {
       await mesh.node('n1').session('app', async (query) => {
         await query("BEGIN; INSERT INTO t VALUES (1, 'held')");
         await fill(3);
-        await waitFor(() => events('slot_lags').length > 0, { what: 'a warning' });
-        const [warned] = events('slot_lags');
-        assert.ok((warned?.bytesLeft ?? 0) > 0 && (warned?.bytesLeft ?? 0) < LIMIT_BYTES / 2);
+        await waitFor(() => lags.some(({ status }) => status === 'open'), { what: 'a warning' });
+        const [warned] = lags;
+        assert.deepEqual([warned?.state.kind, warned?.state.subject], ['slot_lags', 'n1']);
+        const bytesLeft = Number(warned?.state.facts['bytesLeft']);
+        assert.ok(bytesLeft > 0 && bytesLeft < LIMIT_BYTES / 2);
         await fill(2);
         await waitFor(() => events('slot_waits').length > 0, { what: 'the new slot to wait' });
         assert.equal(events('slot_over_limit').length, 1);
@@ -80,6 +83,7 @@ describe('the guard of the write-ahead log', () => {
       assert.equal((await diffTree(cluster, { table: 't' }, context)).verdict, 'match');
       assert.equal(events('slot_over_limit').length, 2);
       assert.equal(events('slot_created').length, made + 1);
+      await waitFor(() => lags.at(-1)?.status === 'over', { what: 'that the warning is over' });
     } finally {
       await guard.stop();
       await cluster.close();

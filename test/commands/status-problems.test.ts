@@ -17,7 +17,7 @@ const TABLE: TableStatus = {
 };
 
 function live(verdict: 'match' | 'drift' | 'in_flight', sinceMs: number): TableStatus['live'] {
-  return { verdict, sinceMs, reason: null, openRows: 0, incident: null };
+  return { verdict, sinceMs, reason: null, positions: {}, openRows: 0, incident: null };
 }
 
 function kinds(table: Partial<TableStatus>): string[] {
@@ -27,6 +27,7 @@ function kinds(table: Partial<TableStatus>): string[] {
     isInitialised: true,
     nodes: [],
     subscriptions: [],
+    conditions: [],
     tables: [{ ...TABLE, ...table }],
   };
   return statusProblems(facts).map(({ kind }) => kind);

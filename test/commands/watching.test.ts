@@ -73,7 +73,7 @@ describe('what the daemon tells of diffs and subscriptions', () => {
 
   it('D8: a subscription that stops, and goes on, once each, and in status', async () => {
     await mesh.pauseReplication('n1', 'n2');
-    await waitFor(() => told('subscription_down').length > 0, {
+    await waitFor(() => told('replication_starved').length > 0, {
       what: 'the event',
       timeoutMs: 30_000,
     });
@@ -86,12 +86,12 @@ describe('what the daemon tells of diffs and subscriptions', () => {
       ],
     );
     await mesh.resumeReplication('n1', 'n2');
-    await waitFor(() => told('subscription_recovered').length > 0, {
+    await waitFor(() => told('replication_recovered').length > 0, {
       what: 'the second event',
       timeoutMs: 30_000,
     });
     assert.deepEqual(
-      [...told('subscription_down'), ...told('subscription_recovered')].map((line) => [
+      [...told('replication_starved'), ...told('replication_recovered')].map((line) => [
         line['level'],
         line['subscription'],
         line['from'],

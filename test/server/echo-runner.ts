@@ -133,6 +133,7 @@ export class EchoRunner implements CommandRunner {
           version: '1.2.3',
           uptimeSeconds: 61,
           subscriptions: [],
+          conditions: [],
           nodes: [
             {
               name: 'n1',

@@ -19,6 +19,7 @@ for version in "${versions[@]}"; do
   mkdir -p "$copy/node" "$copy/project"
   npm install --silent --no-save --prefix "$copy/node" "$package@$version" >/dev/null
   home=$copy/node/node_modules/$package
+  resolved=$("$home/bin/node" --version)
   git -C "$root" archive HEAD | tar -x -C "$copy/project"
   log=$work/$version.log
   if (
@@ -33,7 +34,7 @@ for version in "${versions[@]}"; do
     failed=1
   fi
   counts=$(sed -nE 's/^(#|ℹ) (tests|pass|fail) ([0-9]+)$/\2 \3/p' "$log" | paste -sd ' ')
-  echo "node $version ($("$home/bin/node" --version 2>/dev/null || echo done)): $outcome; $counts"
+  echo "node $resolved: $outcome; $counts"
 done
 [ "$failed" = 0 ] && rm -rf "$work"
 exit "$failed"

@@ -41,8 +41,18 @@ export interface CommandSpec {
   readonly argument: string | null;
   readonly flags: readonly FlagSpec[];
   readonly doc: string;
+  /** For the help: what is written after the command's words. */
+  readonly examples: readonly string[];
   readonly action: Action;
 }
+
+/** What the commands of one first word are about. */
+export const GROUPS: Readonly<Record<string, string>> = {
+  mtree: 'Merkle trees, which make a comparison cost what has changed',
+  drift: 'what the daemon has found to differ',
+  config: 'the configuration',
+  cluster: 'cluster definitions',
+};
 
 const TABLE = '<schema.table>';
 const INCIDENT = '<incident>';
@@ -52,20 +62,20 @@ const request = (make: (input: CommandInput) => AnyRequest): Action => ({ kind: 
 const ours = (
   words: string,
   argument: string | null,
-  { flags = [], doc, action }: { flags?: readonly FlagSpec[]; doc: string; action: Action },
+  { flags = [], ...rest }: Pick<CommandSpec, 'doc' | 'examples' | 'action'> & Partial<CommandSpec>,
 ): CommandSpec => ({
+  ...rest,
   words: words.split(' '),
   argument,
-  flags: [...flags, ...(action.kind === 'request' ? COMMON : COMMON_OF_CLUSTER)],
-  doc,
-  action,
+  flags: [...flags, ...(rest.action.kind === 'request' ? COMMON : COMMON_OF_CLUSTER)],
 });
 
 const refused = (words: string, instead: string): CommandSpec => ({
   words: words.split(' '),
   argument: null,
   flags: [],
-  doc: 'not supported',
+  doc: `not supported: ${instead}`,
+  examples: [],
   action: { kind: 'refused', instead },
 });
 
@@ -74,6 +84,10 @@ export const COMMANDS: readonly CommandSpec[] = [
   ours('table-diff', TABLE, {
     flags: TABLE_DIFF,
     doc: 'compare a table, without a tree',
+    examples: [
+      'prod public.orders',
+      `prod public.orders --table-filter "placed > now() - interval '1 day'" -o html`,
+    ],
     action: request(({ flags, argument }) => ({
       name: 'table-diff',
       params: {
@@ -91,15 +105,18 @@ export const COMMANDS: readonly CommandSpec[] = [
   ours('table-repair', TABLE, {
     flags: REPAIR,
     doc: 'repair the differences of a diff file',
+    examples: ['prod public.orders -f public_orders_diffs-20260101000000.json -r n1 --dry-run'],
     action: request(repairRequest),
   }),
   ours('mtree init', null, {
     doc: 'prepare every node: publication, slot, schema',
+    examples: ['prod'],
     action: request(({ flags }) => ({ name: 'mtree-init', params: common(flags) })),
   }),
   ours('mtree build', TABLE, {
     flags: BUILD,
     doc: "build a table's tree and keep it current from then on",
+    examples: ['prod public.orders'],
     action: request(({ flags, argument }) => ({
       name: 'mtree-build',
       params: {
@@ -116,6 +133,7 @@ export const COMMANDS: readonly CommandSpec[] = [
   ours('mtree update', TABLE, {
     flags: UPDATE,
     doc: 'rehash what changed',
+    examples: ['prod public.orders --rebalance'],
     action: request(({ flags, argument }) => ({
       name: 'mtree-update',
       params: {
@@ -130,6 +148,7 @@ export const COMMANDS: readonly CommandSpec[] = [
   ours('mtree verify', `[${TABLE}]`, {
     flags: VERIFY,
     doc: 'compare the leaves of a tree, or of all, with the tables',
+    examples: ['prod', 'prod public.orders --rate 50000'],
     action: request(({ flags, argument }) => ({
       name: 'mtree-verify',
       params: {
@@ -143,6 +162,7 @@ export const COMMANDS: readonly CommandSpec[] = [
   ours('mtree table-diff', TABLE, {
     flags: TREE_DIFF,
     doc: 'compare a table by its tree',
+    examples: ['prod public.orders'],
     action: request(({ flags, argument }) => ({
       name: 'mtree-table-diff',
       params: {
@@ -156,6 +176,7 @@ export const COMMANDS: readonly CommandSpec[] = [
   }),
   ours('mtree teardown-table', TABLE, {
     doc: "remove a table's tree",
+    examples: ['prod public.orders'],
     action: request(({ flags, argument }) => ({
       name: 'mtree-teardown-table',
       params: { ...common(flags), table: argument },
@@ -163,22 +184,27 @@ export const COMMANDS: readonly CommandSpec[] = [
   }),
   ours('mtree teardown', null, {
     doc: 'remove everything of ours from the nodes',
+    examples: ['prod'],
     action: request(({ flags }) => ({ name: 'mtree-teardown', params: common(flags) })),
   }),
   ours('mtree listen', null, {
     doc: 'the daemon, in the foreground (same as aced)',
+    examples: ['prod'],
     action: { kind: 'listen' },
   }),
   ours('status', null, {
     doc: 'nodes, streams and trees',
+    examples: ['prod', 'prod --json'],
     action: request(({ flags }) => ({ name: 'status', params: common(flags) })),
   }),
   ours('drift list', null, {
     doc: 'the verdict on every tracked table, and the open incidents',
+    examples: ['prod'],
     action: request(({ flags }) => ({ name: 'drift-list', params: common(flags) })),
   }),
   ours('drift show', INCIDENT, {
     doc: 'what is known of an incident',
+    examples: ['prod 3162d2b6'],
     action: request(({ flags, argument }) => ({
       name: 'drift-show',
       params: { ...common(flags), incident: argument },
@@ -186,11 +212,13 @@ export const COMMANDS: readonly CommandSpec[] = [
   }),
   ours('drift watch', null, {
     doc: 'print drift events as they come, a JSON object a line, until Ctrl-C',
+    examples: ['prod'],
     action: request(({ flags }) => ({ name: 'drift-watch', params: common(flags) })),
   }),
   ours('drift ack', INCIDENT, {
     flags: DRIFT_ACK,
     doc: 'note with an incident that somebody has seen it',
+    examples: ['prod 3162d2b6 --by Kim'],
     action: request(({ flags, argument }) => ({
       name: 'drift-ack',
       params: { ...common(flags), incident: argument, ...textParam('by', flags, 'by') },
@@ -199,6 +227,7 @@ export const COMMANDS: readonly CommandSpec[] = [
   ours('drift repair', INCIDENT, {
     flags: DRIFT_REPAIR,
     doc: "compare an incident's table now, repair it, and wait until every stream shows the fix",
+    examples: ['prod 3162d2b6 -r n1'],
     action: request(({ flags, argument }) => ({
       name: 'drift-repair',
       params: {
@@ -211,6 +240,7 @@ export const COMMANDS: readonly CommandSpec[] = [
   }),
   ours('config show', null, {
     doc: 'print the configuration, without secrets',
+    examples: ['prod'],
     action: { kind: 'show-config' },
   }),
   refused('config init', 'write an aced.yaml by hand; none is needed, every option has a default'),
@@ -222,6 +252,11 @@ export const COMMANDS: readonly CommandSpec[] = [
   refused('start', 'start aced; for scheduled diffs use cron or a systemd timer'),
   refused('server', 'start aced; acectl talks to its unix socket'),
 ];
+
+/** `[cluster] <schema.table>` */
+export function operandsOf({ argument }: CommandSpec): string {
+  return argument === null ? '[cluster]' : `[cluster] ${argument}`;
+}
 
 function repairRequest({ flags, argument }: CommandInput): AnyRequest {
   const inputFile = flags.get('diff-file');

@@ -11,6 +11,10 @@ export interface FlagSpec {
   readonly read?: (text: string) => FlagValue | undefined;
   /** What `read` accepts; also the help's. */
   readonly accepts?: string;
+  /** Stands for the value in the help; without the brackets. */
+  readonly placeholder?: string;
+  /** Heading in the help; default: the command's own. */
+  readonly group?: string;
   readonly doc: string;
   /** ACE has it and we do not (yet): what to do instead. */
   readonly refused?: string;
@@ -56,6 +60,8 @@ const text = (name: string, short: string | undefined, accepts: string, doc: str
   ...toggle(name, short, doc),
   read: nonEmpty,
   accepts,
+  // `a path`, `an SQL condition`: its last word.
+  placeholder: accepts.split(' ').at(-1) ?? 'value',
 });
 
 const NODES: FlagSpec = {
@@ -63,8 +69,12 @@ const NODES: FlagSpec = {
   short: 'n',
   read: list,
   accepts: 'names joined by commas, or all',
+  placeholder: 'names',
   doc: 'nodes to include (default all)',
 };
+
+export const HELP_FLAG = toggle('help', 'h', 'print this help');
+export const VERSION_FLAG = toggle('version', 'V', 'print the release');
 
 export const COMMON: readonly FlagSpec[] = [
   text('dbname', 'd', 'a database name', 'this database on every node'),
@@ -74,15 +84,25 @@ export const COMMON: readonly FlagSpec[] = [
   toggle('json', undefined, 'print the result as one JSON object'),
   text('socket', undefined, 'a path', "the daemon's socket"),
   text('state-dir', undefined, 'a path', 'state directory of a run without a daemon'),
-  toggle('help', 'h', 'print this help'),
+  HELP_FLAG,
+].map((flag) => ({ ...flag, group: 'Flags of every command:' }));
+
+export const ACED: readonly FlagSpec[] = [
+  text('cluster', 'c', "a cluster's name", 'the cluster to follow (default: the configured one)'),
+  text('dbname', 'd', 'a database name', 'this database on every node'),
+  text('log-level', undefined, 'a level', 'least severe messages to log: debug, info, warn'),
+  text('socket', undefined, 'a path', 'where to listen'),
+  text('state-dir', undefined, 'a path', 'where the state is kept'),
+  HELP_FLAG,
+  VERSION_FLAG,
 ];
 
 /** Of commands that have no use for a choice of nodes and must not ignore one. */
 export const COMMON_OF_CLUSTER: readonly FlagSpec[] = COMMON.map((flag) =>
-  flag !== NODES
+  flag.name !== NODES.name
     ? flag
     : {
-        ...NODES,
+        ...flag,
         read: (value) => (value === 'all' ? value : undefined),
         accepts: 'all only: this command is about the whole cluster',
         doc: 'accepted for ACE',
@@ -94,6 +114,7 @@ const OUTPUT: FlagSpec = {
   short: 'o',
   read: (value) => (value === 'json' || value === 'html' ? value : undefined),
   accepts: 'json or html',
+  placeholder: 'format',
   doc: 'format of the report (default json)',
 };
 
@@ -102,6 +123,7 @@ export const MAX_CPU_RATIO: FlagSpec = {
   short: 'm',
   read: number(0, 1, false),
   accepts: 'a number from 0 to 1',
+  placeholder: 'n',
   doc: "share of this host's cores for hashing",
 };
 
@@ -110,6 +132,7 @@ const BLOCK_SIZE: FlagSpec = {
   short: 'b',
   read: number(1, 1_000_000_000, true),
   accepts: 'an integer from 1 to 1000000000',
+  placeholder: 'n',
   doc: 'rows per block',
 };
 
@@ -125,6 +148,7 @@ const CDC: readonly FlagSpec[] = [
     name: 'cdc-timeout',
     read: number(0, 1_000_000, true),
     accepts: 'whole seconds from 0 to 1000000 (0: the default)',
+    placeholder: 'n',
     doc: 'how long the streams may take to catch up',
   },
 ];
@@ -133,6 +157,7 @@ const EXCLUDE_COLUMNS: FlagSpec = {
   name: 'exclude-columns',
   read: list,
   accepts: 'column names joined by commas',
+  placeholder: 'names',
   doc: 'columns that are not compared',
 };
 
@@ -153,6 +178,7 @@ export const TABLE_DIFF: readonly FlagSpec[] = [
     short: 'c',
     read: number(0, 4, false),
     accepts: 'a number from 0 to 4',
+    placeholder: 'n',
     doc: "queries per node as a multiple of this host's cores",
   },
   {
@@ -160,6 +186,7 @@ export const TABLE_DIFF: readonly FlagSpec[] = [
     short: 'u',
     read: number(1, 1_000_000_000, true),
     accepts: 'an integer from 1 to 1000000000',
+    placeholder: 'n',
     doc: 'rows of the smallest range to split off',
   },
   OUTPUT,
@@ -169,6 +196,7 @@ export const TABLE_DIFF: readonly FlagSpec[] = [
     short: 'M',
     read: number(0, 0, true),
     accepts: '0 only (no limit of its own): bound the connections with --concurrency-factor',
+    placeholder: 'n',
     doc: 'accepted for ACE',
   },
   {
@@ -213,6 +241,7 @@ export const VERIFY: readonly FlagSpec[] = [
     name: 'rate',
     read: number(1, 1_000_000_000, true),
     accepts: 'an integer from 1 to 1000000000',
+    placeholder: 'n',
     doc: 'rows per second to read on each node at most',
   },
 ];
@@ -251,16 +280,6 @@ export const REPAIR: readonly FlagSpec[] = [
     takes: 'nothing',
     instead: 'leave it out: repairs carry an origin of their own, so that they are not replicated',
   }),
-];
-
-/** Flags of commands that we refuse as a whole; only so that their values are no arguments. */
-export const ELSEWHERE: readonly FlagSpec[] = [
-  text('path', 'p', 'a path', 'not supported'),
-  toggle('force', 'x', 'not supported'),
-  toggle('stdout', 'z', 'not supported'),
-  text('skip-tables', 'T', 'names', 'not supported'),
-  text('skip-file', 's', 'a path', 'not supported'),
-  toggle('ddl-only', 'L', 'not supported'),
 ];
 
 /** `--block-size/-b`, for messages and help. */

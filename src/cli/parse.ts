@@ -1,12 +1,29 @@
-import { parseArgs, type ParseArgsConfig } from 'node:util';
+import { CommanderError, type Command } from 'commander';
 import { AcedError } from '../base/errors.js';
-import { COMMANDS } from './commands.js';
+import { COMMANDS, GROUPS, operandsOf } from './commands.js';
 import type { CommandSpec } from './commands.js';
-import { COMMON, ELSEWHERE, TIMER, flagTitle, usage } from './flags.js';
-import type { FlagSpec, FlagValue, FlagValues } from './flags.js';
+import { COMMON, HELP_FLAG, TIMER, VERSION_FLAG, usage } from './flags.js';
+import type { FlagSpec, FlagValues } from './flags.js';
+import { EXIT_CODES, OVERVIEW_NOTES } from './help.js';
+import {
+  addFlags,
+  declare,
+  didYouMean,
+  newProgram,
+  problemOf,
+  unknownFlag,
+  valuesOf,
+} from './program.js';
+import type { Page } from './program.js';
+import { flagWords, split } from './tokens.js';
 
 export type Parsed =
-  | { readonly kind: 'help'; readonly command: CommandSpec | undefined }
+  | {
+      readonly kind: 'help';
+      readonly text: string;
+      /** False: nobody asked, there is no command in the line. */
+      readonly isAsked: boolean;
+    }
   | { readonly kind: 'version' }
   | {
       readonly kind: 'command';
@@ -16,155 +33,150 @@ export type Parsed =
       readonly flags: FlagValues;
     };
 
-const VERSION_FLAG: FlagSpec = { name: 'version', short: 'V', doc: 'print the release' };
-
 /** Every flag of every command: a flag may stand before the command that it belongs to. */
 const ALL_FLAGS: readonly FlagSpec[] = [
   ...COMMON,
   VERSION_FLAG,
   ...COMMANDS.flatMap(({ flags }) => flags),
   ...TIMER,
-  ...ELSEWHERE,
 ];
-
-interface GivenFlag {
-  /** As typed, e.g. `-b` or `--block-size`. */
-  readonly typed: string;
-  readonly name: string;
-  readonly value: string | undefined;
-  readonly isInline: boolean;
-}
 
 /**
  * Flags may stand anywhere. With one argument too few, the cluster is the default one. Errors:
  * BAD_USAGE, UNSUPPORTED; both name what was typed.
  */
-export function parseCommandLine(argv: readonly string[]): Parsed {
-  const all = scan(argv, ALL_FLAGS);
-  for (const { name, typed } of all.given) {
-    const isKnown = ALL_FLAGS.some(
-      (flag) => flag.name === name || `-${flag.short ?? ''}` === typed,
-    );
-    if (!isKnown) throw usage(`unknown flag ${typed}`, 'see acectl --help');
-  }
-  const words = all.positionals[0] === 'help' ? all.positionals.slice(1) : all.positionals;
-  const asksForHelp = words !== all.positionals || all.given.some(({ name }) => name === 'help');
+export function parseCommandLine(argv: readonly string[], columns?: number): Parsed {
+  const all = split(argv, ALL_FLAGS);
+  const has = (name: string): boolean => all.given.some(({ spec }) => spec?.name === name);
+  const isHelpWord = all.words[0] === 'help';
+  const words = isHelpWord ? all.words.slice(1) : all.words;
+  const isAsked = isHelpWord || has('help');
+  if (!isAsked && has('version')) return { kind: 'version' };
+  let found: Parsed | undefined;
+  let text = '';
+  const page = { columns, write: (written: string) => void (text += written) };
+  const program = acectlProgram(page, (command, spec) => {
+    if (isAsked) command.outputHelp();
+    else found = understood(command, spec);
+  });
   const command = findCommand(words);
-  if (asksForHelp) return { kind: 'help', command };
-  if (all.given.some(({ name }) => name === 'version')) return { kind: 'version' };
-  if (command === undefined) throw unknownCommand(words);
-  if (command.action.kind === 'refused') {
-    throw new AcedError('UNSUPPORTED', `acectl has no ${command.words.join(' ')}`, {
-      hint: command.action.instead,
-    });
+  const line = command === undefined ? undefined : split(argv, command.flags);
+  const flags = isAsked ? [] : flagWords((line ?? all).given);
+  try {
+    program.parse(
+      line === undefined || command === undefined
+        ? [...words, ...flags]
+        : [...command.words, ...flags, '--', ...line.words.slice(command.words.length)],
+      { from: 'user' },
+    );
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    if (error.code !== 'commander.help') throw explained(error, { words, command });
   }
-  const { given, positionals } = scan(argv, command.flags);
-  const flags = readFlags(given, command);
-  return { kind: 'command', command, flags, ...splitArguments(positionals, command) };
+  return found ?? { kind: 'help', text, isAsked };
 }
 
-function scan(
-  argv: readonly string[],
-  flags: readonly FlagSpec[],
-): { given: GivenFlag[]; positionals: string[] } {
-  const options: NonNullable<ParseArgsConfig['options']> = {};
-  const shorts = new Set<string>();
-  for (const { name, short, read } of flags) {
-    // -p is --path here and --repair-plan there; whichever it is, it takes a value.
-    const isFree = short !== undefined && !shorts.has(short);
-    if (isFree) shorts.add(short);
-    if (Object.hasOwn(options, name)) continue;
-    options[name] = {
-      type: read === undefined ? 'boolean' : 'string',
-      ...(isFree ? { short } : {}),
-    };
+/** The tree of all commands, as the table declares them. */
+function acectlProgram(
+  page: Page,
+  onCommand: (command: Command, spec: CommandSpec) => void,
+): Command {
+  const program = newProgram('acectl', page)
+    .description('acectl compares and repairs tables of a replicated PostgreSQL cluster.')
+    .usage('<command> [flags] [cluster] <argument>')
+    .addHelpText('after', `\n${OVERVIEW_NOTES}`);
+  addFlags(program, [HELP_FLAG, VERSION_FLAG]);
+  const groups = new Map<string, Command>([['', program]]);
+  for (const spec of COMMANDS) {
+    const [verb = '', group = ''] = spec.words.toReversed();
+    const parent = groups.get(group) ?? newGroup(program, group);
+    groups.set(group, parent);
+    const isRefused = spec.action.kind === 'refused';
+    const command = declare(parent.command(verb, { hidden: isRefused }), {
+      ...spec,
+      operands: operandsOf(spec),
+      examples: spec.examples.map((example) =>
+        `acectl ${spec.words.join(' ')} ${example}`.trimEnd(),
+      ),
+      notes: EXIT_CODES,
+    });
+    command.allowUnknownOption(isRefused).action(() => onCommand(command, spec));
   }
-  const { tokens } = parseArgs({
-    args: [...argv],
-    options,
-    strict: false,
-    allowPositionals: true,
-    tokens: true,
-  });
-  const given: GivenFlag[] = [];
-  const positionals: string[] = [];
-  for (const token of tokens) {
-    if (token.kind === 'positional') positionals.push(token.value);
-    if (token.kind !== 'option') continue;
-    const { name, rawName: typed, inlineValue: isInline = false } = token;
-    // ACE takes -m=0.5 for -m 0.5; parseArgs would take the value to be =0.5.
-    const isShort = !typed.startsWith('--');
-    const value = isInline && isShort ? token.value?.replace(/^=/, '') : token.value;
-    given.push({ typed, name, value, isInline });
+  return program;
+}
+
+function newGroup(program: Command, name: string): Command {
+  const verbs = COMMANDS.filter(
+    ({ words, action }) => words[0] === name && action.kind !== 'refused',
+  );
+  const list = verbs.map(({ words }) => words[1]).join(', ');
+  const doc = GROUPS[name] ?? '';
+  return program
+    .command(name, { hidden: verbs.length === 0 })
+    .helpCommand(false)
+    .description(`${doc}: ${list}`)
+    .usage('<command> [flags] [cluster] <argument>');
+}
+
+function understood(command: Command, spec: CommandSpec): Parsed {
+  const { action, words } = spec;
+  if (action.kind === 'refused') {
+    throw new AcedError('UNSUPPORTED', `acectl has no ${words.join(' ')}`, {
+      hint: action.instead,
+    });
   }
-  return { given, positionals };
+  return {
+    kind: 'command',
+    command: spec,
+    flags: valuesOf(command),
+    ...splitArguments(command.args, spec),
+  };
 }
 
 function findCommand(words: readonly string[]): CommandSpec | undefined {
   return COMMANDS.find((command) => command.words.every((word, i) => words[i] === word));
 }
 
-function unknownCommand(words: readonly string[]): AcedError {
-  const [first] = words;
-  if (first === undefined) return usage('no command is given', 'see acectl --help');
-  const group = COMMANDS.filter(
-    (command) => command.words.length > 1 && command.words[0] === first,
+/** What commander found wrong, in our words. */
+function explained(
+  error: CommanderError,
+  {
+    words,
+    command,
+  }: { readonly words: readonly string[]; readonly command: CommandSpec | undefined },
+): AcedError {
+  const [first = ''] = words;
+  const isGroup = COMMANDS.some((known) => known.words.length > 1 && known.words[0] === first);
+  if (error.code !== 'commander.unknownCommand') {
+    const name = command?.words.join(' ') ?? (isGroup ? first : '');
+    return unknownFlag(error, `acectl ${name}`.trimEnd());
+  }
+  const { typed, similar } = problemOf(error);
+  const prefix = isGroup ? `${first} ` : '';
+  const meant = similar.length > 0 ? similar.map((name) => `${prefix}${name}`) : withPart(typed);
+  return usage(
+    `unknown command ${prefix}${typed === '' ? '""' : typed}`,
+    `${didYouMean(meant)}see acectl ${prefix}--help`,
   );
-  if (group.length === 0) return usage(`unknown command ${first}`, 'see acectl --help');
-  const known = group.map((command) => command.words[1]).join(', ');
-  const typed = words.slice(0, 2).join(' ');
-  return usage(`unknown command ${typed}`, `${first} has: ${known}`);
 }
 
-function readFlags(given: readonly GivenFlag[], command: CommandSpec): FlagValues {
-  const values = new Map<string, FlagValue>();
-  const name = command.words.join(' ');
-  for (const flag of given) {
-    const spec = command.flags.find((candidate) => candidate.name === flag.name);
-    if (spec === undefined) {
-      throw usage(`${flag.typed} is no flag of ${name}`, `see acectl ${name} --help`);
-    }
-    const value = readFlag(spec, flag);
-    if (spec.refused !== undefined && value !== false) {
-      throw new AcedError('UNSUPPORTED', `${flagTitle(spec)} is not supported`, {
-        hint: spec.refused,
-      });
-    }
-    values.set(spec.name, value);
-  }
-  return values;
-}
-
-function readFlag(spec: FlagSpec, { typed, value, isInline }: GivenFlag): FlagValue {
-  if (spec.read === undefined) {
-    if (!isInline || value === 'true') return true;
-    if (value === 'false') return false;
-    throw usage(`${typed} takes no value`, `write ${typed} alone`);
-  }
-  const accepts = spec.accepts ?? 'a value';
-  if (value === undefined) throw usage(`${typed} needs a value`, `accepted: ${accepts}`);
-  if (!isInline && value.startsWith('-') && value !== '-') {
-    // Most likely the value was forgotten and this is the next flag.
-    throw usage(
-      `${typed} needs a value`,
-      `if ${value} is meant to be it, write --${spec.name}=${value}`,
-    );
-  }
-  const read = spec.read(value);
-  if (read === undefined) {
-    throw usage(
-      `${flagTitle(spec)}: ${JSON.stringify(value)} is not accepted`,
-      `accepted: ${accepts}`,
-    );
-  }
-  return read;
+/** Commands that are called so in part: `repair` is the end of `table-repair`. */
+function withPart(typed: string): string[] {
+  const names = COMMANDS.filter(({ action }) => action.kind !== 'refused').map(({ words }) =>
+    words.join(' '),
+  );
+  return typed === '' ? [] : names.filter((name) => name.split(/[ -]/).includes(typed));
 }
 
 function splitArguments(
-  positionals: readonly string[],
-  { words, argument }: CommandSpec,
+  args: readonly string[],
+  spec: CommandSpec,
 ): { cluster: string | undefined; argument: string } {
-  const args = positionals.slice(words.length);
+  const { words, argument } = spec;
+  const form = `acectl ${words.join(' ')} ${operandsOf(spec)}`;
+  if (args.includes('')) {
+    throw usage('an argument is empty', `write ${form}; leave out what is not meant to be given`);
+  }
   if (argument?.startsWith('[') === true && args.length < 2) {
     // A table that a person names has its schema with it.
     const [only] = args;
@@ -172,7 +184,6 @@ function splitArguments(
       ? { cluster: undefined, argument: only }
       : { cluster: only, argument: '' };
   }
-  const form = `acectl ${words.join(' ')} [cluster]${argument === null ? '' : ` ${argument}`}`;
   const wanted = argument === null ? 0 : 1;
   if (args.length < wanted) {
     throw usage(`${words.join(' ')} needs ${argument ?? ''}`, `write ${form}`);

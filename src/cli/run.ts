@@ -12,7 +12,6 @@ import type {
 } from '../protocol/commands.js';
 import type { AnyRequest, CommandRequest } from './commands.js';
 import type { FlagValues } from './flags.js';
-import { helpText } from './help.js';
 import { describeOutcome } from './outcome.js';
 import { EXIT_DONE, EXIT_TROUBLE } from './outcome-lines.js';
 import { parseCommandLine } from './parse.js';
@@ -62,10 +61,11 @@ export async function runCli(options: CliOptions): Promise<number> {
   // Before the line is understood its own wishes cannot be known; errors look the same in all.
   let terminal = terminalFor(options, new Map([['json', options.argv.includes('--json')]]));
   try {
-    const parsed = parseCommandLine(options.argv);
+    const parsed = parseCommandLine(options.argv, options.stdout.columns);
     if (parsed.kind === 'help') {
-      terminal.text(helpText(parsed.command));
-      return EXIT_DONE;
+      // Without a command nothing was done: no program must take that for an answer.
+      (parsed.isAsked ? options.stdout : options.stderr).write(parsed.text);
+      return parsed.isAsked ? EXIT_DONE : EXIT_TROUBLE;
     }
     if (parsed.kind === 'version') {
       terminal.text(`acectl ${options.version}\n`);

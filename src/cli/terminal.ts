@@ -4,6 +4,8 @@ import type { OutcomeLine } from './outcome-lines.js';
 export interface OutputStream {
   write(text: string): unknown;
   readonly isTTY?: boolean;
+  /** Of the terminal; undefined: it is none. */
+  readonly columns?: number | undefined;
 }
 
 export interface TerminalOptions {

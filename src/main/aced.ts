@@ -1,8 +1,9 @@
 #!/usr/bin/env node
 import { homedir } from 'node:os';
-import { parseArgs } from 'node:util';
 import { AcedError, errorMessage } from '../base/errors.js';
 import { createLogger } from '../base/log.js';
+import { parseAcedLine } from '../cli/aced-line.js';
+import type { FlagValues } from '../cli/flags.js';
 import { optionsHelp } from '../config/options.js';
 import { VERSION } from '../commands/version.js';
 import { serve } from './serve.js';
@@ -11,45 +12,25 @@ const EXIT_TROUBLE = 2;
 /** A supervisor may start it again. */
 const EXIT_RETRY = 1;
 
-const FLAGS = {
-  cluster: { type: 'string', short: 'c' },
-  dbname: { type: 'string', short: 'd' },
-  'log-level': { type: 'string' },
-  socket: { type: 'string' },
-  'state-dir': { type: 'string' },
-  help: { type: 'boolean', short: 'h' },
-  version: { type: 'boolean', short: 'V' },
-} as const;
-
-const HELP = `aced keeps a Merkle tree of each table and node current from the replication stream.
-
-Usage: aced --cluster <name> [--dbname <database>] [--log-level <level>]
-            [--socket <path>] [--state-dir <path>]
-
-Logs are JSON lines on stdout. SIGTERM stops it cleanly, a second one at once.
-
-Options in aced.yaml ($ACED_CONFIG, ./, ~/.config/aced/, /etc/aced/), with the environment
-variables that win over them:
-${optionsHelp()}
-`;
-
 async function main(argv: readonly string[]): Promise<void> {
-  const { values } = parse(argv);
-  if (values.help === true) {
-    process.stdout.write(HELP);
+  const columns = process.stdout.columns;
+  const line = parseAcedLine(argv, { columns, options: optionsHelp() });
+  if (line.kind === 'help') {
+    process.stdout.write(line.text);
     return;
   }
-  if (values.version === true) {
+  if (line.kind === 'version') {
     process.stdout.write(`aced ${VERSION}\n`);
     return;
   }
+  const { cluster, dbname, ...flags } = textsOf(line.flags);
   await serve({
-    cluster: values.cluster,
-    database: values.dbname,
+    cluster,
+    database: dbname,
     overrides: {
-      logLevel: values['log-level'],
-      socket: values.socket,
-      stateDir: values['state-dir'],
+      logLevel: flags['log-level'],
+      socket: flags['socket'],
+      stateDir: flags['state-dir'],
     },
     env: process.env,
     cwd: process.cwd(),
@@ -57,15 +38,8 @@ async function main(argv: readonly string[]): Promise<void> {
   });
 }
 
-function parse(argv: readonly string[]): ReturnType<typeof parseArgs<{ options: typeof FLAGS }>> {
-  try {
-    return parseArgs({ args: [...argv], options: FLAGS, strict: true });
-  } catch (error) {
-    throw new AcedError('BAD_USAGE', errorMessage(error), {
-      hint: 'see aced --help',
-      cause: error,
-    });
-  }
+function textsOf(flags: FlagValues): Record<string, string | undefined> {
+  return Object.fromEntries([...flags].map(([name, value]) => [name, String(value)]));
 }
 
 try {

@@ -3,7 +3,6 @@ import { describe, it } from 'node:test';
 import { AcedError } from '../../src/base/errors.js';
 import { COMMANDS } from '../../src/cli/commands.js';
 import type { AnyRequest } from '../../src/cli/commands.js';
-import { helpText } from '../../src/cli/help.js';
 import { parseCommandLine } from '../../src/cli/parse.js';
 
 interface Understood {
@@ -96,6 +95,11 @@ describe('requests', () => {
       { name: 'table-diff', params: { table, tableFilter: '-1<id' } },
     ],
     [
+      'table-diff -q=false -q=true --json=false public.t -q=false',
+      undefined,
+      { name: 'table-diff', params: { table } },
+    ],
+    [
       'table-diff --quiet=false --json -qv public.t',
       undefined,
       { name: 'table-diff', params: { table } },
@@ -138,16 +142,57 @@ describe('requests', () => {
 
 describe('refusals name what was typed and what to do', () => {
   const cases: readonly [line: string, code: string, message: RegExp, hint: RegExp][] = [
-    ['', 'BAD_USAGE', /no command/, /--help/],
-    ['destroy', 'BAD_USAGE', /unknown command destroy/, /--help/],
-    ['mtree', 'BAD_USAGE', /unknown command mtree/, /init, build, update/],
-    ['mtree grow', 'BAD_USAGE', /unknown command mtree grow/, /init, build/],
-    ['status --frobnicate', 'BAD_USAGE', /unknown flag --frobnicate/, /--help/],
-    ['status -K', 'BAD_USAGE', /unknown flag -K/, /--help/],
-    ['mtree init --block-size 5', 'BAD_USAGE', /--block-size is no flag of mtree init/, /--help/],
+    ['destroy', 'BAD_USAGE', /^unknown command destroy$/, /^see acectl --help$/],
+    ['help nonsense', 'BAD_USAGE', /^unknown command nonsense$/, /^see acectl --help$/],
+    ['nonsense --help', 'BAD_USAGE', /^unknown command nonsense$/, /^see acectl --help$/],
+    ['help mtree nonsense', 'BAD_USAGE', /^unknown command mtree nonsense$/, /^see acectl mtree /],
+    [
+      'table-dif hub t',
+      'BAD_USAGE',
+      /unknown command table-dif/,
+      /^did you mean table-diff\? see /,
+    ],
+    ['repair t', 'BAD_USAGE', /unknown command repair/, /mean table-repair, or drift repair\?/],
+    ['build t', 'BAD_USAGE', /unknown command build/, /did you mean mtree build\?/],
+    ['mtree grow', 'BAD_USAGE', /^unknown command mtree grow$/, /^see acectl mtree --help$/],
+    ['mtree biuld t', 'BAD_USAGE', /unknown command mtree biuld/, /did you mean mtree build\?/],
+    [
+      'status --frobnicate',
+      'BAD_USAGE',
+      /^acectl status has no flag --frobnicate$/,
+      /^see acectl status --help$/,
+    ],
+    [
+      'table-repair t --dryrun',
+      'BAD_USAGE',
+      /no flag --dryrun/,
+      /mean --dry-run\? see acectl table-repair --help/,
+    ],
+    [
+      'mtree build t --blocksize=5',
+      'BAD_USAGE',
+      /no flag --blocksize/,
+      /did you mean --block-size\?/,
+    ],
+    ['--hepl', 'BAD_USAGE', /^acectl has no flag --hepl$/, /did you mean --help\?/],
+    [
+      'mtree --quite',
+      'BAD_USAGE',
+      /^acectl mtree has no flag --quite$/,
+      /^see acectl mtree --help$/,
+    ],
+    ['status -K', 'BAD_USAGE', /^acectl status has no flag -K$/, /--help/],
+    [
+      'mtree init --block-size 5',
+      'BAD_USAGE',
+      /^acectl mtree init has no flag --block-size$/,
+      /see acectl mtree init --help/,
+    ],
+    ['mtree init -b 5', 'BAD_USAGE', /^acectl mtree init has no flag -b$/, /--help/],
     ['mtree build', 'BAD_USAGE', /mtree build needs <schema.table>/, /\[cluster\] <schema.table>/],
     ['mtree build a b c', 'BAD_USAGE', /too many arguments: c/, /write acectl/],
     ['mtree init a b', 'BAD_USAGE', /too many arguments: b/, /write acectl/],
+    ['mtree build t -q=maybe', 'BAD_USAGE', /--quiet takes no value/, /write --quiet alone/],
     ['mtree build t -b', 'BAD_USAGE', /-b needs a value/, /integer from 1/],
     ['mtree build --dbname --quiet t', 'BAD_USAGE', /--dbname needs a value/, /--dbname=--quiet/],
     ['mtree build t -b 0', 'BAD_USAGE', /--block-size\/-b: "0"/, /an integer from 1/],
@@ -198,29 +243,71 @@ describe('refusals name what was typed and what to do', () => {
 });
 
 describe('help', () => {
+  const help = (line: string, columns?: number): string => {
+    const parsed = parseCommandLine(words(line), columns);
+    assert.ok(parsed.kind === 'help', line);
+    return parsed.text;
+  };
+
   it('is had by flag or word, anywhere', () => {
-    for (const line of [
-      '--help',
-      '-h',
-      'help',
-      'help mtree build',
-      'mtree build -h',
-      '-h status',
-    ]) {
-      assert.equal(parseCommandLine(words(line)).kind, 'help', line);
+    const of: readonly [title: string, lines: readonly string[]][] = [
+      ['<command>', ['--help', '-h', 'help', 'help --json']],
+      ['mtree <command>', ['help mtree', 'mtree -h']],
+      ['mtree build', ['help mtree build', 'mtree build -h', '-h mtree build --nonsense t u v']],
+      ['status', ['-h status', 'help status -n n1']],
+    ];
+    for (const [title, lines] of of) {
+      for (const line of lines) {
+        assert.ok(help(line).startsWith(`Usage: acectl ${title} [flags] [cluster]`), line);
+      }
     }
     assert.equal(parseCommandLine(['--version']).kind, 'version');
   });
 
-  it('shows every command and flag that we have, and none that we refuse', () => {
-    const overview = helpText(undefined);
-    for (const command of COMMANDS) {
-      const name = command.words.join(' ');
-      assert.equal(overview.includes(`  ${name} [`), command.action.kind !== 'refused', name);
-      if (command.action.kind === 'refused') continue;
-      const help = helpText(command);
-      for (const flag of command.flags) {
-        assert.equal(help.includes(`  --${flag.name}`), flag.refused === undefined, flag.name);
+  it('is what a line without a command gets, unasked', () => {
+    for (const line of ['', 'mtree', 'drift', 'config']) {
+      const parsed = parseCommandLine(words(line));
+      assert.ok(parsed.kind === 'help' && !parsed.isAsked, line);
+      assert.match(parsed.text, /^Commands:$/m);
+    }
+    const parsed = parseCommandLine(['help']);
+    assert.ok(parsed.kind === 'help' && parsed.isAsked);
+  });
+
+  it('shows every command and flag that we have, and none that we refuse, with an example', () => {
+    for (const { words: name, action, flags } of COMMANDS) {
+      const group = help(['help', ...name.slice(0, -1)].join(' '));
+      const verb = name.at(-1) ?? '';
+      assert.equal(group.includes(`\n  ${verb} [`), action.kind !== 'refused', name.join(' '));
+      if (action.kind === 'refused') continue;
+      const text = help(`help ${name.join(' ')}`);
+      assert.match(text, new RegExp(`^Examples?:\n  acectl ${name.join(' ')} `, 'm'));
+      for (const flag of flags) {
+        assert.equal(text.includes(`--${flag.name}`), flag.refused === undefined, flag.name);
+      }
+    }
+  });
+
+  it('the examples are command lines that are understood', () => {
+    const texts = COMMANDS.map(({ words: name }) => help(`help ${name.join(' ')}`));
+    const examples = texts.flatMap((text) => text.match(/(?<=^ {2}acectl ).*$/gm) ?? []);
+    assert.ok(examples.length >= 10);
+    for (const example of examples) {
+      const args = example.match(/"[^"]*"|\S+/g)?.map((arg) => arg.replaceAll('"', '')) ?? [];
+      const parsed = parseCommandLine(args);
+      assert.ok(parsed.kind === 'command', example);
+      const { action } = parsed.command;
+      if (action.kind === 'request') assert.ok(action.make(parsed).params, example);
+      assert.equal(parsed.cluster, 'prod', example);
+    }
+  });
+
+  it('keeps to the width of the terminal', () => {
+    for (const columns of [80, 120]) {
+      for (const { words: name } of COMMANDS) {
+        const [top] = help(`help ${name.join(' ')}`, columns).split(/^Examples?:$/m);
+        const long = (top ?? '').split('\n').filter((line) => line.length > columns);
+        assert.deepEqual(long, [], name.join(' '));
       }
     }
   });

@@ -214,7 +214,7 @@ describe('exit codes and what a person sees', () => {
     );
     const wrong = await acectl('table-diff --nope');
     assert.deepEqual([wrong.exitCode, wrong.stdout], [2, '']);
-    assert.match(wrong.stderr, /^ERROR unknown flag --nope\nHINT /);
+    assert.match(wrong.stderr, /^ERROR acectl table-diff has no flag --nope\nHINT /);
   });
 
   it('a diff file that is not there is an error, with and without a daemon', async () => {
@@ -238,6 +238,21 @@ describe('exit codes and what a person sees', () => {
     await startDaemon();
     await acectl('table-diff public.drift');
     assert.equal(readFileSync(join(root, 't_diffs-20260101000000.json'), 'utf8'), '{}\n');
+  });
+});
+
+describe('help', () => {
+  it('goes to stdout when it was asked for, else to stderr, and nothing was done: exit 2', async () => {
+    for (const line of ['help', 'mtree --help', 'help status']) {
+      const ran = await acectl(line);
+      assert.deepEqual([ran.exitCode, ran.stderr], [0, ''], line);
+      assert.match(ran.stdout, /^Usage: acectl /);
+    }
+    for (const line of ['mtree', 'drift']) {
+      const ran = await acectl(line);
+      assert.deepEqual([ran.exitCode, ran.stdout], [2, ''], line);
+      assert.match(ran.stderr, /^Usage: acectl /);
+    }
   });
 });
 

@@ -29,6 +29,7 @@ const ORDER = [
   'repair',
   'cluster',
   'drift',
+  'observe',
   'commands',
   'server',
   'cli',

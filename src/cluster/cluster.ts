@@ -33,6 +33,8 @@ export class Cluster {
   readonly store: Store;
   readonly pools = new Map<string, SessionPool>();
   readonly pipelines = new Map<string, NodePipeline>();
+  /** Node -> times that its stream could not be continued, since the process began. */
+  readonly gaps = new Map<string, number>();
   readonly rowDigestCache: RowDigestCache;
   /** Making and removing what is the whole cluster's exclude each other. */
   readonly lifecycle = new Mutex();
@@ -99,6 +101,7 @@ export class Cluster {
         onGap: (name, reason) => {
           // Without tables there is nothing to lose: it is the first start.
           const level = this.#tables.size === 0 ? 'info' : 'warn';
+          if (this.#tables.size > 0) this.gaps.set(name, (this.gaps.get(name) ?? 0) + 1);
           const facts = { event: 'stream_gap', node: name, tables: this.#tables.size };
           this.log[level](facts, `all blocks of the node are read again: ${reason}`);
         },

@@ -4,7 +4,7 @@ import { synchronousNames } from '../replication/synchronous.js';
 import type { Cluster } from './cluster.js';
 import type { Condition } from '../protocol/drift.js';
 import { Periodic } from './periodic.js';
-import { walOutlook, type WalReading } from './wal-budget.js';
+import { walOutlook, type WalOutlook, type WalReading } from './wal-budget.js';
 
 const CHECK_INTERVAL_MS = 10_000;
 /** The trend is taken over so many readings, two minutes. */
@@ -15,11 +15,20 @@ const MAX_READINGS = 13;
  */
 const PATIENCE_MS = 60_000;
 
+/** What a look at a node's slot showed. */
+export interface SlotSight extends WalOutlook {
+  readonly retainedBytes: number;
+  /** Log of the node beyond our position; null: the slot is still being made. */
+  readonly lagBytes: number | null;
+}
+
 /**
  * Our slot keeps write-ahead log on its node for as long as we lag. At the configured limit the
  * slot is dropped and the node's blocks are read again later: a verifier must not fill a disk.
  */
 export class WalGuard {
+  /** Node -> its slot when it was last looked at. */
+  readonly slots = new Map<string, SlotSight>();
   readonly #cluster: Cluster;
   readonly #readings = new Map<string, WalReading[]>();
   readonly #patientUntilMs = new Map<string, number>();
@@ -58,6 +67,7 @@ export class WalGuard {
     if (slot === null) {
       this.#readings.delete(node);
       this.#report(node, null, Date.now());
+      this.slots.delete(node);
       return;
     }
     const nowMs = Date.now();
@@ -72,7 +82,12 @@ export class WalGuard {
     });
     this.#readings.set(node, readings.slice(-MAX_READINGS));
     const limitBytes = config.stream.maxSlotWalBytes;
-    const { kind, bytesLeft, secondsLeft } = walOutlook(readings, limitBytes);
+    const outlook = walOutlook(readings, limitBytes);
+    const { kind, bytesLeft, secondsLeft } = outlook;
+    const { restartLsn } = slot;
+    const endLsn = restartLsn === null ? null : restartLsn + slot.retainedBytes;
+    const lagBytes = endLsn === null ? null : Math.max(0, Number(endLsn - pipeline.position));
+    this.slots.set(node, { ...outlook, retainedBytes, lagBytes });
     const facts = { node, retainedBytes, limitBytes, bytesLeft, secondsLeft, walStatus };
     const isBeingMade = slot.confirmedFlushLsn === null && slot.active;
     const isPatient = !isBeingMade && nowMs < (this.#patientUntilMs.get(node) ?? 0);

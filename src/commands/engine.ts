@@ -10,6 +10,7 @@ import type {
   CommandRunner,
   DiffResult,
   InitResult,
+  RepairResult,
   TableDiffParams,
 } from '../protocol/commands.js';
 import { serversOf } from '../protocol/servers.js';
@@ -35,11 +36,13 @@ import { initialise } from './init.js';
 import { repair } from './repair.js';
 import { NodeTreeWriter } from '../cluster/mirror-writer.js';
 import { Refresher } from '../cluster/refresher.js';
+import { Metrics } from '../observe/metrics.js';
 import { readStatus } from './status.js';
 import { SubscriptionWatch } from '../cluster/subscription-watch.js';
 import { teardown, teardownTable } from './teardown.js';
 import { update } from './update.js';
 import { verify } from './verify.js';
+import { VERSION } from './version.js';
 import { Scrub } from '../cluster/scrub.js';
 import { WalGuard } from '../cluster/wal-guard.js';
 
@@ -89,6 +92,8 @@ export class Engine implements CommandRunner {
   /** Null: no daemon, or it does not judge its tables all the time. */
   #drift: LiveDrift | null = null;
   #watch: SubscriptionWatch | null = null;
+  /** Null: no daemon. */
+  #metrics: Metrics | null = null;
 
   private constructor(config: Config, options: EngineOptions) {
     this.#options = options;
@@ -110,14 +115,16 @@ export class Engine implements CommandRunner {
       'table-repair': async (params, context) => {
         const result = await repair(cluster, params, context);
         if (!result.dryRun) this.#drift?.watch.repaired(result.table);
-        return result;
+        return this.#countRepair(result);
       },
       'drift-list': () => this.#withDrift((live) => listDrift(cluster, live)),
       'drift-show': (params) => this.#withDrift((live) => showIncident(live, params)),
       'drift-ack': (params) => this.#withDrift((live) => acknowledge(live, params)),
       'drift-watch': (_, context) => this.#withDrift((live) => watchDrift(cluster, live, context)),
-      'drift-repair': (params, context) =>
-        this.#withDrift((live) => repairIncident(cluster, live, { params, context })),
+      'drift-repair': async (params, context) =>
+        this.#countRepair(
+          await this.#withDrift((live) => repairIncident(cluster, live, { params, context })),
+        ),
       status: (params, context) =>
         readStatus(cluster, {
           nodes: cluster.selectNodes(params.nodes, 1),
@@ -135,18 +142,31 @@ export class Engine implements CommandRunner {
     const engine = new Engine(config, options);
     if (options.mode === 'daemon') {
       engine.#warnOfRemovedNodes();
+      const walGuard = new WalGuard(engine.#cluster);
       if (engine.#cluster.store.isInitialised()) engine.#cluster.startStreaming();
       engine.#background = [
         new Refresher(engine.#cluster),
         new CatalogWatch(engine.#cluster),
         NodeTreeWriter.start(engine.#cluster),
-        new WalGuard(engine.#cluster),
+        walGuard,
         new Scrub(engine.#cluster),
         (engine.#watch = new SubscriptionWatch(engine.#cluster)),
       ];
-      engine.#tellEvents();
+      const events = engine.#tellEvents();
+      engine.#metrics = new Metrics({
+        cluster: engine.#cluster,
+        watch: engine.#drift?.watch ?? null,
+        events,
+        walGuard,
+        version: VERSION,
+      });
     }
     return Promise.resolve(engine);
+  }
+
+  /** What Prometheus reads; null: no daemon. */
+  get metrics(): Metrics | null {
+    return this.#metrics;
   }
 
   async run<Name extends CommandName>(
@@ -159,8 +179,10 @@ export class Engine implements CommandRunner {
     if (NEEDS_STREAM.has(name) && cluster.store.isInitialised()) cluster.startStreaming();
     const outcome = await this.#handlers[name](params, context).catch((error: unknown) => {
       if (isDiff(name)) logFailedDiff(this.#options.log, params, error);
+      this.#metrics?.commandEnded(name, error instanceof AcedError ? error.code : 'INTERNAL');
       throw error;
     });
+    this.#metrics?.commandEnded(name, 'done');
     if ('verdict' in outcome) logDiff(this.#options.log, outcome);
     // An outcome with its servers is the command's result; the compiler cannot see it through Name.
     return { ...outcome, servers: serversOf(cluster.config.nodes) } as CommandResults[Name];
@@ -176,8 +198,13 @@ export class Engine implements CommandRunner {
     return result;
   }
 
+  #countRepair<Result extends RepairResult>(result: Result): Result {
+    if (!result.dryRun) this.#metrics?.repaired(result.table, result.nodes);
+    return result;
+  }
+
   /** What is told goes through one object; whether tables are judged all the time is an option. */
-  #tellEvents(): void {
+  #tellEvents(): DriftEvents {
     const { config, log, store } = this.#cluster;
     const [first] = config.nodes;
     const { eventsFile } = config.drift;
@@ -195,10 +222,11 @@ export class Engine implements CommandRunner {
       copy: file === null ? null : (event, isMilestone) => file.append(event, isMilestone),
     });
     this.#background.push(new CoverageWatch(this.#cluster));
-    if (!config.drift.isEnabled) return;
+    if (!config.drift.isEnabled) return events;
     const watch = new DriftWatch(this.#cluster, events);
     this.#background.push(watch);
     this.#drift = { watch, events };
+    return events;
   }
 
   async #withDrift<T>(work: (live: LiveDrift) => T | Promise<T>): Promise<T> {

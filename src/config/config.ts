@@ -88,6 +88,13 @@ export interface Config {
     /** Whether events name keys of rows. */
     readonly eventsHaveKeys: boolean;
   };
+  readonly metrics: {
+    /** Null: none but the unix socket. */
+    readonly port: number | null;
+    readonly host: string;
+    /** Whether tables have series of their own. */
+    readonly perTable: 'auto' | 'always' | 'never';
+  };
 }
 
 /** Returned with a Config: settings that were read and not understood, by file and key. */

@@ -3,7 +3,7 @@ import { findDefinition, nodesOf, type DefinitionOptions } from './definition.js
 import { locate, readSources } from './locate.js';
 import { OPTIONS } from './options.js';
 import type { OptionSpec } from './options.js';
-import { ignoredKeys, readSetting } from './settings.js';
+import { findSetting, ignoredKeys, readSetting } from './settings.js';
 import type { SettingSources } from './settings.js';
 
 export type LoadOptions = DefinitionOptions;
@@ -72,6 +72,11 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
       openRowsBytes: read(OPTIONS.openRowsBytes),
       eventsFile,
       eventsHaveKeys: read(OPTIONS.eventsHaveKeys),
+    },
+    metrics: {
+      port: findSetting(OPTIONS.metricsPort, sources)?.value ?? null,
+      host: read(OPTIONS.metricsHost),
+      perTable: read(OPTIONS.metricsPerTable),
     },
   };
   deepFreeze(config);

@@ -243,6 +243,26 @@ export const OPTIONS = {
     defaultValue: false,
     doc: 'drift events name up to ten keys of rows',
   }),
+  metricsPort: option({
+    key: 'metrics.port',
+    env: 'ACED_METRICS_PORT',
+    kind: integer({ min: 1, max: 65_535 }),
+    doc: 'TCP port at which Prometheus finds /metrics; none: on the unix socket only',
+  }),
+  metricsHost: option({
+    key: 'metrics.host',
+    env: 'ACED_METRICS_HOST',
+    kind: text('a host name or an address', /^[^\s/]+$/u),
+    defaultValue: '127.0.0.1',
+    doc: 'address that the port is opened at',
+  }),
+  metricsPerTable: option<'auto' | 'always' | 'never'>({
+    key: 'metrics.per_table',
+    env: 'ACED_METRICS_PER_TABLE',
+    kind: oneOf(['auto', 'always', 'never']),
+    defaultValue: 'auto',
+    doc: 'whether tables have metrics of their own; auto: while there are at most 500',
+  }),
 };
 
 /** Help text: one line per option with its key, variable and default. */

@@ -148,6 +148,10 @@ export class NodePipeline {
     return this.#applier.changes;
   }
 
+  get lastTransaction(): LastTransaction {
+    return this.#applier.last;
+  }
+
   get filters(): SnapshotFilters {
     return this.#filters;
   }

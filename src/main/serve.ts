@@ -8,6 +8,7 @@ import { nativeUnavailableReason } from '../base/native.js';
 import { Engine } from '../commands/engine.js';
 import { VERSION } from '../commands/version.js';
 import { serversOf } from '../protocol/servers.js';
+import { listenForScrapes, type MetricsListener } from '../server/metrics-listener.js';
 import { startServer } from '../server/server.js';
 import { notifyServiceManager } from './notify.js';
 import { cancelOnSignals } from './signals.js';
@@ -48,8 +49,13 @@ async function serveUntil(stop: AbortSignal, options: LoadOptions): Promise<void
       'the addon cannot be loaded: JavaScript does its work, and is slower',
     );
   }
-  const engine = await openWhenUnlocked(config, { log, stop });
+  const scrapes = await listenForMetrics(config);
+  const engine = await openWhenUnlocked(config, { log, stop }).catch(async (error: unknown) => {
+    await scrapes?.close();
+    throw error;
+  });
   const watchdog = startWatchdog({ log });
+  const { metrics } = engine;
   try {
     const server = await startServer({
       socketPath: config.socketPath,
@@ -59,7 +65,9 @@ async function serveUntil(stop: AbortSignal, options: LoadOptions): Promise<void
       version: VERSION,
       cluster: config.cluster,
       servers: serversOf(config.nodes),
+      ...(metrics === null ? {} : { metrics }),
     });
+    if (metrics !== null) scrapes?.serve(metrics);
     const { cluster, socketPath } = config;
     log.info({ event: 'ready', cluster, socketPath, version: VERSION, pid: process.pid });
     if ((await notifyServiceManager(['READY=1'])) === 'failed') {
@@ -69,10 +77,16 @@ async function serveUntil(stop: AbortSignal, options: LoadOptions): Promise<void
     log.info({ event: 'stopping' });
     await Promise.all([notifyServiceManager(['STOPPING=1']), server.close()]);
   } finally {
+    await scrapes?.close();
     await engine.close();
     await watchdog.stop();
   }
   log.info({ event: 'stopped' });
+}
+
+/** Null: none is asked for. Errors: BAD_CONFIG. */
+async function listenForMetrics({ metrics }: Config): Promise<MetricsListener | null> {
+  return metrics.port === null ? null : listenForScrapes(metrics.host, metrics.port);
 }
 
 /**

@@ -13,6 +13,7 @@ import type {
 } from '../protocol/commands.js';
 import { listenOnSocket } from './socket.js';
 import { Spool } from './spool.js';
+import { sendMetrics, type MetricsSource } from './metrics-listener.js';
 import { COMMAND_ID_HEADER, PARAMS_HEADER, errorEnd, takesInput } from '../protocol/wire.js';
 import type { PingAnswer } from '../protocol/wire.js';
 import { readServers } from '../protocol/params.js';
@@ -28,6 +29,8 @@ export interface ServerOptions {
   /** A command for another cluster, other servers or another database is refused. Absent: not checked. */
   readonly cluster?: string;
   readonly servers?: Servers;
+  /** Answers `GET /metrics`, here too. Absent: there are none. */
+  readonly metrics?: MetricsSource;
   readonly reportExpiryMs?: number;
   readonly maxInputBytes?: number;
   /** How long close() waits for commands to end. */
@@ -116,6 +119,10 @@ class RequestHandler {
         cluster: this.#options.cluster ?? null,
       };
       sendJson(response, 200, answer);
+      return;
+    }
+    if (path === '/metrics' && request.method === 'GET' && this.#options.metrics !== undefined) {
+      await sendMetrics(response, this.#options.metrics);
       return;
     }
     if (version === 'v1' && first !== undefined) {

@@ -5,6 +5,7 @@ import { dirname, join, resolve } from 'node:path';
 import { before, describe, it } from 'node:test';
 import { COMMANDS } from '../../src/cli/commands.js';
 import { OPTIONS } from '../../src/config/options.js';
+import { METRICS, type MetricSpec } from '../../src/observe/metric-names.js';
 
 /** Tests run from the root of the checkout. */
 const DOCS = 'docs';
@@ -116,6 +117,17 @@ describe('documentation', () => {
     const retried = matches(sources, /^ {2}([A-Z_]+): \{ retry: true \},$/gm);
     const table = tableAfter(page('12-operations.md'), 'codes');
     assert.deepEqual(matches(table, /^\| `([A-Z_]+)` +\| yes +\|/gm), retried);
+  });
+
+  it('lists exactly the metrics, with their labels', () => {
+    const table = tableAfter(page('12-operations.md'), 'metrics');
+    const specs: readonly MetricSpec[] = Object.values(METRICS);
+    assert.deepEqual(firstCells(table), specs.map(({ name }) => name).sort());
+    for (const { name, labels } of specs) {
+      const row = table.split('\n').find((line) => line.startsWith(`| \`${name}\` `)) ?? '';
+      const [, , , shown = ''] = row.split('|').map((cell) => cell.trim());
+      assert.equal(shown, labels.map((label) => `\`${label}\``).join(' '), name);
+    }
   });
 
   it('lists exactly the options, with their variables and defaults', () => {

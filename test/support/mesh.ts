@@ -22,13 +22,14 @@ export interface MeshOptions {
 }
 
 export interface ConfigOverrides extends Partial<
-  Omit<Config, 'tree' | 'scrub' | 'diff' | 'stream' | 'drift'>
+  Omit<Config, 'tree' | 'scrub' | 'diff' | 'stream' | 'drift' | 'metrics'>
 > {
   readonly scrub?: Partial<Config['scrub']>;
   readonly tree?: Partial<Config['tree']>;
   readonly diff?: Partial<Config['diff']>;
   readonly stream?: Partial<Config['stream']>;
   readonly drift?: Partial<Config['drift']>;
+  readonly metrics?: Partial<Config['metrics']>;
 }
 
 const PUBLICATION = 'mesh';
@@ -224,7 +225,7 @@ export class Mesh {
 
   /** A complete Config with small, quick values, for engines in the test's own process. */
   config(stateDir: string, overrides: ConfigOverrides = {}): Config {
-    const { tree, scrub, diff, stream, drift, ...rest } = overrides;
+    const { tree, scrub, diff, stream, drift, metrics, ...rest } = overrides;
     return Object.freeze({
       cluster: this.cluster,
       nodes: Object.freeze(this.nodeConfigs().map((node) => Object.freeze(node))),
@@ -274,6 +275,7 @@ export class Mesh {
         eventsHaveKeys: false,
         ...drift,
       }),
+      metrics: Object.freeze({ port: null, host: '127.0.0.1', perTable: 'auto', ...metrics }),
     });
   }
 

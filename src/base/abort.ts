@@ -16,6 +16,16 @@ export async function sleep(delayMs: number, signal?: AbortSignal): Promise<void
   });
 }
 
+/** Resolves once the signal has aborted. */
+export async function aborted(signal: AbortSignal): Promise<null> {
+  if (!signal.aborted) {
+    await new Promise((resolve) => {
+      signal.addEventListener('abort', resolve, { once: true });
+    });
+  }
+  return null;
+}
+
 export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted === true) throw cancelled();
 }

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { backoffMs, sleep, throwIfAborted } from '../base/abort.js';
+import { aborted, backoffMs, sleep, throwIfAborted } from '../base/abort.js';
 import { AcedError, errorMessage, logMessage } from '../base/errors.js';
 import { failpoint } from '../base/failpoint.js';
 import type { Logger } from '../base/log.js';
@@ -586,15 +586,6 @@ function highestFilter(tables: Iterable<TrackedTable>, node: string): number {
     for (const id of table.leaves(node).filters) highest = Math.max(highest, id);
   }
   return highest;
-}
-
-async function aborted(signal: AbortSignal): Promise<null> {
-  if (!signal.aborted) {
-    await new Promise((resolve) => {
-      signal.addEventListener('abort', resolve, { once: true });
-    });
-  }
-  return null;
 }
 
 function asAcedError(error: unknown): AcedError {

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { createLogger, type Logger } from '../base/log.js';
-import { retryWhileLocked } from '../base/abort.js';
+import { aborted, retryWhileLocked } from '../base/abort.js';
 import type { Config } from '../config/config.js';
 import { loadConfig } from '../config/load.js';
 import type { LoadOptions } from '../config/load.js';
@@ -103,11 +103,4 @@ async function openWhenUnlocked(
     signal: stop,
     onWait: () => log.info({ event: 'state_lock_waits', stateDir, forMs: LOCK_WAIT_MS }),
   });
-}
-
-async function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  await new Promise<void>((resolve) =>
-    signal.addEventListener('abort', () => resolve(), { once: true }),
-  );
 }

@@ -106,6 +106,11 @@ export const METRICS = {
     ),
     overTables: 'min',
   },
+  conditions: gauge(
+    'aced_conditions_open',
+    'What keeps aced from vouching for something, or is about to; kinds are names of events.',
+    'kind',
+  ),
   opened: counter('aced_incidents_opened_total', 'Incidents that were opened.', 'table', 'cause'),
   closed: counter('aced_incidents_closed_total', 'Incidents that were resolved.', 'table', 'how'),
   detection: {

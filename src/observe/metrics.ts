@@ -19,7 +19,14 @@ const LOOP_PRECISION_MS = 100;
 const DETECTION_BUCKETS = [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
 
 /** Shown with 0 too, so that a rule over them has something to compare. */
-const VERDICTS: readonly Verdict[] = ['match', 'in_flight', 'drift', 'starved', 'unverified'];
+const VERDICTS: readonly Verdict[] = [
+  'match',
+  'in_flight',
+  'drift',
+  'starved',
+  'schema_mismatch',
+  'unverified',
+];
 
 export interface MetricsOptions {
   readonly cluster: Cluster;
@@ -116,6 +123,9 @@ export class Metrics {
       1,
     );
     this.#readNodes(samples);
+    for (const { kind } of this.#options.cluster.conditions.open) {
+      samples.add('conditions', { kind }, 1);
+    }
     this.#readTables(samples, tables);
     const labels = new Set(tables.map(({ label }) => label));
     const tallies = [this.#opened, this.#closed, this.#repaired, this.#events, this.#commands];

@@ -354,6 +354,7 @@ describe('settings', () => {
           eventsFile: null,
           eventsHaveKeys: false,
         },
+        metrics: { port: null, host: '127.0.0.1', perTable: 'auto' },
       },
     );
   });

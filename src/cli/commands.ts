@@ -98,7 +98,8 @@ export const COMMANDS: readonly CommandSpec[] = [
         ...numberParam('compareUnitSize', flags, 'compare-unit-size'),
         ...numberParam('concurrencyFactor', flags, 'concurrency-factor'),
         ...textParam('tableFilter', flags, 'table-filter'),
-        ...excludeColumns(flags),
+        ...listParam('columns', flags, 'columns'),
+        ...listParam('excludeColumns', flags, 'exclude-columns'),
       },
     })),
   }),
@@ -126,7 +127,7 @@ export const COMMANDS: readonly CommandSpec[] = [
         ...numberParam('maxCpuRatio', flags, 'max-cpu-ratio'),
         ...switchParam('analyse', flags, 'analyse'),
         ...switchParam('recreateObjects', flags, 'recreate-objects'),
-        ...excludeColumns(flags),
+        ...listParam('excludeColumns', flags, 'exclude-columns'),
       },
     })),
   }),
@@ -296,9 +297,15 @@ function common(flags: FlagValues): { nodes?: readonly string[] } {
   return names.length === 1 && names[0] === 'all' ? {} : { nodes: names };
 }
 
-function excludeColumns(flags: FlagValues): { excludeColumns?: readonly string[] } {
-  const names = flags.get('exclude-columns');
-  return Array.isArray(names) ? { excludeColumns: names as readonly string[] } : {};
+function listParam<Key extends string>(
+  key: Key,
+  flags: FlagValues,
+  flag: string,
+): { [K in Key]?: readonly string[] } {
+  const value = flags.get(flag);
+  return (Array.isArray(value) ? { [key]: value as readonly string[] } : {}) as {
+    [K in Key]?: readonly string[];
+  };
 }
 
 function output(flags: FlagValues): { output?: 'json' | 'html' } {

@@ -161,6 +161,13 @@ const EXCLUDE_COLUMNS: FlagSpec = {
   doc: 'columns that are not compared',
 };
 
+const COLUMNS: FlagSpec = {
+  name: 'columns',
+  read: list,
+  accepts: 'column names joined by commas',
+  doc: 'only these columns are compared, and the key',
+};
+
 const UNTIL = refused('until', undefined, {
   takes: 'value',
   instead: 'leave it out: rows that are still being replicated are waited for, not reported',
@@ -202,6 +209,7 @@ export const TABLE_DIFF: readonly FlagSpec[] = [
   {
     ...text('table-filter', 'F', 'an SQL condition', 'compare only the rows that satisfy it'),
   },
+  COLUMNS,
   EXCLUDE_COLUMNS,
   refused('against-origin', undefined, {
     takes: 'value',

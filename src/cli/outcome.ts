@@ -65,6 +65,8 @@ function describeDiff(result: DiffResult & OfServers): Outcome {
   const found = Object.entries(result.differences).filter(([, rows]) => rows > 0);
   lines.push(verdictLine(result));
   for (const [pair, rows] of found) lines.push(warn(`Found ${rows} differences between ${pair}`));
+  const agreement = agreementLine(result);
+  if (agreement !== null) lines.push(agreement);
   if (result.verdict === 'drift' && result.inFlightRows > 0) {
     lines.push(warn(`Another ${rowsOf(result.inFlightRows)} still being replicated`));
   }
@@ -93,6 +95,17 @@ function verdictLine({ verdict, table, inFlightRows }: DiffResult): OutcomeLine 
     case 'unverified':
       return warn('NOT PROVED EQUAL: something could not be checked');
   }
+}
+
+/** Of two nodes there is nothing to say that the differences do not. */
+function agreementLine({ verdict, nodes, agreement }: DiffResult): OutcomeLine | null {
+  if (verdict !== 'drift' || agreement === undefined || nodes.length < 3) return null;
+  const agreeing = agreement.filter((group) => group.length > 1).map((group) => group.join(', '));
+  return info(
+    agreeing.length === 0
+      ? 'No two nodes agree'
+      : agreeing.map((group) => `These nodes agree: ${group}`).join('. '),
+  );
 }
 
 function exitCodeOf({ verdict }: DiffResult): number {

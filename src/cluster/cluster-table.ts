@@ -42,14 +42,18 @@ export async function readClusterTable(
   return { infos, spec: buildTableSpec(infos, options), readings };
 }
 
-/** Errors: BAD_USAGE for names of --exclude-columns that are no columns of the table. */
-export function requireColumns({ infos, spec }: ClusterTable, names: readonly string[]): void {
+/** Errors: BAD_USAGE for names, given with `flag`, that are no columns of the table. */
+export function requireColumns(
+  { infos, spec }: ClusterTable,
+  names: readonly string[],
+  flag = '--exclude-columns',
+): void {
   const known = new Set([...infos.values()].flatMap(({ columns }) => columns.map((c) => c.name)));
   for (const name of names) {
     if (known.has(name)) continue;
     throw new AcedError(
       'BAD_USAGE',
-      `--exclude-columns: ${spec.schema}.${spec.name} has no column ${JSON.stringify(name)}`,
+      `${flag}: ${spec.schema}.${spec.name} has no column ${JSON.stringify(name)}`,
       { hint: 'Write names as the catalog has them, with commas between them.' },
     );
   }

@@ -10,7 +10,7 @@ import { serversOf } from '../protocol/servers.js';
 import type { NodePools } from '../postgres/every-node.js';
 import type { SessionPool } from '../postgres/session-pool.js';
 import { SessionPool as Pool } from '../postgres/session-pool.js';
-import { parseNameParts } from '../table/table-name.js';
+import { parseTableName, possibleTables } from '../table/table-name.js';
 import type { TableSpec } from '../table/table-spec.js';
 import { Store, type StoredTable } from '../store/store.js';
 import { Conditions } from './conditions.js';
@@ -204,12 +204,13 @@ export class Cluster {
   }
 
   findTable(text: string): TrackedTable | undefined {
-    const { schema, name } = parseNameParts(text);
-    const exact = this.#tables.get(tableKey(schema.text, name.text));
-    if (exact !== undefined) return exact;
-    const fold = (part: typeof schema): string =>
-      part.isQuoted ? part.text : part.text.toLowerCase();
-    return this.#tables.get(tableKey(fold(schema), fold(name)));
+    for (const { schema, name } of possibleTables(text)) {
+      const table = this.#tables.get(tableKey(schema, name));
+      if (table !== undefined) return table;
+    }
+    // Says what is wrong with a text that cannot be a name.
+    parseTableName(text);
+    return undefined;
   }
 
   /** Work that changes or relies on a table's boundaries and leaves excludes other such work. */

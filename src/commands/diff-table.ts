@@ -37,11 +37,16 @@ export async function diffTable(
   const pools = cluster.poolsOf(nodes);
   const name = await findTable(pools, params.table, context.signal);
   const leftOut = params.excludeColumns ?? [];
+  const only = params.columns;
   const [catalog, commitTimeNodes] = await allOrCause([
-    readClusterTable(pools, name, context.signal, { leftOut }),
+    readClusterTable(pools, name, context.signal, {
+      leftOut,
+      ...(only === undefined ? {} : { only }),
+    }),
     readCommitTimeNodes(pools, context.signal),
   ]);
   requireColumns(catalog, leftOut);
+  requireColumns(catalog, only ?? [], '--columns');
   const { spec, infos } = catalog;
   const { config } = cluster;
   const { tableFilter } = params;

@@ -7,6 +7,7 @@ import { serversOf } from '../protocol/servers.js';
 import { openQuestion } from '../table/table-spec.js';
 import type { DiffSink } from './diff-sink.js';
 import { DifferenceSearch, type SearchOptions } from './difference-search.js';
+import { agreeingNodes } from './agreement.js';
 import { FileSink } from './file-sink.js';
 
 export interface ComparisonOptions extends Pick<
@@ -88,6 +89,7 @@ export class Comparison {
       nodes: [...pools.keys()],
       positions: facts.positions,
       differences: this.#file.counts,
+      ...this.#agreement(verdict),
       inFlightRows: this.#search.inFlightRows,
       rowLimitReached: this.#file.isFull,
       excludedColumns: this.#excludedColumns(),
@@ -112,6 +114,14 @@ export class Comparison {
     if (faults.length > 0) return 'unverified';
     if (inFlightRows > 0) return 'in_flight';
     return openQuestion(this.#options.table.spec) ?? 'match';
+  }
+
+  /** Which nodes agree is known once every row that differs is. */
+  #agreement(verdict: Verdict): Pick<DiffResult, 'agreement'> {
+    const isWhole = verdict === 'match' || verdict === 'drift';
+    const { faults, inFlightRows } = this.#search;
+    if (!isWhole || faults.length > 0 || inFlightRows > 0 || this.#file.isFull) return {};
+    return { agreement: agreeingNodes([...this.#options.table.pools.keys()], this.#file.counts) };
   }
 
   /** Not compared is not equal, unless the user says that it does not matter. */

@@ -15,13 +15,13 @@ export interface RangeExpressions {
  * find: see KeyOperators.
  */
 export class KeySql {
-  /** `t."k"` as its base type, with the collation that decides the order. */
+  /** `t."k"` as a value of the type, with the collation that decides the order. */
   readonly columns: KeyExpressions;
   readonly #key: readonly KeyColumnSpec[];
 
   constructor(key: readonly KeyColumnSpec[]) {
     this.#key = key;
-    this.columns = this.values((i) => `t.${quoteIdentifier(key[i]?.name ?? '')}`);
+    this.columns = key.map((column) => this.#column(column));
   }
 
   /**
@@ -47,11 +47,28 @@ export class KeySql {
   /** The column has the value, in the column's own opinion. */
   equality(value: (i: number) => string): string {
     return this.#key
-      .map(({ name, typeName, operators }, i) => {
-        const column = `t.${quoteIdentifier(name)}::${typeName}`;
-        return `${column} ${operators.equal} ${value(i)}::${typeName}`;
+      .map(({ name, typeName, orderKind, operators }, i) => {
+        return `${this.#typed({ name, typeName, orderKind })} ${operators.equal} ${value(i)}::${typeName}`;
       })
       .join(' AND ');
+  }
+
+  #column(column: KeyColumnSpec): string {
+    const value = this.#typed(column);
+    return column.collate === null ? value : `${value} COLLATE ${column.collate}`;
+  }
+
+  /**
+   * Integers stay as they are: on a node where the column is narrower than the type, a cast would
+   * keep its index from being used, which finds values of any integer type.
+   */
+  #typed({
+    name,
+    typeName,
+    orderKind,
+  }: Pick<KeyColumnSpec, 'name' | 'typeName' | 'orderKind'>): string {
+    const column = `t.${quoteIdentifier(name)}`;
+    return orderKind === 'integer' ? column : `${column}::${typeName}`;
   }
 
   /**

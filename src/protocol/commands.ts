@@ -55,6 +55,8 @@ export interface TableDiffParams extends TableParams {
   readonly compareUnitSize?: number;
   readonly concurrencyFactor?: number;
   readonly tableFilter?: string;
+  /** Names of the only columns that are compared, beside the key's. */
+  readonly columns?: readonly string[];
   /** Names of columns that are not compared. */
   readonly excludeColumns?: readonly string[];
 }
@@ -122,6 +124,8 @@ export interface DiffResult {
   readonly positions: Readonly<Record<string, string>>;
   /** `n1/n2` -> rows that differ. */
   readonly differences: Readonly<Record<string, number>>;
+  /** Groups of nodes whose rows are proved equal, one a node where it agrees with none; absent: not known. */
+  readonly agreement?: readonly (readonly string[])[];
   /** Rows that still moved when settling gave up; neither equal nor different. */
   readonly inFlightRows: number;
   readonly rowLimitReached: boolean;

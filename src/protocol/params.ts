@@ -50,6 +50,7 @@ const FIELDS: {
     compareUnitSize: 'rows',
     concurrencyFactor: 'factor',
     tableFilter: 'text',
+    columns: 'texts',
     excludeColumns: 'texts',
   },
   'table-repair': {

@@ -8,6 +8,8 @@ import type { ExcludedColumn, KeyColumnSpec, TableSpec } from './table-spec.js';
 export interface SpecOptions {
   /** Columns that the user does not want compared; names of none are ignored. */
   readonly leftOut?: readonly string[];
+  /** The only columns that the user wants compared, beside the key's. */
+  readonly only?: readonly string[];
   /** For a tree, which changes in the stream keep current: see ExclusionCause. */
   readonly isTree?: boolean;
 }
@@ -31,14 +33,15 @@ export function buildTableSpec(
   const excluded: ExcludedColumn[] = [];
   const shared = new Map<string, NodeColumn[]>();
   for (const name of allColumnNames(infos)) {
-    const exclusion = exclusionOf(infos, name, options);
+    const isAsked = options.only?.includes(name) !== false || keyNames.includes(name);
+    const exclusion = isAsked ? exclusionOf(infos, name, options) : NOT_ASKED;
     if (exclusion !== null) {
       if (keyNames.includes(name)) throw unusableKey(first, name, exclusion.reason);
       excluded.push({ name, ...exclusion });
       continue;
     }
     const onNodes = columnOnNodes(infos, name);
-    if (keyNames.includes(name) || !isOneFamily(onNodes)) requireSameType(first, onNodes);
+    if (!isOneFamily(onNodes)) requireSameType(first, onNodes);
     const textForm = commonTextForm(first, onNodes, warnings);
     columns.push({ name, textForm });
     shared.set(name, onNodes);
@@ -46,7 +49,7 @@ export function buildTableSpec(
   const key = keyNames.map((name): KeyColumnSpec => {
     const onNodes = shared.get(name) ?? [];
     const textForm = columns.find((column) => column.name === name)?.textForm;
-    const typeName = onNodes[0]?.column.baseTypeSql;
+    const typeName = widest(onNodes)?.baseTypeSql;
     if (textForm === undefined || typeName === undefined) {
       throw new AcedError('INTERNAL', `key column ${name} is not among the columns`);
     }
@@ -113,6 +116,8 @@ function allColumnNames(infos: ReadonlyMap<string, TableInfo>): string[] {
   return [...names].sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
 }
 
+const NOT_ASKED = { reason: 'not among --columns', cause: 'named' } as const;
+
 function exclusionOf(
   infos: ReadonlyMap<string, TableInfo>,
   name: string,
@@ -167,14 +172,28 @@ function requireSameType(table: TableInfo, onNodes: readonly NodeColumn[]): void
   }
 }
 
-/** smallint, integer, bigint; varchar, text: a value is written alike by each of them. */
+/**
+ * smallint, integer, bigint; varchar, text: a value is written alike by each of them, and their
+ * indexes can be searched for values of the last one, which holds those of the others.
+ */
 const FAMILIES: readonly (readonly number[])[] = [
   [21, 23, 20],
   [1043, 25],
 ];
 
+function familyOf(onNodes: readonly NodeColumn[]): readonly number[] | undefined {
+  return FAMILIES.find((oids) => onNodes.every(({ column }) => oids.includes(column.baseTypeOid)));
+}
+
 function isOneFamily(onNodes: readonly NodeColumn[]): boolean {
-  return FAMILIES.some((oids) => onNodes.every(({ column }) => oids.includes(column.baseTypeOid)));
+  return familyOf(onNodes) !== undefined;
+}
+
+/** Of a family the column that holds the values of all the others. */
+function widest(onNodes: readonly NodeColumn[]): ColumnInfo | undefined {
+  const family = familyOf(onNodes) ?? [];
+  const rank = ({ column }: NodeColumn): number => family.indexOf(column.baseTypeOid);
+  return onNodes.toSorted((a, b) => rank(b) - rank(a))[0]?.column;
 }
 
 const NUMERIC_OID = 1700;

@@ -4,32 +4,33 @@ import { readCatalog, type CatalogReading } from './fingerprint.js';
 import type { Session } from '../postgres/session.js';
 import type { CollationInfo, ColumnInfo, TableInfo } from './table-info.js';
 import type { KeyOperators } from './table-spec.js';
-import { parseNameParts, type TableName } from './table-name.js';
+import { parseTableName, possibleTables, type TableName } from './table-name.js';
 
-export { parseTableName, type TableName } from './table-name.js';
+export { parseTableName, type TableName };
 
 /**
  * Finds the table that a person typed: the name as typed if there is such a table, else, for parts
- * that were not quoted, its lower-case form as PostgreSQL would fold it. NO_SUCH_TABLE, BAD_USAGE.
+ * that were not quoted, its lower-case form as PostgreSQL would fold it, else the text as a name that
+ * has dots or quotes in it. NO_SUCH_TABLE, BAD_USAGE.
  */
 export async function resolveTable(session: Session, text: string): Promise<TableName> {
-  const { schema, name } = parseNameParts(text);
-  const schemas = schema.isQuoted ? [schema.text] : [schema.text, schema.text.toLowerCase()];
-  const names = name.isQuoted ? [name.text] : [name.text, name.text.toLowerCase()];
-  const rows = await session.query(
-    `SELECT n.nspname, c.relname
-       FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-      WHERE n.nspname = ANY ($1::name[]) AND c.relname = ANY ($2::name[])
-        AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-      ORDER BY n.nspname = $3::name DESC, c.relname = $4::name DESC
-      LIMIT 1`,
-    [schemas, names, schema.text, name.text],
-  );
-  const [foundSchema, foundName] = rows[0] ?? [];
-  if (typeof foundSchema !== 'string' || typeof foundName !== 'string') {
-    throw noSuchTable(session, schema.text, name.text);
-  }
-  return { schema: foundSchema, name: foundName };
+  const possible = possibleTables(text);
+  const [found] =
+    possible.length === 0
+      ? []
+      : await session.query(
+          `SELECT n.nspname, c.relname
+             FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS p (schema, name, rank)
+             JOIN pg_catalog.pg_namespace n ON n.nspname = p.schema
+             JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = p.name
+            WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
+            ORDER BY p.rank LIMIT 1`,
+          [possible.map(({ schema }) => schema), possible.map(({ name }) => name)],
+        );
+  const [schema, name] = found ?? [];
+  if (typeof schema === 'string' && typeof name === 'string') return { schema, name };
+  const typed = parseTableName(text);
+  throw noSuchTable(session, typed.schema, typed.name);
 }
 
 /**

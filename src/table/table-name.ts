@@ -46,6 +46,36 @@ export function parseNameParts(text: string): { schema: NamePart; name: NamePart
     : { schema: first, name: second };
 }
 
+/**
+ * The tables that a text may stand for, likeliest first: parts as typed, then unquoted parts in lower
+ * case, then the whole text as a name that happens to have dots or quotes in it, cut at each dot.
+ */
+export function possibleTables(text: string): TableName[] {
+  return [...typedTables(text), ...tablesAsTheyStand(text.trim())];
+}
+
+function typedTables(text: string): TableName[] {
+  let parts: ReturnType<typeof parseNameParts>;
+  try {
+    parts = parseNameParts(text);
+  } catch {
+    return [];
+  }
+  const forms = (part: NamePart): string[] =>
+    part.isQuoted ? [part.text] : [part.text, part.text.toLowerCase()];
+  return forms(parts.schema).flatMap((schema) =>
+    forms(parts.name).map((name) => ({ schema, name })),
+  );
+}
+
+function tablesAsTheyStand(text: string): TableName[] {
+  const found = [{ schema: DEFAULT_SCHEMA, name: text }];
+  for (let dot = text.indexOf('.'); dot >= 0; dot = text.indexOf('.', dot + 1)) {
+    found.push({ schema: text.slice(0, dot), name: text.slice(dot + 1) });
+  }
+  return found.filter(({ schema, name }) => schema !== '' && name !== '' && !text.includes('\0'));
+}
+
 function badName(text: string): AcedError {
   return new AcedError('BAD_USAGE', `not a table name: ${JSON.stringify(text)}`, { hint: HINT });
 }

@@ -152,6 +152,22 @@ describe('buildTableSpec', () => {
     });
   });
 
+  it('compares only the columns that are asked for, and those of the key', () => {
+    const columns = [ID, column('a', 'text'), column('b', 'text')];
+    const infos = nodes(table(columns), table(columns));
+    const spec = buildTableSpec(infos, { only: ['b'] });
+    assert.deepEqual(
+      spec.columns.map(({ name }) => name),
+      ['b', 'id'],
+    );
+    assert.deepEqual(spec.excluded, [{ name: 'a', reason: 'not among --columns', cause: 'named' }]);
+    const both = buildTableSpec(infos, { only: ['a', 'b'], leftOut: ['b'] });
+    assert.deepEqual(
+      both.excluded.map(({ name }) => name),
+      ['b'],
+    );
+  });
+
   it('leaves text that other objects change out of trees only', () => {
     const v = column('v', 'regclass', { foreignText: 'regclass' });
     const infos = nodes(table([ID, v]), table([ID, v]));
@@ -160,7 +176,7 @@ describe('buildTableSpec', () => {
     assert.deepEqual([excluded?.name, excluded?.cause], ['v', 'unstable']);
   });
 
-  it('compares types of one family by their text, with a warning, but not in a key', () => {
+  it('compares types of one family by their text, with a warning, in a key too', () => {
     for (const [one, other] of [
       ['integer', 'bigint'],
       ['character varying', 'text'],
@@ -171,7 +187,9 @@ describe('buildTableSpec', () => {
       assert.match(spec.warnings?.[0] ?? '', /v is declared differently/);
       assert.deepEqual(spec.columns[1], { name: 'v', textForm: 'plain' });
     }
-    fails('SCHEMA_MISMATCH', /id/, nodes(table([ID]), table([column('id', 'integer')])));
+    const [key] = buildTableSpec(nodes(table([column('id', 'integer')]), table([ID]))).key;
+    assert.deepEqual([key?.typeName, key?.orderKind], ['pg_catalog.bigint', 'integer']);
+    fails('SCHEMA_MISMATCH', /id/, nodes(table([ID]), table([column('id', 'numeric')])));
   });
 
   it('refuses columns of different types', () => {

@@ -42,6 +42,9 @@ const SETUP = `
   CREATE TABLE public.keyless (id int);
   CREATE VIEW public.seen AS SELECT 1 AS id;
   CREATE MATERIALIZED VIEW public.stored AS SELECT 1 AS id;
+  CREATE SCHEMA "My Schema";
+  CREATE TABLE "My Schema"."The Table" (id int PRIMARY KEY);
+  CREATE TABLE public."a.b" (id int PRIMARY KEY);
   CREATE ROLE reader LOGIN;
   CREATE TABLE public.secret (id int, v int, PRIMARY KEY (id, v));
 `;
@@ -83,6 +86,21 @@ describe('resolveTable', () => {
       schema: 'Odd.Schema',
       name: 'Table "x"',
     });
+  });
+
+  it('takes a name as it stands in the catalog', async () => {
+    for (const text of ['Odd.Schema.Table "x"', ' Odd.Schema.Table "x" ']) {
+      assert.deepEqual(await resolveTable(session, text), {
+        schema: 'Odd.Schema',
+        name: 'Table "x"',
+      });
+    }
+    const theTable = { schema: 'My Schema', name: 'The Table' };
+    assert.deepEqual(await resolveTable(session, 'My Schema.The Table'), theTable);
+    assert.deepEqual(await resolveTable(session, '"My Schema"."The Table"'), theTable);
+    assert.deepEqual(await resolveTable(session, 'a.b'), { schema: 'public', name: 'a.b' });
+    await fails('BAD_USAGE', resolveTable(session, 'My Schema.No Table'));
+    await fails('BAD_USAGE', resolveTable(session, 'a.b.c'));
   });
 });
 

@@ -153,6 +153,11 @@ function checks(author: Author): Step[] {
       writes: author.busyWrites(table),
     });
   }
+  if (random.oneIn(3)) {
+    const table = author.table();
+    const writes = random.oneIn(4) ? [] : author.busyWrites(table);
+    steps.push({ kind: 'verify', label: 'verify under load', table, writes });
+  }
   const method = random.oneIn(6) ? 'table-diff' : 'mtree-table-diff';
   steps.push({ kind: 'check', label: method, tables, method });
   if (random.oneIn(2)) return steps;

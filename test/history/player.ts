@@ -127,6 +127,8 @@ class Player {
         return this.#check(step);
       case 'busy check':
         return this.#busyCheck(step);
+      case 'verify':
+        return this.#verify(step);
       case 'repair':
         return this.#repair(step);
       case 'heal':
@@ -255,6 +257,26 @@ class Player {
     this.#tally.count(this.#tally.verdicts, `${method} ${verdict}`);
     const rest = without(expected, RANGES.busy);
     judge({ table, method, expected: rest, verdict, named });
+  }
+
+  async #verify({ table, writes }: Of<'verify'>): Promise<void> {
+    await this.#playground.quiet();
+    const state = { isDone: false };
+    const load = this.#writeMeanwhile(writes, () => state.isDone);
+    try {
+      const { tables } = await this.#ask('mtree-verify', { table });
+      for (const { wrong, wrongLeaves, provedLeaves } of tables) {
+        this.#tally.leavesCompared += provedLeaves;
+        if (wrongLeaves === 0) continue;
+        throw new HistoryFailure('changes lost', `verify of ${table}: ${JSON.stringify(wrong)}`);
+      }
+    } catch (error) {
+      if (!(error instanceof AcedError)) throw error;
+      await this.#explain(table, `mtree-verify ${error.code}`, error.message);
+    } finally {
+      state.isDone = true;
+      await load;
+    }
   }
 
   /** Each node's in turn, again and again until it is enough; at least once. */

@@ -53,6 +53,12 @@ export type Step = { readonly label: string } & (
       readonly writes: readonly { readonly node: string; readonly sql: string }[];
     }
   | {
+      /** `mtree verify` while these are written: no leaf may be found wrong. */
+      readonly kind: 'verify';
+      readonly table: string;
+      readonly writes: readonly { readonly node: string; readonly sql: string }[];
+    }
+  | {
       /** By `table-repair`, from the file of the table's last check. */
       readonly kind: 'repair';
       readonly table: string;
@@ -124,6 +130,8 @@ export function describeStep(step: Step): string {
       return `check: ${step.method} ${step.tables.join(' ')}`;
     case 'busy check':
       return `check under load: mtree-table-diff ${step.table}${written(step.writes)}`;
+    case 'verify':
+      return `check under load: mtree verify ${step.table}${written(step.writes)}`;
     case 'repair':
       return `table-repair ${step.table} --source-of-truth ${step.source}`;
     case 'heal':

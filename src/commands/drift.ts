@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { sleep } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
 import type { Cluster } from '../cluster/cluster.js';
+import type { NotFollowed } from '../cluster/table-tracker.js';
 import type { DriftEvents } from '../drift/drift-events.js';
 import type { DriftWatch } from '../drift/drift-watch.js';
 import type {
@@ -11,7 +12,7 @@ import type {
   DriftRepairResult,
   IncidentParams,
 } from '../protocol/commands.js';
-import type { DriftListResult, IncidentState } from '../protocol/drift.js';
+import type { DriftListResult, IncidentState, TableVerdict } from '../protocol/drift.js';
 import { diffTree } from './diff-tree.js';
 import { repair } from './repair.js';
 
@@ -26,12 +27,29 @@ const CLOSE_POLL_MS = 50;
 const CLOSE_TIMEOUT_MS = 30_000;
 
 /** `drift list`: the verdict on every tracked table, and the open incidents. */
-export function listDrift(cluster: Cluster, { watch }: LiveDrift): DriftListResult {
+export function listDrift(
+  cluster: Cluster,
+  { watch }: LiveDrift,
+  notFollowed: readonly NotFollowed[],
+): DriftListResult {
+  const followed = cluster.tables.flatMap((table) => {
+    const verdict = watch.verdict(table);
+    return verdict === null ? [] : [{ table: table.label, ...verdict }];
+  });
+  const known = new Set(followed.map(({ table }) => table));
+  const others = notFollowed
+    .filter(({ label }) => !known.has(label))
+    .map(({ label, kind, reason, sinceMs }): TableVerdict => ({
+      table: label,
+      verdict: kind === 'schema_mismatch' ? kind : 'unverified',
+      sinceMs,
+      reason,
+      positions: {},
+      openRows: 0,
+      incident: null,
+    }));
   return {
-    tables: cluster.tables.flatMap((table) => {
-      const verdict = watch.verdict(table);
-      return verdict === null ? [] : [{ table: table.label, ...verdict }];
-    }),
+    tables: [...followed, ...others],
     incidents: watch.incidents,
   };
 }
@@ -63,7 +81,7 @@ export async function watchDrift(
   } finally {
     stop();
   }
-  return listDrift(cluster, live);
+  return listDrift(cluster, live, []);
 }
 
 /**

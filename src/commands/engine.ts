@@ -44,6 +44,8 @@ import { update } from './update.js';
 import { verify } from './verify.js';
 import { VERSION } from './version.js';
 import { Scrub } from '../cluster/scrub.js';
+import { TableTracker } from '../cluster/table-tracker.js';
+import { trackRule } from '../cluster/wanted-tables.js';
 import { WalGuard } from '../cluster/wal-guard.js';
 
 export interface EngineOptions {
@@ -94,6 +96,7 @@ export class Engine implements CommandRunner {
   #watch: SubscriptionWatch | null = null;
   /** Null: no daemon. */
   #metrics: Metrics | null = null;
+  #tracker: TableTracker | null = null;
 
   private constructor(config: Config, options: EngineOptions) {
     this.#options = options;
@@ -109,7 +112,10 @@ export class Engine implements CommandRunner {
       'mtree-table-diff': async (params, context) =>
         this.#remember(params, await diffTree(cluster, params, context)),
       'mtree-teardown': () => teardown(cluster),
-      'mtree-teardown-table': (params) => teardownTable(cluster, params.table),
+      'mtree-teardown-table': (params) => {
+        this.#refuseWanted(params.table);
+        return teardownTable(cluster, params.table);
+      },
       'table-diff': async (params, context) =>
         this.#remember(params, await diffTable(cluster, params, context)),
       'table-repair': async (params, context) => {
@@ -117,7 +123,8 @@ export class Engine implements CommandRunner {
         if (!result.dryRun) this.#drift?.watch.repaired(result.table);
         return this.#countRepair(result);
       },
-      'drift-list': () => this.#withDrift((live) => listDrift(cluster, live)),
+      'drift-list': () =>
+        this.#withDrift((live) => listDrift(cluster, live, this.#tracker?.notFollowed ?? [])),
       'drift-show': (params) => this.#withDrift((live) => showIncident(live, params)),
       'drift-ack': (params) => this.#withDrift((live) => acknowledge(live, params)),
       'drift-watch': (_, context) => this.#withDrift((live) => watchDrift(cluster, live, context)),
@@ -139,6 +146,8 @@ export class Engine implements CommandRunner {
 
   /** Locks the state directory. A daemon of an initialised cluster starts streaming at once. */
   static async open(config: Config, options: EngineOptions): Promise<Engine> {
+    // Before anything is opened: what is wrong there is refused.
+    trackRule(config);
     const engine = new Engine(config, options);
     if (options.mode === 'daemon') {
       engine.#warnOfRemovedNodes();
@@ -151,6 +160,7 @@ export class Engine implements CommandRunner {
         walGuard,
         new Scrub(engine.#cluster),
         (engine.#watch = new SubscriptionWatch(engine.#cluster)),
+        (engine.#tracker = new TableTracker(engine.#cluster)),
       ];
       const events = engine.#tellEvents();
       engine.#metrics = new Metrics({
@@ -186,6 +196,15 @@ export class Engine implements CommandRunner {
     if ('verdict' in outcome) logDiff(this.#options.log, outcome);
     // An outcome with its servers is the command's result; the compiler cannot see it through Name.
     return { ...outcome, servers: serversOf(cluster.config.nodes) } as CommandResults[Name];
+  }
+
+  /** The daemon would build its tree again at once. */
+  #refuseWanted(table: string): void {
+    const spec = this.#cluster.findTable(table)?.spec;
+    if (spec === undefined || this.#tracker?.wants(spec) !== true) return;
+    throw new AcedError('UNSUPPORTED', `${table} is followed because the option track names it`, {
+      hint: 'add it to track.exclude and restart aced: it is let go then',
+    });
   }
 
   async #initialise(context: CommandContext): Promise<InitResult> {

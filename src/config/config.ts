@@ -95,6 +95,17 @@ export interface Config {
     /** Whether tables have series of their own. */
     readonly perTable: 'auto' | 'always' | 'never';
   };
+  /** Tables that the daemon follows by itself. All lists empty: none. */
+  readonly track: {
+    /** See TablePattern; each may hold several, with commas between. */
+    readonly include: readonly string[];
+    readonly exclude: readonly string[];
+    readonly publications: readonly string[];
+    readonly replicationSets: readonly string[];
+    /** Share of one connection's time per node for building trees. */
+    readonly budget: number;
+    readonly intervalMs: number;
+  };
 }
 
 /** Returned with a Config: settings that were read and not understood, by file and key. */

@@ -78,6 +78,14 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
       host: read(OPTIONS.metricsHost),
       perTable: read(OPTIONS.metricsPerTable),
     },
+    track: {
+      include: read(OPTIONS.trackInclude),
+      exclude: read(OPTIONS.trackExclude),
+      publications: read(OPTIONS.trackPublications),
+      replicationSets: read(OPTIONS.trackReplicationSets),
+      budget: read(OPTIONS.trackBudget),
+      intervalMs: read(OPTIONS.trackIntervalMs),
+    },
   };
   deepFreeze(config);
   return { config, ignored: [...definition.ignored, ...ignoredOptions(sources)] };

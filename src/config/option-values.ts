@@ -66,6 +66,18 @@ export function text(accepts: string, pattern: RegExp): ValueKind<string> {
   };
 }
 
+/** A YAML list of texts, or one text, in which commas may separate several. */
+export function textList(accepts: string): ValueKind<readonly string[]> {
+  return {
+    accepts,
+    read: (value) => {
+      const texts: unknown[] = Array.isArray(value) ? value : [value];
+      const isText = (one: unknown): one is string => typeof one === 'string' && one.trim() !== '';
+      return texts.every(isText) ? texts : undefined;
+    },
+  };
+}
+
 /** A path; made absolute by whoever knows what it is relative to. */
 export const path: ValueKind<string> = text('a path', /^[^\0]+$/);
 

@@ -1,4 +1,14 @@
-import { byteSize, integer, onOff, oneOf, path, ratio, rowLimit, text } from './option-values.js';
+import {
+  byteSize,
+  integer,
+  onOff,
+  oneOf,
+  path,
+  ratio,
+  rowLimit,
+  text,
+  textList,
+} from './option-values.js';
 import type { ValueKind } from './option-values.js';
 
 /** A key of ACE's `ace.yaml` with our meaning; its own kind where the unit differs. */
@@ -37,6 +47,11 @@ const CLUSTER_NAME = text(
   'letters, digits, _ - and . (not first)',
   /^[\p{L}\p{N}_-][\p{L}\p{N}_.-]{0,199}$/u,
 );
+
+const TABLE_PATTERNS = textList(
+  'a list of patterns as public.*, sales.order_?, "My Schema".*; * is any characters, ? one',
+);
+const NOTHING: readonly string[] = [];
 
 export const OPTIONS = {
   cluster: option({
@@ -263,14 +278,58 @@ export const OPTIONS = {
     defaultValue: 'auto',
     doc: 'whether tables have metrics of their own; auto: while there are at most 500',
   }),
+  trackInclude: option({
+    key: 'track.include',
+    env: 'ACED_TRACK_INCLUDE',
+    kind: TABLE_PATTERNS,
+    defaultValue: NOTHING,
+    doc: 'tables that the daemon follows by itself, as they come and go',
+  }),
+  trackExclude: option({
+    key: 'track.exclude',
+    env: 'ACED_TRACK_EXCLUDE',
+    kind: TABLE_PATTERNS,
+    defaultValue: NOTHING,
+    doc: 'tables that it leaves alone all the same',
+  }),
+  trackPublications: option({
+    key: 'track.publications',
+    env: 'ACED_TRACK_PUBLICATIONS',
+    kind: textList('names of publications'),
+    defaultValue: NOTHING,
+    doc: 'it also follows the tables that these publications of yours have on any node',
+  }),
+  trackReplicationSets: option({
+    key: 'track.replication_sets',
+    env: 'ACED_TRACK_REPLICATION_SETS',
+    kind: textList('names of replication sets'),
+    defaultValue: NOTHING,
+    doc: "it also follows the tables that these of Spock's replication sets have on any node",
+  }),
+  trackBudget: option({
+    key: 'track.budget',
+    env: 'ACED_TRACK_BUDGET',
+    kind: ratio({ min: 0.01, max: 1 }),
+    defaultValue: 0.5,
+    doc: "share of one connection's time per node for building trees by itself, one after the other",
+  }),
+  trackIntervalMs: option({
+    key: 'track.interval_ms',
+    env: 'ACED_TRACK_INTERVAL_MS',
+    kind: milliseconds(100),
+    defaultValue: 5000,
+    doc: 'it looks for tables that have come or gone so often',
+  }),
 };
 
 /** Help text: one line per option with its key, variable and default. */
 export function optionsHelp(): string {
-  const specs: readonly OptionSpec<string | number | boolean>[] = Object.values(OPTIONS);
+  const specs: readonly OptionSpec<string | number | boolean | readonly string[]>[] =
+    Object.values(OPTIONS);
   return specs
     .map((spec) => {
-      const fallback = spec.defaultValue === undefined ? '' : `, default ${spec.defaultValue}`;
+      const byDefault = String(spec.defaultValue ?? '');
+      const fallback = byDefault === '' ? '' : `, default ${byDefault}`;
       return `  ${spec.key} (${spec.env}): ${spec.doc}; ${spec.kind.accepts}${fallback}`;
     })
     .join('\n');

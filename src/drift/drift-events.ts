@@ -36,7 +36,7 @@ export class DriftEvents {
   constructor(options: DriftEventsOptions) {
     this.#options = options;
     const { store, conditions } = options;
-    for (const text of store.conditions()) {
+    for (const text of store.kept.conditions()) {
       const { source, state } = JSON.parse(text) as StoredCondition;
       conditions.restore(source, state);
     }
@@ -45,19 +45,19 @@ export class DriftEvents {
 
   /** The table's incident that was open when the daemon ended; null: none. */
   restored(table: string): IncidentState | null {
-    const stored = this.#options.store.incident(table);
+    const stored = this.#options.store.kept.incident(table);
     return stored === null ? null : (JSON.parse(stored) as IncidentState);
   }
 
   keep(state: IncidentState): void {
-    this.#options.store.saveIncident(state.table, JSON.stringify(state));
+    this.#options.store.kept.saveIncident(state.table, JSON.stringify(state));
   }
 
   tell(events: readonly IncidentEvent[]): void {
     const { store } = this.#options;
     const nowMs = Date.now();
     for (const event of events) {
-      if (event.event === 'drift_resolved') store.removeIncident(event.state.table);
+      if (event.event === 'drift_resolved') store.kept.removeIncident(event.state.table);
       else this.keep(event.state);
       if (this.#flood.admits(event, nowMs)) this.#tellIncident(event);
     }
@@ -85,9 +85,12 @@ export class DriftEvents {
     const { store, scope } = this.#options;
     const { status, state, source } = change;
     try {
-      if (status === 'over') store.removeCondition(state.id);
+      if (status === 'over') store.kept.removeCondition(state.id);
       else {
-        store.saveCondition(state.id, JSON.stringify({ source, state } satisfies StoredCondition));
+        store.kept.saveCondition(
+          state.id,
+          JSON.stringify({ source, state } satisfies StoredCondition),
+        );
       }
     } catch {
       // The disk is full, say: the streams tell that. What holds is reported again after a restart.

@@ -1,5 +1,6 @@
 import type { Session } from '../postgres/session.js';
 import { quoteIdentifier } from '../base/quote.js';
+import type { TableName } from '../table/table-name.js';
 
 /** All that we know of Spock's catalog. Measured on 5.0.11 and 6.0.0. */
 
@@ -68,10 +69,62 @@ export async function spockNodeIds(
   return new Map(rows.map(([id, name]) => [id ?? '', name ?? '']));
 }
 
+export interface SpockSetTable extends TableName {
+  readonly set: string;
+}
+
+export interface SpockSets {
+  /** Names of this node's replication sets, of those that were asked for. */
+  readonly names: readonly string[];
+  readonly tables: readonly SpockSetTable[];
+  /** What the role lacks for reading them; null: nothing. */
+  readonly missingGrant: string | null;
+}
+
+/** The tables of a node's own replication sets. Without Spock there are none. */
+export async function readSpockSets(
+  session: Session,
+  names: readonly string[],
+): Promise<SpockSets> {
+  const none = { names: [], tables: [], missingGrant: null };
+  if (names.length === 0) return none;
+  const tables = await readTables(session);
+  const needed = ['replication_set', 'replication_set_table'].map((name) => tables.get(name));
+  if (needed.includes(undefined)) return none;
+  if (needed.some((table) => table?.isReadable !== true)) {
+    return { ...none, missingGrant: grantFor(session) };
+  }
+  const rows = await session.query(
+    `SELECT s.set_name, n.nspname, c.relname
+       FROM spock.replication_set s
+       LEFT JOIN spock.replication_set_table t ON t.set_id = s.set_id
+       LEFT JOIN pg_catalog.pg_class c ON c.oid = t.set_reloid
+       LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+      WHERE s.set_name = ANY ($1::name[])`,
+    [[...names]],
+  );
+  return {
+    names: [...new Set(rows.map(([set]) => set ?? ''))],
+    tables: rows.flatMap(([set, schema, name]) =>
+      typeof schema === 'string' ? [{ set: set ?? '', schema, name: name ?? '' }] : [],
+    ),
+    missingGrant: null,
+  };
+}
+
 interface SpockTable {
   readonly columns: ReadonlySet<string>;
   readonly isReadable: boolean;
 }
+
+const READ_TABLES = [
+  'subscription',
+  'node',
+  'local_node',
+  'local_sync_status',
+  'replication_set',
+  'replication_set_table',
+];
 
 /** By the catalog's own tables: to_regclass fails for a role without USAGE on the schema. */
 async function readTables(session: Session): Promise<Map<string, SpockTable>> {
@@ -82,8 +135,9 @@ async function readTables(session: Session): Promise<Map<string, SpockTable>> {
        FROM pg_catalog.pg_namespace n
        JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid
        JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-      WHERE n.nspname = 'spock' AND c.relname IN ('subscription', 'node', 'local_node')
+      WHERE n.nspname = 'spock' AND c.relname = ANY ($1::name[])
       GROUP BY c.relname`,
+    [[...READ_TABLES]],
   );
   return new Map(
     rows.map(([name, columns, isReadable]) => [
@@ -116,6 +170,6 @@ function grantFor({ node }: Session): string {
   const role = quoteIdentifier(node.user);
   return (
     `GRANT USAGE ON SCHEMA spock TO ${role}; ` +
-    `GRANT SELECT ON spock.subscription, spock.node, spock.local_node TO ${role};`
+    `GRANT SELECT ON ${READ_TABLES.map((name) => `spock.${name}`).join(', ')} TO ${role};`
   );
 }

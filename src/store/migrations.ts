@@ -144,6 +144,14 @@ const MIGRATIONS: readonly string[] = [
     state TEXT NOT NULL
   ) STRICT, WITHOUT ROWID;
   `,
+  `
+  -- Tables that the daemon follows because a pattern names them.
+  CREATE TABLE auto_table (
+    schema TEXT NOT NULL,
+    name TEXT NOT NULL,
+    PRIMARY KEY (schema, name)
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];
 
 /**

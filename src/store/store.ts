@@ -14,6 +14,7 @@ import type { LastTransaction } from '../replication/start-decision.js';
 import type { KeyText, TableSpec } from '../table/table-spec.js';
 import { migrate } from './migrations.js';
 import { lastColumns, nodeFromRow, type NodeRow } from './node-row.js';
+import { KeptStates } from './kept-states.js';
 import { notCreated, otherServers, storeError } from './store-error.js';
 import { makeDirectory, makeFile } from './own-files.js';
 import { StateLock } from './state-lock.js';
@@ -96,6 +97,7 @@ export class Store {
   readonly seed: DigestSeed;
   /** Public name of the seed, for diff files: equal names mean comparable digests. */
   readonly seedId: string;
+  readonly kept: KeptStates;
   readonly #database: Sqlite.Database;
   readonly #lock: StateLock;
   readonly #statements = new Map<string, Sqlite.Statement>();
@@ -103,6 +105,7 @@ export class Store {
   private constructor(database: Sqlite.Database, lock: StateLock, cluster: string) {
     this.#database = database;
     this.#lock = lock;
+    this.kept = new KeptStates((sql, work) => this.#run(sql, work));
     const owner = this.#meta('cluster', () => cluster);
     if (owner !== cluster) {
       throw new AcedError('STORE', `the state directory belongs to cluster "${owner}"`, {
@@ -499,40 +502,6 @@ export class Store {
     return row.n;
   }
 
-  /** The table's open incident, as JSON; null: none. */
-  incident(table: string): string | null {
-    const row = this.#run('SELECT state FROM incident WHERE table_label = ?', (s) =>
-      s.get(table),
-    ) as { state: string } | undefined;
-    return row?.state ?? null;
-  }
-
-  saveIncident(table: string, state: string): void {
-    this.#run(
-      `INSERT INTO incident VALUES (?, ?)
-       ON CONFLICT (table_label) DO UPDATE SET state = excluded.state`,
-      (s) => s.run(table, state),
-    );
-  }
-
-  removeIncident(table: string): void {
-    this.#run('DELETE FROM incident WHERE table_label = ?', (s) => s.run(table));
-  }
-
-  /** Those that were open, as JSON. */
-  conditions(): string[] {
-    const rows = this.#run('SELECT state FROM condition', (s) => s.all()) as { state: string }[];
-    return rows.map(({ state }) => state);
-  }
-
-  saveCondition(id: string, state: string): void {
-    this.#run('INSERT OR REPLACE INTO condition VALUES (?, ?)', (s) => s.run(id, state));
-  }
-
-  removeCondition(id: string): void {
-    this.#run('DELETE FROM condition WHERE id = ?', (s) => s.run(id));
-  }
-
   /** Forgets every table, node and snapshot; the seed stays, so digests stay comparable. */
   clear(): void {
     this.#transaction(() => {
@@ -544,6 +513,7 @@ export class Store {
         'wrong_leaf',
         'incident',
         'condition',
+        'auto_table',
       ]) {
         this.#database.exec(`DELETE FROM ${table}`);
       }

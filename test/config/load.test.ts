@@ -355,6 +355,14 @@ describe('settings', () => {
           eventsHaveKeys: false,
         },
         metrics: { port: null, host: '127.0.0.1', perTable: 'auto' },
+        track: {
+          include: [],
+          exclude: [],
+          publications: [],
+          replicationSets: [],
+          budget: 0.5,
+          intervalMs: 5000,
+        },
       },
     );
   });

@@ -132,8 +132,11 @@ describe('documentation', () => {
 
   it('lists exactly the options, with their variables and defaults', () => {
     const table = tableAfter(page('02-configuration.md'), 'options');
-    const specs: readonly { key: string; env: string; defaultValue?: string | number | boolean }[] =
-      Object.values(OPTIONS);
+    const specs: readonly {
+      key: string;
+      env: string;
+      defaultValue?: string | number | boolean | readonly string[];
+    }[] = Object.values(OPTIONS);
     assert.deepEqual(firstCells(table), specs.map(({ key }) => key).sort());
     for (const { key, env, defaultValue } of specs) {
       const row = table.split('\n').find((line) => line.startsWith(`| \`${key}\` `)) ?? '';

@@ -22,7 +22,7 @@ export interface MeshOptions {
 }
 
 export interface ConfigOverrides extends Partial<
-  Omit<Config, 'tree' | 'scrub' | 'diff' | 'stream' | 'drift' | 'metrics'>
+  Omit<Config, 'tree' | 'scrub' | 'diff' | 'stream' | 'drift' | 'metrics' | 'track'>
 > {
   readonly scrub?: Partial<Config['scrub']>;
   readonly tree?: Partial<Config['tree']>;
@@ -30,6 +30,7 @@ export interface ConfigOverrides extends Partial<
   readonly stream?: Partial<Config['stream']>;
   readonly drift?: Partial<Config['drift']>;
   readonly metrics?: Partial<Config['metrics']>;
+  readonly track?: Partial<Config['track']>;
 }
 
 const PUBLICATION = 'mesh';
@@ -225,7 +226,7 @@ export class Mesh {
 
   /** A complete Config with small, quick values, for engines in the test's own process. */
   config(stateDir: string, overrides: ConfigOverrides = {}): Config {
-    const { tree, scrub, diff, stream, drift, metrics, ...rest } = overrides;
+    const { tree, scrub, diff, stream, drift, metrics, track, ...rest } = overrides;
     return Object.freeze({
       cluster: this.cluster,
       nodes: Object.freeze(this.nodeConfigs().map((node) => Object.freeze(node))),
@@ -276,6 +277,15 @@ export class Mesh {
         ...drift,
       }),
       metrics: Object.freeze({ port: null, host: '127.0.0.1', perTable: 'auto', ...metrics }),
+      track: Object.freeze({
+        include: [],
+        exclude: [],
+        publications: [],
+        replicationSets: [],
+        budget: 1,
+        intervalMs: 100,
+        ...track,
+      }),
     });
   }
 

@@ -1,3 +1,4 @@
+import { allOrCause } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
 import type { Config } from '../config/config.js';
 import type { DigestSeed } from '../digest/digest-column.js';
@@ -26,7 +27,7 @@ export interface RepairOptions {
   readonly infos: ReadonlyMap<string, TableInfo>;
   readonly pools: ReadonlyMap<string, SessionPool>;
   /** Of the whole cluster: a node that is not repaired may still receive the repair. */
-  readonly replication: Replication;
+  readonly replication: Promise<Replication>;
   readonly seed: DigestSeed;
   readonly seedId: string;
   readonly params: RepairParams;
@@ -79,15 +80,20 @@ async function repairFromFile(options: RepairOptions): Promise<TableRepairResult
   const source = sourceOfTruth(params, clusterNodes, usableNodes);
   const keyColumns = options.spec.key.map(({ name }) => name);
   context.emit({ type: 'progress', phase: 'Reading the diff file', done: 0, total: 1 });
-  const file = await RepairFile.read({ path, source, keyColumns });
+  const [file, replication] = await allOrCause([
+    RepairFile.read({ path, source, keyColumns }),
+    options.replication,
+  ]);
   const { head } = file;
   // The file's digests are of these columns only, and what was not compared is not written.
   const spec = withoutColumns(options.spec, head.excludedColumns);
   const request = repairRequest({ source, head, path, spec, clusterNodes, usableNodes });
   const isDryRun = params.dryRun === true;
-  const warnings = [...request.warnings, ...checkEchoes(options, request.targets, isDryRun)];
+  const warnings = [...request.warnings, ...checkEchoes(replication, request.targets, isDryRun)];
   if (request.targets.length > 0)
-    warnings.push(...(await checkProof({ ...options, source, ...request, head, path })));
+    warnings.push(
+      ...(await checkProof({ ...options, replication, source, ...request, head, path })),
+    );
   const run: RepairRun = { ...options, spec, path, file, source, mode, isDryRun };
   const report = params.generateReport === true ? await createReport(run, startedAt) : null;
   const nodes: Record<string, RepairCounts> = {};
@@ -122,7 +128,7 @@ interface RepairRun extends RepairOptions {
 }
 
 function checkEchoes(
-  { replication }: RepairOptions,
+  replication: Replication,
   targets: readonly RepairTarget[],
   isDryRun: boolean,
 ): string[] {

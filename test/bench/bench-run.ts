@@ -87,11 +87,14 @@ export class BenchRun {
     const floors = new Floors(mesh);
     this.onEnd(() => floors.close());
     const { blockRows } = this.options;
+    const defaults = defaultConfig(mesh, await this.scratch(), {
+      refreshQuietMs: NO_REFRESH_MS,
+      ...(blockRows === undefined ? {} : { blockRows }),
+    });
     const config = {
-      ...defaultConfig(mesh, await this.scratch(), {
-        refreshQuietMs: NO_REFRESH_MS,
-        ...(blockRows === undefined ? {} : { blockRows }),
-      }),
+      ...defaults,
+      // Judging what the measures spoil would take its share of the time; `drift` measures that.
+      drift: { ...defaults.drift, isEnabled: false },
       // The daemon of another measure has the cluster's own names.
       slotName: 'bench_engine',
       publicationName: 'bench_engine',

@@ -145,11 +145,11 @@ export class RepairHarness {
       spec,
       infos,
       pools: this.#repairPools,
-      replication: {
+      replication: Promise.resolve({
         pools: this.pools,
         topology: await borrow(0, new Map()),
         unreachable: [],
-      },
+      }),
       seed: SEED,
       seedId: SEED_ID,
       params: { table: `${table.schema}.${table.name}`, sourceOfTruth: 'n1', ...params },

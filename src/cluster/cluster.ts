@@ -8,6 +8,7 @@ import { TrackedTable } from '../ingest/tracked-table.js';
 import { RowDigestCache } from '../merkle/row-digests.js';
 import { serversOf } from '../protocol/servers.js';
 import type { NodePools } from '../postgres/every-node.js';
+import { OpenDatabases } from '../postgres/open-databases.js';
 import type { SessionPool } from '../postgres/session-pool.js';
 import { SessionPool as Pool } from '../postgres/session-pool.js';
 import { parseTableName, possibleTables } from '../table/table-name.js';
@@ -39,6 +40,7 @@ export class Cluster {
   /** Making and removing what is the whole cluster's exclude each other. */
   readonly lifecycle = new Mutex();
   readonly conditions = new Conditions();
+  readonly #databases = new OpenDatabases();
   readonly #openRowsBudget: OpenRowsBudget | null;
   readonly #tables = new Map<string, TrackedTable>();
   /** Trees that are being built while the table has one already. */
@@ -61,6 +63,7 @@ export class Cluster {
       max: this.hashConcurrency(this.config.tree.maxCpuRatio) + EXTRA_CONNECTIONS,
       applicationName: `aced ${this.config.cluster}`,
       hasUserPath,
+      databases: this.#databases,
     });
   }
 

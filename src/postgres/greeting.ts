@@ -10,7 +10,15 @@ export interface Greeting {
   readonly backendPid: number;
   /** As `server_version_num`, e.g. 180004. */
   readonly serverVersion: number;
+  /** Of one database of one running server: copies of a server have another one. */
+  readonly databaseId: string;
 }
+
+/** A physical copy has the same system identifier and OIDs, but was not started at the same microsecond. */
+const DATABASE_ID = `pg_catalog.concat_ws('/',
+  (SELECT s.system_identifier FROM pg_catalog.pg_control_system() s), pg_catalog.pg_postmaster_start_time(),
+  (SELECT d.oid FROM pg_catalog.pg_database d
+    WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()))`;
 
 type Settings = Readonly<Record<string, string>>;
 
@@ -22,6 +30,7 @@ function greetingSql(settings: Settings): string {
   return `SELECT ${[
     'pg_catalog.pg_backend_pid()',
     "pg_catalog.current_setting('server_version_num')",
+    DATABASE_ID,
     ...Object.keys(settings).map((name) => `pg_catalog.current_setting(${quoteLiteral(name)})`),
     ...Object.entries(NEWER_SETTINGS).map(([name, value]) => setWhereKnown(name, value, settings)),
   ].join(', ')}`;
@@ -51,7 +60,7 @@ export async function greet(
   settings: Settings,
 ): Promise<Greeting> {
   const { rows } = await client.query<string[]>({ text: greetingSql(settings), rowMode: 'array' });
-  const [backendPid, serverVersion, ...values] = rows[0] ?? [];
+  const [backendPid, serverVersion, databaseId, ...values] = rows[0] ?? [];
   for (const [index, name] of Object.keys(settings).entries()) {
     if (values[index] === settings[name]) continue;
     throw new AcedError(
@@ -63,5 +72,9 @@ export async function greet(
       },
     );
   }
-  return { backendPid: Number(backendPid), serverVersion: Number(serverVersion) };
+  return {
+    backendPid: Number(backendPid),
+    serverVersion: Number(serverVersion),
+    databaseId: databaseId ?? '',
+  };
 }

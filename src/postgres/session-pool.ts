@@ -1,6 +1,7 @@
 import { throwIfAborted } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
 import type { NodeConfig } from '../config/config.js';
+import type { OpenDatabases } from './open-databases.js';
 import { Session } from './session.js';
 
 export interface SessionPoolOptions {
@@ -11,6 +12,8 @@ export interface SessionPoolOptions {
   readonly hasUserPath?: boolean;
   /** An unused connection is closed after so long. */
   readonly idleMs?: number;
+  /** Shared by the pools of nodes that must be different databases. */
+  readonly databases?: OpenDatabases;
 }
 
 const DEFAULT_IDLE_MS = 30_000;
@@ -76,12 +79,19 @@ export class SessionPool {
   }
 
   async #connect(signal: AbortSignal | undefined): Promise<Session> {
-    const { applicationName, hasUserPath = false } = this.#options;
-    return Session.connect(this.node, {
+    const { applicationName, hasUserPath = false, databases } = this.#options;
+    const session = await Session.connect(this.node, {
       applicationName,
       hasUserPath,
       ...(signal === undefined ? {} : { signal }),
     });
+    try {
+      databases?.enter(session);
+    } catch (error) {
+      this.#discard(session);
+      throw error;
+    }
+    return session;
   }
 
   async #takePlace(signal: AbortSignal | undefined): Promise<void> {
@@ -149,6 +159,7 @@ export class SessionPool {
   }
 
   #discard(session: Session): void {
+    this.#options.databases?.leave(session);
     const closing = session.close().finally(() => this.#closing.delete(closing));
     this.#closing.add(closing);
   }

@@ -4,6 +4,7 @@ import { AcedError } from '../base/errors.js';
 import type { NodeConfig } from '../config/config.js';
 import { connectClient } from './client-config.js';
 import { toAcedError } from './connect-error.js';
+import type { Greeting } from './greeting.js';
 
 /** One row as the server sent it: every value in its text form, SQL NULL as null. */
 export type TextRow = readonly (string | null)[];
@@ -36,18 +37,17 @@ export class Session {
   readonly backendPid: number;
   /** As `server_version_num`, e.g. 180004. */
   readonly serverVersion: number;
+  /** See Greeting. */
+  readonly databaseId: string;
   #isBroken = false;
   #lastQuery: Promise<unknown> = Promise.resolve();
 
-  private constructor(
-    node: NodeConfig,
-    client: pg.Client,
-    identity: { backendPid: number; serverVersion: number },
-  ) {
+  private constructor(node: NodeConfig, client: pg.Client, identity: Greeting) {
     this.node = node;
     this.client = client;
     this.backendPid = identity.backendPid;
     this.serverVersion = identity.serverVersion;
+    this.databaseId = identity.databaseId;
     client.on('error', () => {
       this.#isBroken = true;
     });

@@ -74,11 +74,15 @@ export async function requireOurSlot(session: Session, slot: string): Promise<vo
   const [type, plugin, database] = foreign;
   const whose =
     type === 'physical' ? 'physical' : `of plugin ${plugin ?? '?'} in database ${database ?? '?'}`;
+  const isOfOtherDatabase = plugin === 'pgoutput' && database !== session.node.database;
+  const hint = isOfOtherDatabase
+    ? `if ${database ?? ''} is another node of this cluster: of two nodes on one server only one can have trees, and table-diff compares them; if not, and `
+    : '';
   throw new AcedError(
     'SLOT_FOREIGN',
     `node ${session.node.name} has a replication slot ${slot} that is not ours: it is ${whose}`,
     {
-      hint: `if nobody needs it: SELECT pg_drop_replication_slot('${slot}'); else give the cluster another name, which is the slot's too`,
+      hint: `${hint}if nobody needs it: SELECT pg_drop_replication_slot('${slot}'); else give the cluster another name, which is the slot's too`,
     },
   );
 }
@@ -195,7 +199,10 @@ export interface SystemIdentity {
   /** Decimal, as pg_controldata prints it. */
   readonly systemId: string;
   readonly timeline: number;
-  /** When this run of the server began, as it prints that. */
+  /**
+   * Which run of the server this is. A crash of any process of it begins another one within the same
+   * postmaster, and loses commits that nobody had flushed; only that statistics began anew tells.
+   */
   readonly serverStart: string;
   readonly insertLsn: Lsn;
 }
@@ -207,7 +214,9 @@ export interface SystemIdentity {
  */
 export async function identifySystem(session: Session): Promise<SystemIdentity> {
   const rows = await session.query(
-    `SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_postmaster_start_time()::text,
+    `SELECT pg_catalog.pg_is_in_recovery(),
+            pg_catalog.concat_ws(' ', pg_catalog.pg_postmaster_start_time(),
+              (SELECT stats_reset FROM pg_catalog.pg_stat_archiver)),
             (SELECT system_identifier::text FROM pg_catalog.pg_control_system())`,
   );
   const [isStandby, serverStart, systemId] = rows[0] ?? [];

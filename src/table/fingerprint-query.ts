@@ -1,5 +1,6 @@
 /** Objects with lower OIDs came with the server and cannot be altered. */
 const FIRST_USER_OID = 16384;
+const TEXT_OID = 25;
 
 /**
  * One row for each table of ($1, $2: schemas and names) that exists: its number in the lists, OID,
@@ -16,6 +17,7 @@ const FIRST_USER_OID = 16384;
  *   changes attributes. TRUNCATE of a single partition is not published through the root.
  * - Partitions are found through pg_inherits: pg_partition_tree() locks them and would wait for DDL.
  * - Of collations the version of the library in use counts; the recorded one orders nothing.
+ * - Our SQL writes a value as its cast to text does, where the type has one.
  * - Subqueries rather than joins: the planner expects one table, and there may be hundreds.
  */
 export const FINGERPRINT_QUERY = `
@@ -55,6 +57,10 @@ SELECT t.number, t.oid,
        pg_catalog.left(pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(
          pg_catalog.concat_ws(E'\\n', t.oid, t.relkind, t.relpersistence,
            CASE t.relkind WHEN 'p' THEN t.relreplident END,
+           'casts', (
+             SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', c.oid, c.xmin), ',' ORDER BY c.oid)
+               FROM pg_catalog.pg_cast c
+              WHERE c.oid >= ${FIRST_USER_OID} AND c.castsource < ${FIRST_USER_OID} AND c.casttarget = ${TEXT_OID}),
            'members', (SELECT m.facts FROM members m WHERE m.root = t.oid),
            'attributes', (
              SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', a.attnum, pg_catalog.quote_literal(a.attname),
@@ -100,6 +106,9 @@ WITH RECURSIVE type_use AS (
          pg_catalog.concat_ws(' ', t.oid, pg_catalog.quote_literal(n.nspname), pg_catalog.quote_literal(t.typname),
            t.typtype, t.typbasetype, t.typtypmod, t.typelem, t.typcollation, t.typoutput,
            'output', (SELECT p.xmin FROM pg_catalog.pg_proc p WHERE p.oid = t.typoutput),
+           'cast', (
+             SELECT pg_catalog.concat_ws(' ', c.oid, c.xmin)
+               FROM pg_catalog.pg_cast c WHERE c.castsource = t.oid AND c.casttarget = ${TEXT_OID}),
            'range', (
              SELECT pg_catalog.concat_ws(' ', r.rngsubtype, r.rngcollation, r.rngsubopc, r.rngcanonical)
                FROM pg_catalog.pg_range r WHERE r.rngtypid = t.oid),

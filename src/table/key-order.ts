@@ -71,18 +71,33 @@ export function keyOperatorsOf(onNodes: readonly NodeColumn[]): KeyOperators {
   );
 }
 
+const BPCHAR_OID = 1042;
+
 /**
  * Other types than those of ORDER_KINDS whose equal values are written alike: "char", char(n), inet,
  * cidr, macaddr, macaddr8, money, time, timetz, bit, varbit, pg_lsn. All enums are too.
  */
 const TEXT_UNIQUE_OIDS: ReadonlySet<number> = new Set([
-  18, 1042, 869, 650, 829, 774, 790, 1083, 1266, 1560, 1562, 3220,
+  18,
+  BPCHAR_OID,
+  869,
+  650,
+  829,
+  774,
+  790,
+  1083,
+  1266,
+  1560,
+  1562,
+  3220,
 ]);
 
 /** Whether rows can be matched by the text of this column as the nodes match them by its value. */
 export function isTextUnique(onNodes: readonly NodeColumn[]): boolean {
-  return onNodes.every(({ column: { baseTypeOid, baseTypeKind, collation } }) => {
+  return onNodes.every(({ column: { baseTypeOid, baseTypeKind, collation, typeModifier } }) => {
     if (collation?.isDeterministic === false) return false;
+    // Blanks at the end count for nothing; only a length makes them as many in every value.
+    if (baseTypeOid === BPCHAR_OID && typeModifier < 0) return false;
     return (
       baseTypeKind === 'e' || ORDER_KINDS.has(baseTypeOid) || TEXT_UNIQUE_OIDS.has(baseTypeOid)
     );

@@ -130,6 +130,7 @@ export const MADE_TYPES: Readonly<Record<string, KeyType & { readonly ddl?: stri
     compared: '::label',
     text: (seed) => hex(4, mixed(seed) % 40),
   },
+  blank_padded: { type: 'bpchar', text: word, spellings: [['blank', 'blank  ']] },
   citext_domain: {
     ddl: 'CREATE DOMAIN citext_domain AS citext',
     type: 'citext_domain',

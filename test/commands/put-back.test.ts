@@ -7,6 +7,7 @@ import { promisify } from 'node:util';
 import { createLogger } from '../../src/base/log.js';
 import { parseLsn } from '../../src/base/lsn.js';
 import { Cluster } from '../../src/cluster/cluster.js';
+import { refreshDirty } from '../../src/cluster/tree-work.js';
 import { build } from '../../src/commands/build.js';
 import { diffTree } from '../../src/commands/diff-tree.js';
 import { initialise } from '../../src/commands/init.js';
@@ -14,6 +15,7 @@ import { removeDirectory, scratchDirectory, testContext } from '../support/conte
 import { assertLeavesMatchServer, catchUp } from '../support/leaves.js';
 import { Mesh } from '../support/mesh.js';
 import { startServer } from '../support/postgres.js';
+import { waitFor } from '../support/wait.js';
 
 const TABLES = `
   CREATE TABLE marked (id bigint PRIMARY KEY, v int NOT NULL);
@@ -94,6 +96,12 @@ describe('a node that is put back to an older copy of its disk', () => {
     );
   }
 
+  async function pidsOf(...types: readonly string[]): Promise<number[]> {
+    const sql = 'SELECT pid FROM pg_stat_activity WHERE backend_type = $1';
+    const rows = await Promise.all(types.map((type) => mesh.query('n1', sql, [type])));
+    return rows.map(([row]) => Number(row?.[0] ?? 0));
+  }
+
   async function differences(table: string): Promise<number> {
     const result = await diffTree(cluster, { table }, testContext(stateDir));
     return result.differences['n1/n2'] ?? 0;
@@ -151,6 +159,30 @@ describe('a node that is put back to an older copy of its disk', () => {
       [],
     );
     for (const table of cluster.tables) await assertLeavesMatchServer(cluster, table);
+  });
+
+  it('forgets what was read of commits that a crash of one of its processes has undone', async () => {
+    const table = cluster.requireTable('marked');
+    const before = await differences('marked');
+    const [walWriter = 0, checkpointer = 0] = await pidsOf('walwriter', 'checkpointer');
+    await mesh.query('n1', 'UPDATE marked SET v = 70 WHERE id = 70');
+    await mesh.query('n2', 'UPDATE marked SET v = 71 WHERE id = 70');
+    await catchUp(cluster);
+    process.kill(walWriter, 'SIGSTOP');
+    await mesh.query('n1', 'SET synchronous_commit = off; UPDATE marked SET v = 71 WHERE id = 70');
+    // As the daemon does on its own: no fence flushes the commit.
+    const work = { nodes: mesh.names, concurrency: 1, signal: new AbortController().signal };
+    await refreshDirty(cluster, table, work);
+    process.kill(checkpointer, 'SIGKILL');
+    const isBack = async (): Promise<boolean> => {
+      const [pid = 0] = await pidsOf('checkpointer').catch(() => []);
+      return pid !== 0 && pid !== checkpointer;
+    };
+    await waitFor(isBack, { what: 'n1 to recover', timeoutMs: 30_000 });
+    assert.deepEqual(await mesh.query('n1', 'SELECT v FROM marked WHERE id = 70'), [['70']]);
+    assert.equal(await differences('marked'), before + 1);
+    assert.deepEqual(gaps(), []);
+    await assertLeavesMatchServer(cluster, table);
   });
 
   it('is not read again when it only lost its power', async () => {

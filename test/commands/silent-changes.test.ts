@@ -202,6 +202,17 @@ const CHANGES: readonly SilentChange[] = [
     differences: 300,
   },
   {
+    title: 'a cast to text, which our SQL would take for the text of every value',
+    ddl: `CREATE TYPE $t_m AS ENUM ('sad', 'ok'); CREATE TABLE $t (id int PRIMARY KEY, k int NOT NULL, v $t_m)`,
+    fill: `INSERT INTO $t SELECT i, i, 'sad' FROM generate_series(1, 300) i`,
+    change: [
+      `CREATE FUNCTION $t_f($t_m) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT ''sad'''`,
+      'CREATE CAST ($t_m AS text) WITH FUNCTION $t_f($t_m)',
+      "UPDATE $t SET v = 'ok' WHERE id = 7",
+    ],
+    differences: 1,
+  },
+  {
     title: 'the publication leaves rows out for a while',
     ddl: PLAIN,
     fill: FILL,

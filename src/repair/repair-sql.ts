@@ -23,6 +23,8 @@ interface WrittenColumn {
   readonly arrayType: string;
   /** The staged value, as the column's type. */
   readonly value: string;
+  /** The same as the column would hold it: rounded, cut off. */
+  readonly stored: string;
   readonly isFixed: boolean;
 }
 
@@ -50,9 +52,20 @@ export class RepairSql {
   readonly #table: string;
   readonly #digest: string;
   readonly #columns: readonly WrittenColumn[];
+  readonly #asTexts: () => RepairSql;
+  #texts: RepairSql | null = null;
 
-  /** @param info of the target: its identity columns are those that cannot be updated */
-  constructor(spec: TableSpec, info: TableInfo, seed: DigestSeed) {
+  /**
+   * @param info of the target: its identity columns are those that cannot be updated
+   * @param form how staged values travel
+   */
+  constructor(
+    spec: TableSpec,
+    info: TableInfo,
+    seed: DigestSeed,
+    form: 'binary' | 'texts' = 'binary',
+  ) {
+    this.#asTexts = () => new RepairSql(spec, info, seed, 'texts');
     this.#spec = spec;
     this.#key = new KeySql(spec.key);
     this.#table = quoteQualified(spec.schema, spec.name);
@@ -62,19 +75,51 @@ export class RepairSql {
       const staged = `c${i}`;
       const isFixed = column.identity === 'always';
       const { typeName } = column;
+      if (form === 'texts') {
+        const value = `s.${staged}::${typeName}`;
+        const stored = `s.${staged}::${column.declaredType}`;
+        return { ...{ name, staged, isFixed, value, stored }, read: '', arrayType: 'text[]' };
+      }
       const digestColumn = spec.columns.find((other) => other.name === column.name);
       return travelsAsText(column) && digestColumn !== undefined
         ? {
             ...{ name, staged, isFixed, arrayType: 'text[]' },
             read: textExpression(digestColumn, 't'),
             value: `s.${staged}::${typeName}`,
+            stored: `s.${staged}::${column.declaredType}`,
           }
         : {
             ...{ name, staged, isFixed, arrayType: `${typeName}[]` },
             read: `t.${name}`,
             value: `s.${staged}`,
+            stored: `s.${staged}::${column.declaredType}`,
           };
     });
+  }
+
+  /** The same statements for staged rows whose values are texts. */
+  get texts(): RepairSql {
+    this.#texts ??= this.#asTexts();
+    return this.#texts;
+  }
+
+  /** Of rows that are nowhere yet. Parameters: `valueParams`. Columns: number, digest. */
+  digests(): string {
+    const values = this.#columns.map(({ name, stored }) => `, ${stored} AS ${name}`).join('');
+    const arrays = this.#columns.map(({ arrayType }, i) => `, $${i + 2}::${arrayType}`).join('');
+    const names = this.#columns.map(({ staged }) => `, ${staged}`).join('');
+    return `SELECT t.n, ${this.#digest}::text
+      FROM (SELECT s.n${values} FROM unnest($1::int[]${arrays}) s(n${names})) t`;
+  }
+
+  /** Numbers, then an array of texts per written column. */
+  valueParams(
+    rows: readonly { readonly number: number; readonly values: readonly (string | null)[] }[],
+  ): (string | null)[][] {
+    return [
+      rows.map(({ number }) => String(number)),
+      ...this.#columns.map((_, i) => rows.map(({ values }) => values[i] ?? null)),
+    ];
   }
 
   /** Parameters: numbers, then a text array per key column. Columns: number, digest[, values]. */

@@ -10,6 +10,7 @@ import type { Replication } from '../replication/passage.js';
 import { RepairReportWriter } from '../report/repair-report.js';
 import type { ReportColumn } from '../diff-file/row-text.js';
 import type { CommandContext, RepairParams, RepairResult } from '../protocol/commands.js';
+import type { Ruling } from './decision.js';
 import { ValueHasher } from './expectation.js';
 import { RepairFile } from './repair-file.js';
 import { RepairSql, writtenColumns } from './repair-sql.js';
@@ -176,6 +177,7 @@ async function repairTarget(
   const values = file.head.seedId === seedId ? null : new ValueHasher(path, columns, ignored);
   const expectations = await file.expectations(requested, values);
   const sql = new RepairSql(spec, info, seed);
+  const ruling: Ruling = { wish: { kind: 'copy', mode: run.mode }, appliesToStale: false };
   return poolOf(run, source).use(
     (sourceSession) =>
       poolOf(run, node).use(async (targetSession) => {
@@ -187,7 +189,7 @@ async function repairTarget(
             node,
             expectations,
             rowBytes: file.head.rowBytes,
-            mode: run.mode,
+            rulingOf: () => ruling,
             source: new ReadSession(sourceSession),
             targetReader: new ReadSession(targetSession),
             target,
@@ -197,6 +199,7 @@ async function repairTarget(
             keepsCommitTime:
               target?.facts.hasSpock === true && (await hasCommitTimes(sourceSession)),
             values,
+            ...{ looksFirst: false, looksAtValues: false },
             report,
             signal,
             onProgress: (done, total) =>

@@ -3,16 +3,7 @@ import type { TableSpec } from '../table/table-spec.js';
 import type { Topology } from '../replication/topology.js';
 import type { DiffFileHead } from '../diff-file/diff-reader.js';
 import type { RepairParams } from '../protocol/commands.js';
-
-/** What a repair may do to the other nodes. */
-export interface RepairMode {
-  /** Rows that the target lacks. */
-  readonly inserts: boolean;
-  /** Rows that the target has with other values. */
-  readonly updates: boolean;
-  /** Rows that the source lacks. */
-  readonly deletes: boolean;
-}
+import type { CopyMode } from './decision.js';
 
 /** One node that is to become like the source, and the pair of the file that says where it is not. */
 export interface RepairTarget {
@@ -21,7 +12,7 @@ export interface RepairTarget {
 }
 
 /** Checks the flags. Errors: BAD_USAGE. */
-export function repairMode(params: RepairParams): RepairMode {
+export function repairMode(params: RepairParams): CopyMode {
   const isInsertOnly = params.insertOnly === true;
   const isUpsertOnly = params.upsertOnly === true;
   if (isInsertOnly && isUpsertOnly) {

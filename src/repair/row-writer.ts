@@ -221,7 +221,8 @@ class TransactionWrites {
   /** Deletes all and inserts them again; `stuck` are those that still find a value taken. */
   async exchange(): Promise<{ written: readonly number[]; stuck: ReadonlySet<number> }> {
     const { updates, inserts } = this.#transaction;
-    const gone = updates === null ? [] : await this.#run(this.#sql.makeRoom('all'), updates, null);
+    const gone =
+      updates === null ? [] : await this.#run(this.#sqlOf(updates).makeRoom('all'), updates, null);
     const written: number[] = [];
     if (updates !== null) written.push(...(await this.#insert(updates, gone, 'any')));
     if (inserts !== null) written.push(...(await this.#insert(inserts, null, 'any')));
@@ -251,9 +252,10 @@ class TransactionWrites {
     const { updates } = this.#transaction;
     if (updates === null) return [];
     const chosen = free === null ? null : [...free];
-    const makesRoom = this.#sql.hasFixedColumns && !this.#options.target.facts.deletesCascade;
-    const moved = makesRoom ? await this.#run(this.#sql.makeRoom('fixed'), updates, chosen) : [];
-    const updated = await this.#run(this.#sql.update(), updates, chosen);
+    const sql = this.#sqlOf(updates);
+    const makesRoom = sql.hasFixedColumns && !this.#options.target.facts.deletesCascade;
+    const moved = makesRoom ? await this.#run(sql.makeRoom('fixed'), updates, chosen) : [];
+    const updated = await this.#run(sql.update(), updates, chosen);
     return moved.length === 0 ? updated : [...updated, ...(await this.#insert(updates, moved))];
   }
 
@@ -262,10 +264,15 @@ class TransactionWrites {
     chosen: readonly number[] | null,
     onConflict: 'key' | 'any' = 'key',
   ): Promise<number[]> {
+    const sql = this.#sqlOf(rows);
     const wanted = chosen ?? rows.rows.map(({ number }) => number);
-    const [count] = await this.#staged(this.#sql.insert(onConflict), rows, chosen);
+    const [count] = await this.#staged(sql.insert(onConflict), rows, chosen);
     if (Number(count) === wanted.length) return [...wanted];
-    return count === '0' ? [] : this.#run(this.#sql.written(), rows, chosen);
+    return count === '0' ? [] : this.#run(sql.written(), rows, chosen);
+  }
+
+  #sqlOf({ areTexts }: StagedRows): RepairSql {
+    return areTexts ? this.#sql.texts : this.#sql;
   }
 
   async #run(
@@ -309,7 +316,7 @@ class TransactionWrites {
 
 /** The digest that the row is to have; undefined: there is to be none. */
 function meant(row: PlannedRow): string | undefined {
-  return row.action === 'delete' ? undefined : row.source;
+  return row.action === 'delete' ? undefined : row.digest;
 }
 
 function noOutcome(): WriteOutcome {

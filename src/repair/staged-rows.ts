@@ -1,4 +1,4 @@
-import type { Session } from '../postgres/session.js';
+import type { Param, Session } from '../postgres/session.js';
 import { copyRows, integersOf } from './binary-copy.js';
 import type { ReadSession } from './read-session.js';
 import type { NumberedKey, RepairSql } from './repair-sql.js';
@@ -7,16 +7,27 @@ import type { NumberedKey, RepairSql } from './repair-sql.js';
 export type PlannedRow = NumberedKey &
   (
     | { readonly action: 'delete'; readonly expected: string }
-    | { readonly action: 'update'; readonly expected: string; readonly source: string }
-    | { readonly action: 'insert'; readonly expected: null; readonly source: string }
+    | ({ readonly action: 'update'; readonly expected: string } & MeantRow)
+    | ({ readonly action: 'insert'; readonly expected: null } & MeantRow)
   );
 
-/** Rows of the source, as arrays in its server's binary form: nothing here reads the values. */
+interface MeantRow {
+  /** Of the row as it is to be. */
+  readonly digest: string;
+  /** Its values; null: they are read from the source. */
+  readonly merged: readonly (string | null)[] | null;
+}
+
+/**
+ * Rows of the source, as arrays in its server's binary form: nothing here reads the values. Or rows
+ * that were put together here, as arrays of texts.
+ */
 export interface StagedRows {
   readonly rows: readonly PlannedRow[];
-  readonly numbers: Buffer;
+  readonly areTexts: boolean;
+  readonly numbers: Param;
   /** One array per written column. */
-  readonly columns: readonly Buffer[];
+  readonly columns: readonly Param[];
 }
 
 /** What one transaction writes. */
@@ -46,7 +57,7 @@ export async function stage(
 ): Promise<StagedTransaction[]> {
   const deletes = planned.filter(({ action }) => action === 'delete');
   const byTime = new Map<string | null, { updates?: StagedRows; inserts?: StagedRows }>();
-  const writes = planned.filter(({ action }) => action !== 'delete');
+  const writes = planned.filter((row) => row.action !== 'delete' && row.merged === null);
   if (writes.length > 0) {
     await options.source.read(async (session) => {
       for (const action of ['update', 'insert'] as const) {
@@ -60,12 +71,31 @@ export async function stage(
   }
   const now = byTime.get(null);
   byTime.delete(null);
-  const transactions = [...byTime].map(([commitTime, staged]) => ({
+  const transactions = [...byTime].map(([commitTime, staged]): StagedTransaction => ({
     ...{ commitTime, deletes: [], updates: null, inserts: null },
     ...staged,
   }));
+  transactions.push(...mergedTransactions(planned, options.sql));
   if (deletes.length === 0 && now === undefined) return transactions;
   return [{ commitTime: null, deletes, updates: null, inserts: null, ...now }, ...transactions];
+}
+
+/** Of rows that no node has: their time is that of the repair. */
+function mergedTransactions(planned: readonly PlannedRow[], sql: RepairSql): StagedTransaction[] {
+  const stagedOf = (action: PlannedRow['action']): StagedRows | null => {
+    const rows = planned.filter((row) => row.action === action);
+    const values = rows.flatMap((row) =>
+      row.action === 'delete' || row.merged === null
+        ? []
+        : [{ number: row.number, values: row.merged, row }],
+    );
+    if (values.length === 0) return null;
+    const [numbers = [], ...columns] = sql.texts.valueParams(values);
+    return { rows: values.map(({ row }) => row), areTexts: true, numbers, columns };
+  };
+  const [updates, inserts] = [stagedOf('update'), stagedOf('insert')];
+  if (updates === null && inserts === null) return [];
+  return [{ commitTime: null, deletes: [], updates, inserts }];
 }
 
 async function read(
@@ -74,13 +104,14 @@ async function read(
   { sql, keepsCommitTime, signal }: StageOptions,
 ): Promise<{ commitTime: string | null; staged: StagedRows }[]> {
   if (rows.length === 0) return [];
-  const digests = rows.map((row) => (row.action === 'delete' ? '' : row.source));
+  const digests = rows.map((row) => (row.action === 'delete' ? '' : row.digest));
   const found = await copyRows(session, sql.read(rows, digests, keepsCommitTime), signal);
   const byNumber = new Map(rows.map((row) => [row.number, row]));
   return found.map(([commitTime, numbers, ...columns]) => ({
     commitTime: commitTime?.toString() ?? null,
     staged: {
       rows: integersOf(given(numbers)).flatMap((number) => byNumber.get(number) ?? []),
+      areTexts: false,
       numbers: given(numbers),
       columns: columns.map(given),
     },
@@ -104,5 +135,12 @@ export function rowsOf({ deletes, updates, inserts }: StagedTransaction): Planne
 /** Bytes of the values, about. */
 export function bytesOf({ updates, inserts }: StagedTransaction): number {
   const columns = [...(updates?.columns ?? []), ...(inserts?.columns ?? [])];
-  return columns.reduce((sum, column) => sum + column.length, 0);
+  return columns.reduce((sum, column) => sum + lengthOf(column), 0);
+}
+
+function lengthOf(column: Param): number {
+  if (column === null || typeof column === 'string' || Buffer.isBuffer(column)) {
+    return column?.length ?? 0;
+  }
+  return column.reduce((sum, text) => sum + (text?.length ?? 0), 0);
 }

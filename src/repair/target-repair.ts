@@ -1,11 +1,11 @@
 import { sleep, throwIfAborted } from '../base/abort.js';
 import type { KeyText } from '../table/table-spec.js';
 import type { RepairReportWriter } from '../report/repair-report.js';
-import { decide, isWanted, type Decision } from './decision.js';
+import { LookFirst, plannedRows, TrustFile, type Decided, type Deciding } from './decided-rows.js';
+import { isLeft, type Decision, type Ruling } from './decision.js';
 import type { Expectation, Expectations, ValueHasher } from './expectation.js';
 import type { ReadSession } from './read-session.js';
-import type { NumberedKey, RepairSql } from './repair-sql.js';
-import type { RepairMode } from './request.js';
+import type { RepairSql } from './repair-sql.js';
 import type { RowFailure } from './row-failure.js';
 import { changedBy, RowWriter, type WriteOutcome } from './row-writer.js';
 import { bytesOf, stage, type PlannedRow, type StagedTransaction } from './staged-rows.js';
@@ -27,7 +27,7 @@ export interface TargetRepairOptions {
   readonly expectations: Expectations;
   /** About what a row takes, until some have been moved. */
   readonly rowBytes: number;
-  readonly mode: RepairMode;
+  readonly rulingOf: (expectation: Expectation) => Ruling;
   readonly source: ReadSession;
   /** The target's session outside of the transactions that write. */
   readonly targetReader: ReadSession;
@@ -38,6 +38,10 @@ export interface TargetRepairOptions {
   readonly mayConvert: boolean;
   readonly keepsCommitTime: boolean;
   readonly values: ValueHasher | null;
+  /** Rulings need the rows as they are now. */
+  readonly looksFirst: boolean;
+  /** And their values too. */
+  readonly looksAtValues: boolean;
   readonly report: RepairReportWriter | null;
   readonly signal: AbortSignal;
   readonly onProgress: (done: number, total: number) => void;
@@ -76,21 +80,6 @@ const MAX_AHEAD_MS = 2_000;
 const LOCK_PATIENCE_MS = 2_000;
 const LOCK_RETRY_MS = 200;
 
-/** A row's state on one node. */
-interface Found {
-  readonly digest: string;
-  readonly values: readonly (string | null)[];
-}
-
-/** A key with both rows as they are now and what follows from it. */
-interface Decided {
-  readonly number: number;
-  readonly expectation: Expectation;
-  readonly decision: Decision;
-  readonly source: Found | undefined;
-  readonly target: Found | undefined;
-}
-
 /** Keys of a batch, with what is to be written. */
 interface Batch {
   readonly keys: readonly Expectation[];
@@ -102,12 +91,15 @@ interface Batch {
   readonly readAtMs: number;
 }
 
+const UNFIT: RowFailure = { reason: 'the columns do not take the values', kind: 'other' };
+
 type Failures = Map<Expectation, RowFailure>;
 
 /** Brings one node to the source's rows, batch by batch. */
 export class TargetRepair {
   readonly #options: TargetRepairOptions;
   readonly #writer: RowWriter | null;
+  readonly #deciding: Deciding;
   readonly #skipped: SkippedRows = { targetChanged: 0, sourceChanged: 0, locked: 0 };
   readonly #counts: RepairCounts = {
     upserted: 0,
@@ -126,6 +118,11 @@ export class TargetRepair {
     this.#options = options;
     const { target } = options;
     this.#writer = target === null ? null : new RowWriter({ ...options, target });
+    const { values, report } = options;
+    const withValues = report !== null || options.looksAtValues;
+    const isTrusting = target !== null && values === null && !withValues && !options.looksFirst;
+    const deciding = { ...options, withValues };
+    this.#deciding = isTrusting ? new TrustFile(deciding) : new LookFirst(deciding);
     this.#rowBytes = options.rowBytes;
     this.#batchRows = Math.min(FIRST_BATCH_ROWS, fittingRows(this.#rowBytes));
   }
@@ -190,8 +187,8 @@ export class TargetRepair {
       return remaining;
     }
     for (let from = 0; from < entries.length; from += MAX_BATCH_ROWS) {
-      const decided = await this.#look(entries.slice(from, from + MAX_BATCH_ROWS));
-      const outcome = await this.#writer.exchange(decided.flatMap(planOf));
+      const decided = await this.#deciding.look(entries.slice(from, from + MAX_BATCH_ROWS));
+      const outcome = await this.#writer.exchange(plannedRows(decided));
       for (const { number, expectation } of decided) {
         if (outcome.upserted.has(number)) remaining.delete(expectation);
       }
@@ -211,7 +208,7 @@ export class TargetRepair {
       throwIfAborted(this.#options.signal);
       // The source reads the next rows while the target writes these; where the target is looked at
       // first, it must be free.
-      const ahead = this.#trustsFile ? this.#read(iterator) : null;
+      const ahead = this.#deciding.readsAhead ? this.#read(iterator) : null;
       // Another failure may come first; who awaits this one still gets it.
       ahead?.catch(() => undefined);
       try {
@@ -240,89 +237,18 @@ export class TargetRepair {
   }
 
   async #read(iterator: Iterator<Expectation>): Promise<Batch> {
-    const { mode } = this.#options;
     const keys: Expectation[] = [];
     let taken = 0;
     while (keys.length < this.#batchRows) {
       const entry = iterator.next();
       if (entry.done === true) break;
       taken += 1;
-      if (isWanted(entry.value, mode)) keys.push(entry.value);
-      else this.#counts.left += 1;
+      if (isLeft(entry.value, this.#options.rulingOf(entry.value))) this.#counts.left += 1;
+      else keys.push(entry.value);
     }
-    const decided = this.#trustsFile ? await this.#presume(keys) : await this.#look(keys);
-    const planned = decided.flatMap(planOf);
+    const decided = await this.#deciding.decide(keys);
+    const planned = plannedRows(decided);
     return { keys, taken, decided, planned, ...(await this.#stage(planned)) };
-  }
-
-  /**
-   * The file's digests are ours: the statements themselves find out whether the rows are still what
-   * the diff saw, and only rows that were not written need a look.
-   */
-  get #trustsFile(): boolean {
-    const { target, values, report } = this.#options;
-    return target !== null && values === null && report === null;
-  }
-
-  /** The decisions if both nodes still have what the diff saw; of rows to delete it is read. */
-  async #presume(keys: readonly Expectation[]): Promise<Decided[]> {
-    const lacking = numbered(keys).filter(({ number }) => keys[number]?.source === null);
-    const appeared = await this.#rows(this.#options.source, lacking, false);
-    return keys.map((expectation, number) => {
-      const source = appeared.get(number) ?? foundOf(expectation.source);
-      const target = foundOf(expectation.target);
-      const decision = appeared.has(number)
-        ? 'source changed'
-        : decide(expectation, {
-            source: expectation.source,
-            sourceProof: expectation.source,
-            target: expectation.target,
-            targetProof: expectation.target,
-          });
-      return { number, expectation, decision, source, target };
-    });
-  }
-
-  /** Reads both rows of each key. */
-  async #look(keys: readonly Expectation[]): Promise<Decided[]> {
-    const { source, targetReader, values, report } = this.#options;
-    const withValues = values !== null || report !== null;
-    const [here, there] = await Promise.all([
-      this.#rows(source, numbered(keys), withValues),
-      this.#rows(targetReader, numbered(keys), withValues),
-    ]);
-    return keys.map((expectation, number) => {
-      const found = { source: here.get(number), target: there.get(number) };
-      const decision = decide(expectation, {
-        source: found.source?.digest ?? null,
-        sourceProof: this.#proofOf(found.source),
-        target: found.target?.digest ?? null,
-        targetProof: this.#proofOf(found.target),
-      });
-      return { number, expectation, decision, ...found };
-    });
-  }
-
-  #proofOf(found: Found | undefined): string | null {
-    const { values } = this.#options;
-    if (found === undefined) return null;
-    return values === null ? found.digest : values.ofNode(found.values);
-  }
-
-  /** The rows that exist, by the number of their key. */
-  async #rows(
-    reader: ReadSession,
-    keys: readonly NumberedKey[],
-    withValues: boolean,
-  ): Promise<Map<number, Found>> {
-    if (keys.length === 0) return new Map();
-    const { sql, signal } = this.#options;
-    const rows = await reader.read((session) =>
-      session.query(sql.rows(withValues), sql.keyParams(keys), signal),
-    );
-    return new Map(
-      rows.map((row) => [Number(row[0]), { digest: row[1] ?? '', values: row.slice(2) }]),
-    );
   }
 
   async #act(batch: Batch): Promise<Failures> {
@@ -371,9 +297,9 @@ export class TargetRepair {
   /** Rows that were left alone are already equal, or not what the diff saw, or something kept them. */
   async #countUnwritten(rows: readonly Decided[], failed: Failures): Promise<void> {
     if (rows.length === 0) return;
-    const expectations = rows.map(({ expectation }) => expectation);
-    for (const row of this.#trustsFile ? await this.#look(expectations) : rows) {
-      if (!this.#countDecided(row.decision)) failed.set(row.expectation, await this.#dropped());
+    for (const row of await this.#deciding.decideAgain(rows)) {
+      if (this.#countDecided(row.decision)) continue;
+      failed.set(row.expectation, row.decision === 'unfit' ? UNFIT : await this.#dropped());
     }
   }
 
@@ -382,6 +308,7 @@ export class TargetRepair {
     if (decision === 'equal') this.#counts.alreadyEqual += 1;
     else if (decision === 'target changed') this.#skipped.targetChanged += 1;
     else if (decision === 'source changed') this.#skipped.sourceChanged += 1;
+    else if (decision === 'left') this.#counts.left += 1;
     else return false;
     return true;
   }
@@ -389,7 +316,7 @@ export class TargetRepair {
   async #countLocked(expectations: readonly Expectation[]): Promise<void> {
     for (let from = 0; from < expectations.length; from += this.#batchRows) {
       const part = expectations.slice(from, from + this.#batchRows);
-      for (const { decision } of await this.#look(part)) {
+      for (const { decision } of await this.#deciding.look(part)) {
         if (!this.#countDecided(decision)) this.#skipped.locked += 1;
       }
     }
@@ -423,29 +350,8 @@ export class TargetRepair {
     await report.add(
       node,
       'upserted',
-      written.map((row) => row.source?.values ?? []),
+      written.map((row) => row.meant?.merged ?? row.source?.values ?? []),
     );
-  }
-}
-
-function planOf({ number, expectation: { key }, decision, source, target }: Decided): PlannedRow[] {
-  switch (decision) {
-    case 'delete':
-      return target === undefined
-        ? []
-        : [{ number, key, action: 'delete', expected: target.digest }];
-    case 'update':
-      return source === undefined || target === undefined
-        ? []
-        : [{ number, key, action: 'update', expected: target.digest, source: source.digest }];
-    case 'insert':
-      return source === undefined
-        ? []
-        : [{ number, key, action: 'insert', expected: null, source: source.digest }];
-    case 'equal':
-    case 'target changed':
-    case 'source changed':
-      return [];
   }
 }
 
@@ -468,14 +374,6 @@ function keep(keys: KeyText[], key: KeyText): void {
   if (keys.length < KEPT_KEYS) keys.push(key);
 }
 
-function foundOf(digest: string | null): Found | undefined {
-  return digest === null ? undefined : { digest, values: [] };
-}
-
 function fittingRows(rowBytes: number): number {
   return Math.max(1, Math.min(MAX_BATCH_ROWS, Math.floor(BATCH_BYTES / Math.max(1, rowBytes))));
-}
-
-function numbered(expectations: readonly Expectation[]): NumberedKey[] {
-  return expectations.map(({ key }, number) => ({ number, key }));
 }

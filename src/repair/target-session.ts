@@ -1,7 +1,7 @@
 import { sleep } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
 import { quoteIdentifier, quoteLiteral } from '../base/quote.js';
-import type { Session } from '../postgres/session.js';
+import { Session } from '../postgres/session.js';
 import { hasSqlState, SQLSTATE } from '../postgres/sqlstate.js';
 
 /** Marks the rows that a repair writes: `origin = none` subscriptions do not forward them. */
@@ -186,19 +186,34 @@ async function writerOf(
  */
 async function userSearchPath(session: Session, writer: string | null): Promise<string> {
   const rows = await session.query(
-    `SELECT coalesce(
-       (SELECT pg_catalog.substr(c.setting, pg_catalog.length('search_path=') + 1)
-          FROM pg_catalog.pg_db_role_setting s, unnest(s.setconfig) c(setting)
-         WHERE c.setting LIKE 'search\\_path=%'
-           AND s.setdatabase IN (0, (SELECT oid FROM pg_catalog.pg_database
-                                      WHERE datname = pg_catalog.current_database()))
-           AND s.setrole IN (0, (SELECT oid FROM pg_catalog.pg_roles
-                                  WHERE rolname = coalesce($1::name, session_user)))
-         ORDER BY s.setrole <> 0 DESC, s.setdatabase <> 0 DESC LIMIT 1),
-       (SELECT boot_val FROM pg_catalog.pg_settings WHERE name = 'search_path'))`,
+    `SELECT pg_catalog.substr(c.setting, pg_catalog.length('search_path=') + 1)
+       FROM pg_catalog.pg_db_role_setting s, unnest(s.setconfig) c(setting)
+      WHERE c.setting LIKE 'search\\_path=%'
+        AND s.setdatabase IN (0, (SELECT oid FROM pg_catalog.pg_database
+                                   WHERE datname = pg_catalog.current_database()))
+        AND s.setrole IN (0, (SELECT oid FROM pg_catalog.pg_roles
+                               WHERE rolname = coalesce($1::name, session_user)))
+      ORDER BY s.setrole <> 0 DESC, s.setdatabase <> 0 DESC LIMIT 1`,
     [writer],
   );
-  return rows[0]?.[0] ?? '';
+  return rows[0]?.[0] ?? serverSearchPath(session);
+}
+
+/**
+ * What the server's configuration says, as a session shows it in which nobody else has. Where our
+ * role has a path of its own that one hides it: PostgreSQL's own default then.
+ */
+async function serverSearchPath({ node }: Session): Promise<string> {
+  const plain = await Session.connect(node, { applicationName: 'aced', hasUserPath: true });
+  try {
+    const rows = await plain.query(
+      `SELECT CASE WHEN source IN ('database', 'user', 'database user') THEN boot_val ELSE reset_val END
+         FROM pg_catalog.pg_settings WHERE name = 'search_path'`,
+    );
+    return rows[0]?.[0] ?? '';
+  } finally {
+    await plain.close();
+  }
 }
 
 async function setUpOrigin(session: Session, signal: AbortSignal): Promise<void> {

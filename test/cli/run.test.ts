@@ -172,6 +172,7 @@ describe('exit codes and what a person sees', () => {
     ],
     ['table-repair -f diff.json -r n1 public.skips', 1, /WARN n2: 2 rows skipped[^]*✘ Repair/],
     ['table-repair -f diff.json -r n1 public.fails', 1, /WARN n2: 1 rows failed/],
+    ['table-repair -f diff.json -r n1 -i public.leaves', 1, /✘ Repair of leaves had to leave rows/],
     [
       'status',
       0,

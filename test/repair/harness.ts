@@ -12,7 +12,7 @@ import type { TableInfo } from '../../src/table/table-info.js';
 import type { TableSpec } from '../../src/table/table-spec.js';
 import { repairTable, type TableRepairResult } from '../../src/repair/repair.js';
 import { DiffFileWriter, type DiffRow, type RowImage } from '../../src/diff-file/diff-writer.js';
-import type { RepairParams } from '../../src/protocol/commands.js';
+import type { CommandContext, RepairParams } from '../../src/protocol/commands.js';
 import type { Mesh } from '../support/mesh.js';
 
 const SEED: DigestSeed = { seed: -77n, nullToken: 'd'.repeat(32) };
@@ -127,6 +127,7 @@ export class RepairHarness {
     file: string | null,
     table: { schema: string; name: string },
     params: Partial<RepairParams> = {},
+    work: Partial<Pick<CommandContext, 'signal' | 'emit'>> = {},
   ): Promise<TableRepairResult> {
     const { spec, infos } = await this.table(table.schema, table.name);
     const sessions = [...this.pools];
@@ -158,6 +159,7 @@ export class RepairHarness {
         emit: () => undefined,
         reportDir: this.directory,
         ...(file === null ? {} : { inputPath: file, inputName: 'given.json' }),
+        ...work,
       },
       config: this.mesh.config(this.directory),
     });

@@ -289,6 +289,21 @@ describe('repair and what is in its way', () => {
     const result = await harness.repair(file, table('checked'));
     assert.deepEqual(result.nodes['n2'], { ...NOTHING, upserted: 3 });
     await mesh.query('n2', 'ALTER DATABASE app RESET search_path');
+    await mesh.driftSql('n1', "INSERT INTO checked SELECT i, 'y' FROM generate_series(11, 13) i");
+    const before = await mesh.query('n2', "SELECT pg_catalog.current_setting('search_path')");
+    await mesh.query('n2', 'ALTER SYSTEM SET search_path = app, public');
+    await mesh.query('n2', 'SELECT pg_reload_conf()');
+    try {
+      const path = "SELECT pg_catalog.current_setting('search_path')";
+      const isTold = async (): Promise<boolean> =>
+        (await mesh.query('n2', path))[0]?.[0] !== before[0]?.[0];
+      await waitFor(isTold, { what: 'the path of postgresql.conf' });
+      const { nodes: after } = await harness.repair(await diff('checked'), table('checked'));
+      assert.deepEqual(after['n2'], { ...NOTHING, upserted: 3 });
+    } finally {
+      await mesh.query('n2', 'ALTER SYSTEM RESET search_path');
+      await mesh.query('n2', 'SELECT pg_reload_conf()');
+    }
   });
 
   it('says that the target has no partition for some rows', async () => {

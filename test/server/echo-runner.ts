@@ -214,10 +214,11 @@ export class EchoRunner implements CommandRunner {
 function repair(table: string): RepairResult {
   const skipped = table === 'skips' ? 2 : 0;
   const failed = table === 'fails' ? 1 : 0;
+  const left = table === 'leaves' ? 3 : 0;
   return {
     table,
     dryRun: false,
-    nodes: { n2: { upserted: 5, deleted: 1, skipped, failed } },
+    nodes: { n2: { upserted: 5, deleted: 1, skipped, failed, left } },
     warnings: [],
     files: [],
     timeTakenMs: 3,

@@ -1,4 +1,5 @@
 import type { CommandName, CommandParams } from '../protocol/commands.js';
+import type { TableChoice } from '../protocol/many-tables.js';
 import {
   BUILD,
   COMMON,
@@ -12,6 +13,7 @@ import {
   VERIFY,
   usage,
 } from './flags.js';
+import { CHOICE, choosesTables, tableChoice } from './table-choice.js';
 import type { FlagSpec, FlagValues } from './flags.js';
 
 export interface CommandInput {
@@ -40,6 +42,8 @@ export interface CommandSpec {
   /** What follows the cluster; null: nothing. In brackets: may be left out. */
   readonly argument: string | null;
   readonly flags: readonly FlagSpec[];
+  /** Whether the argument may be left out beside these flags. */
+  readonly isArgumentOptional?: (flags: FlagValues) => boolean;
   readonly doc: string;
   /** For the help: what is written after the command's words. */
   readonly examples: readonly string[];
@@ -55,6 +59,7 @@ export const GROUPS: Readonly<Record<string, string>> = {
 };
 
 const TABLE = '<schema.table>';
+const TABLES = '<schema.table|pattern>';
 const INCIDENT = '<incident>';
 
 const request = (make: (input: CommandInput) => AnyRequest): Action => ({ kind: 'request', make });
@@ -70,6 +75,38 @@ const ours = (
   flags: [...flags, ...(rest.action.kind === 'request' ? COMMON : COMMON_OF_CLUSTER)],
 });
 
+/** A command on one table; with a pattern, or a flag that means many, on each of them. */
+const onTables = (
+  words: string,
+  argument: string,
+  {
+    make,
+    ofMany = () => ({}),
+    ...rest
+  }: Pick<CommandSpec, 'flags' | 'doc' | 'examples'> & {
+    readonly make: (input: CommandInput) => AnyRequest;
+    /** Parameters that only the command on many tables has. */
+    readonly ofMany?: (flags: FlagValues) => object;
+  },
+): CommandSpec =>
+  ours(words, argument, {
+    ...rest,
+    flags: [...rest.flags, ...CHOICE],
+    isArgumentOptional: choosesTables,
+    action: request((input) => {
+      const choice = tableChoice(input.flags, input.argument);
+      const one = make(input);
+      return choice === null ? one : onMany(one, { ...choice, ...ofMany(input.flags) });
+    }),
+  });
+
+/** The same parameters but for the table, which the protocol's types say too. */
+function onMany({ name, params }: AnyRequest, choice: TableChoice): AnyRequest {
+  const others = Object.entries(params).filter(([field]) => field !== 'table');
+  const request = { name: `${name}-many`, params: { ...Object.fromEntries(others), ...choice } };
+  return request as AnyRequest;
+}
+
 const refused = (words: string, instead: string): CommandSpec => ({
   words: words.split(' '),
   argument: null,
@@ -81,14 +118,14 @@ const refused = (words: string, instead: string): CommandSpec => ({
 
 /** ACE's commands, and ours. */
 export const COMMANDS: readonly CommandSpec[] = [
-  ours('table-diff', TABLE, {
+  onTables('table-diff', TABLES, {
     flags: TABLE_DIFF,
     doc: 'compare a table, without a tree',
     examples: [
       'prod public.orders',
       `prod public.orders --table-filter "placed > now() - interval '1 day'" -o html`,
     ],
-    action: request(({ flags, argument }) => ({
+    make: ({ flags, argument }) => ({
       name: 'table-diff',
       params: {
         ...common(flags),
@@ -101,7 +138,7 @@ export const COMMANDS: readonly CommandSpec[] = [
         ...listParam('columns', flags, 'columns'),
         ...listParam('excludeColumns', flags, 'exclude-columns'),
       },
-    })),
+    }),
   }),
   ours('table-repair', TABLE, {
     flags: REPAIR,
@@ -114,11 +151,12 @@ export const COMMANDS: readonly CommandSpec[] = [
     examples: ['prod'],
     action: request(({ flags }) => ({ name: 'mtree-init', params: common(flags) })),
   }),
-  ours('mtree build', TABLE, {
+  onTables('mtree build', TABLES, {
     flags: BUILD,
     doc: "build a table's tree and keep it current from then on",
-    examples: ['prod public.orders'],
-    action: request(({ flags, argument }) => ({
+    examples: ['prod public.orders', "prod 'public.*' --skip-tables audit,tmp_*"],
+    ofMany: (flags) => switchParam('rebuild', flags, 'rebuild'),
+    make: ({ flags, argument }) => ({
       name: 'mtree-build',
       params: {
         ...common(flags),
@@ -129,13 +167,13 @@ export const COMMANDS: readonly CommandSpec[] = [
         ...switchParam('recreateObjects', flags, 'recreate-objects'),
         ...listParam('excludeColumns', flags, 'exclude-columns'),
       },
-    })),
+    }),
   }),
-  ours('mtree update', TABLE, {
+  onTables('mtree update', TABLES, {
     flags: UPDATE,
     doc: 'rehash what changed',
     examples: ['prod public.orders --rebalance'],
-    action: request(({ flags, argument }) => ({
+    make: ({ flags, argument }) => ({
       name: 'mtree-update',
       params: {
         ...common(flags),
@@ -144,13 +182,13 @@ export const COMMANDS: readonly CommandSpec[] = [
         ...switchParam('rebalance', flags, 'rebalance'),
         ...cdc(flags),
       },
-    })),
+    }),
   }),
-  ours('mtree verify', `[${TABLE}]`, {
+  onTables('mtree verify', `[${TABLES}]`, {
     flags: VERIFY,
     doc: 'compare the leaves of a tree, or of all, with the tables',
     examples: ['prod', 'prod public.orders --rate 50000'],
-    action: request(({ flags, argument }) => ({
+    make: ({ flags, argument }) => ({
       name: 'mtree-verify',
       params: {
         ...common(flags),
@@ -158,13 +196,13 @@ export const COMMANDS: readonly CommandSpec[] = [
         ...numberParam('maxCpuRatio', flags, 'max-cpu-ratio'),
         ...numberParam('rowsPerSecond', flags, 'rate'),
       },
-    })),
+    }),
   }),
-  ours('mtree table-diff', TABLE, {
+  onTables('mtree table-diff', TABLES, {
     flags: TREE_DIFF,
     doc: 'compare a table by its tree',
-    examples: ['prod public.orders'],
-    action: request(({ flags, argument }) => ({
+    examples: ['prod public.orders', 'prod --all'],
+    make: ({ flags, argument }) => ({
       name: 'mtree-table-diff',
       params: {
         ...common(flags),
@@ -173,15 +211,16 @@ export const COMMANDS: readonly CommandSpec[] = [
         ...numberParam('maxCpuRatio', flags, 'max-cpu-ratio'),
         ...cdc(flags),
       },
-    })),
+    }),
   }),
-  ours('mtree teardown-table', TABLE, {
+  onTables('mtree teardown-table', TABLES, {
+    flags: [],
     doc: "remove a table's tree",
     examples: ['prod public.orders'],
-    action: request(({ flags, argument }) => ({
+    make: ({ flags, argument }) => ({
       name: 'mtree-teardown-table',
       params: { ...common(flags), table: argument },
-    })),
+    }),
   }),
   ours('mtree teardown', null, {
     doc: 'remove everything of ours from the nodes',

@@ -226,6 +226,7 @@ export const BUILD: readonly FlagSpec[] = [
   OVERRIDE_BLOCK_SIZE,
   toggle('analyse', 'a', 'ANALYZE the table on every node first'),
   toggle('recreate-objects', 'R', "make the tables' objects on the nodes anew"),
+  toggle('rebuild', undefined, 'of many tables, also build those that have a live tree'),
   EXCLUDE_COLUMNS,
   refused('write-ranges', 'w', {
     takes: 'nothing',

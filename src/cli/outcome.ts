@@ -26,6 +26,7 @@ import {
   type Outcome,
   type OutcomeLine,
 } from './outcome-lines.js';
+import { describeMany } from './many-outcome.js';
 import { describeServer } from '../protocol/servers.js';
 
 type Describers = {
@@ -48,6 +49,12 @@ const DESCRIBERS: Describers = {
   'drift-watch': () => ({ lines: [], exitCode: EXIT_DONE }),
   'drift-ack': describeIncident,
   'drift-repair': describeDriftRepair,
+  'mtree-build-many': describeMany,
+  'mtree-update-many': describeMany,
+  'mtree-verify-many': describeMany,
+  'mtree-table-diff-many': describeMany,
+  'mtree-teardown-table-many': describeMany,
+  'table-diff-many': describeMany,
 };
 
 export function describeOutcome<Name extends CommandName>(

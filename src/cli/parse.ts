@@ -125,11 +125,12 @@ function understood(command: Command, spec: CommandSpec): Parsed {
       hint: action.instead,
     });
   }
+  const flags = valuesOf(command);
   return {
     kind: 'command',
     command: spec,
-    flags: valuesOf(command),
-    ...splitArguments(command.args, spec),
+    flags,
+    ...splitArguments(command.args, spec, flags),
   };
 }
 
@@ -171,13 +172,16 @@ function withPart(typed: string): string[] {
 function splitArguments(
   args: readonly string[],
   spec: CommandSpec,
+  flags: FlagValues,
 ): { cluster: string | undefined; argument: string } {
   const { words, argument } = spec;
   const form = `acectl ${words.join(' ')} ${operandsOf(spec)}`;
   if (args.includes('')) {
     throw usage('an argument is empty', `write ${form}; leave out what is not meant to be given`);
   }
-  if (argument?.startsWith('[') === true && args.length < 2) {
+  const isOptional =
+    argument?.startsWith('[') === true || spec.isArgumentOptional?.(flags) === true;
+  if (isOptional && args.length < 2) {
     // A table that a person names has its schema with it.
     const [only] = args;
     return only?.includes('.') === true

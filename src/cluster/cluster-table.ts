@@ -1,8 +1,8 @@
 import { AcedError } from '../base/errors.js';
 import { onEveryNode, withSessions, type NodePools } from '../postgres/every-node.js';
 import type { Replication } from '../replication/passage.js';
-import { readTable, resolveTable } from '../table/catalog.js';
-import { publishedTable, type PublishedTable } from '../replication/published-tables.js';
+import { readTables, resolveTable } from '../table/catalog.js';
+import { publishedTables, type PublishedTable } from '../replication/published-tables.js';
 import { buildTableSpec, type SpecOptions } from '../table/build-spec.js';
 import type { CatalogReading } from '../table/fingerprint.js';
 import type { TableInfo } from '../table/table-info.js';
@@ -20,26 +20,60 @@ export interface ClusterTable {
   readonly readings: Readonly<Record<string, CatalogReading>>;
 }
 
+export interface ClusterTableOptions extends SpecOptions {
+  /** Absent: how the tables are published is not asked for. */
+  readonly publication?: string;
+}
+
 /** What a table is on every node, and what of it can be compared. */
 export async function readClusterTable(
   pools: NodePools,
   table: TableName,
   signal: AbortSignal,
-  options: SpecOptions & { readonly publication?: string } = {},
+  options: ClusterTableOptions = {},
 ): Promise<ClusterTable> {
+  const [found] = await readClusterTables(pools, [table], signal, options);
+  if (found === undefined) throw new AcedError('INTERNAL', 'no answer about a table');
+  if (found instanceof AcedError) throw found;
+  return found;
+}
+
+/** Many tables for the round trips of one, in their order; readClusterTable's error in a table's place. */
+export async function readClusterTables(
+  pools: NodePools,
+  tables: readonly TableName[],
+  signal: AbortSignal,
+  options: ClusterTableOptions = {},
+): Promise<(ClusterTable | AcedError)[]> {
   const { publication } = options;
-  const readings: Record<string, CatalogReading> = {};
-  const infos = await onEveryNode(pools, signal, (node, pool, either) =>
+  const onNodes = await onEveryNode(pools, signal, (_, pool, either) =>
     pool.use(async (session) => {
-      const info = await readTable(session, table.schema, table.name, either);
+      const infos = await readTables(session, tables, either);
       const published =
-        publication === undefined ? null : await publishedTable(session, publication, table);
-      const { oid, leaves, fingerprint } = info;
-      readings[node] = withPublication({ oid, leaves, fingerprint }, published);
-      return info;
+        publication === undefined ? [] : await publishedTables(session, publication, tables);
+      return { infos, published };
     }, either),
   );
-  return { infos, spec: buildTableSpec(infos, options), readings };
+  return tables.map((table, index) => {
+    const infos = new Map<string, TableInfo>();
+    const readings: Record<string, CatalogReading> = {};
+    for (const [node, found] of onNodes) {
+      const info = found.infos[index];
+      if (info === undefined || info instanceof AcedError) {
+        return info ?? new AcedError('INTERNAL', `no answer about ${table.name}`);
+      }
+      infos.set(node, info);
+      const { oid, leaves, fingerprint } = info;
+      const published = found.published[index] ?? null;
+      readings[node] = withPublication({ oid, leaves, fingerprint }, published);
+    }
+    try {
+      return { infos, spec: buildTableSpec(infos, options), readings };
+    } catch (error) {
+      if (error instanceof AcedError) return error;
+      throw error;
+    }
+  });
 }
 
 /** Errors: BAD_USAGE for names, given with `flag`, that are no columns of the table. */

@@ -1,14 +1,8 @@
 import { AcedError, logMessage } from '../base/errors.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import { onEveryNode } from '../postgres/every-node.js';
-import type { Session } from '../postgres/session.js';
 import type { CommandContext } from '../protocol/commands.js';
-import {
-  addTableToPublication,
-  removeTableFromPublication,
-  type AddTableOptions,
-} from '../replication/publication.js';
-import { publishedTable } from '../replication/published-tables.js';
+import { publishTableWhole, type AddTableOptions } from '../replication/publication.js';
 import type { TableName } from '../table/table-name.js';
 import { isOrderIndexed } from '../table/table-spec.js';
 import type { Cluster } from './cluster.js';
@@ -97,7 +91,7 @@ function namedColumns({ spec }: TrackedTable): string[] {
   return spec.excluded.filter(({ cause }) => cause === 'named').map(({ name }) => name);
 }
 
-interface BuildTreeOptions {
+export interface BuildTreeOptions {
   readonly blockRows: number;
   /** Columns that the user does not want compared. */
   readonly leftOut: readonly string[];
@@ -117,19 +111,28 @@ export async function buildTree(
   await onEveryNode(cluster.pools, context.signal, (node, pool, signal) =>
     pool.use(
       (session) =>
-        publishWhole(session, cluster.config.publicationName, name, {
-          signal,
-          timeoutMs: RUNNING_TRANSACTIONS_TIMEOUT_MS,
-          onWait: (description) =>
-            context.emit({ type: 'log', level: 'info', message: `${node}: ${description}` }),
-        }),
+        publishTableWhole(
+          session,
+          cluster.config.publicationName,
+          name,
+          publishOptions(node, context, signal),
+        ),
       signal,
     ),
   );
-  const { spec, infos, readings } = await readClusterTable(cluster.pools, name, context.signal, {
+  const catalog = await readClusterTable(cluster.pools, name, context.signal, {
     ...what,
     publication: cluster.config.publicationName,
   });
+  return growTree(cluster, catalog, options);
+}
+
+/** Of a published table, from what its catalog has said since. */
+export async function growTree(
+  cluster: Cluster,
+  { spec, infos, readings }: ClusterTable,
+  options: BuildTreeOptions,
+): Promise<TrackedTable> {
   const estimates = Array.from(infos, ([node, info]) => ({ node, rows: info.estimatedRows }));
   const reference = estimates.reduce((best, one) => (one.rows > best.rows ? one : best));
   const blockRows = isOrderIndexed(spec)
@@ -148,6 +151,20 @@ export async function buildTree(
     throw error;
   }
   return table;
+}
+
+/** How a table is published that is about to be read. */
+export function publishOptions(
+  node: string,
+  context: CommandContext,
+  signal: AbortSignal,
+): AddTableOptions {
+  return {
+    signal,
+    timeoutMs: RUNNING_TRANSACTIONS_TIMEOUT_MS,
+    onWait: (description) =>
+      context.emit({ type: 'log', level: 'info', message: `${node}: ${description}` }),
+  };
 }
 
 /** Cuts the table by the keys of the node that has the most rows, and reads it on every node. */
@@ -176,20 +193,6 @@ async function readWhole(
       }),
   });
   await splitOversize(cluster, table, work);
-}
-
-/** Publishes all rows and columns of a table; somebody may have restricted what is published. */
-async function publishWhole(
-  session: Session,
-  publication: string,
-  name: TableName,
-  options: AddTableOptions,
-): Promise<void> {
-  const published = await publishedTable(session, publication, name);
-  if (published?.isRestricted === true) {
-    await removeTableFromPublication(session, publication, name.schema, name.name);
-  }
-  await addTableToPublication(session, publication, name.schema, name.name, options);
 }
 
 /** Within a table's mutex too: a teardown may have been there before. Errors: NOT_INITIALISED. */

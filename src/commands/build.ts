@@ -1,7 +1,13 @@
 import { findTable, readClusterTable, requireColumns } from '../cluster/cluster-table.js';
 import type { Cluster } from '../cluster/cluster.js';
-import { buildTree, requireInitialised, workOptions } from '../cluster/tree-building.js';
-import { quoteIdentifier } from '../base/quote.js';
+import {
+  buildTree,
+  requireInitialised,
+  workOptions,
+  type BuildTreeOptions,
+} from '../cluster/tree-building.js';
+import { quoteQualified } from '../base/quote.js';
+import type { TrackedTable } from '../ingest/tracked-table.js';
 import { ensureNodeSchema } from '../mirror/mirror-schema.js';
 import { onEveryNode } from '../postgres/every-node.js';
 import type { BuildParams, BuildResult, CommandContext } from '../protocol/commands.js';
@@ -19,23 +25,35 @@ export async function build(
   const table = await cluster.mutex(name.schema, name.name).run(async () => {
     requireInitialised(cluster);
     if (params.analyse === true) await analyse(cluster, name, context);
-    if (params.recreateObjects === true) {
-      await onEveryNode(cluster.pools, context.signal, (_, pool, signal) =>
-        pool.use((session) => ensureNodeSchema(session, cluster.config.nodeSchema), signal),
-      );
-    }
+    if (params.recreateObjects === true) await recreateObjects(cluster, context);
     const leftOut = params.excludeColumns ?? [];
     if (leftOut.length > 0) {
       const what = { leftOut, isTree: true };
       requireColumns(await readClusterTable(cluster.pools, name, context.signal, what), leftOut);
     }
-    return buildTree(cluster, name, {
-      leftOut,
-      blockRows: params.blockRows ?? unfinished(cluster, name) ?? cluster.config.tree.blockRows,
-      work: workOptions(cluster, params.maxCpuRatio, context),
-      context,
-    });
+    return buildTree(cluster, name, buildOptions(cluster, name, { params, context }));
   });
+  return builtResult(table, startedAtMs);
+}
+
+/** As the parameters ask, of a table that is known. */
+export function buildOptions(
+  cluster: Cluster,
+  name: TableName,
+  {
+    params,
+    context,
+  }: { readonly params: Omit<BuildParams, 'table'>; readonly context: CommandContext },
+): BuildTreeOptions {
+  return {
+    leftOut: params.excludeColumns ?? [],
+    blockRows: params.blockRows ?? unfinished(cluster, name) ?? cluster.config.tree.blockRows,
+    work: workOptions(cluster, params.maxCpuRatio, context),
+    context,
+  };
+}
+
+export function builtResult(table: TrackedTable, startedAtMs: number): BuildResult {
   return {
     table: table.label,
     blocks: table.layout.size,
@@ -50,9 +68,19 @@ function unfinished(cluster: Cluster, { schema, name }: TableName): number | und
   return table?.state === 'failed' ? table.blockRows : undefined;
 }
 
-async function analyse(cluster: Cluster, name: TableName, context: CommandContext): Promise<void> {
-  const table = `${quoteIdentifier(name.schema)}.${quoteIdentifier(name.name)}`;
+export async function recreateObjects(cluster: Cluster, context: CommandContext): Promise<void> {
   await onEveryNode(cluster.pools, context.signal, (_, pool, signal) =>
-    pool.use((session) => session.query(`ANALYZE ${table}`, [], signal), signal),
+    pool.use((session) => ensureNodeSchema(session, cluster.config.nodeSchema), signal),
+  );
+}
+
+export async function analyse(
+  cluster: Cluster,
+  { schema, name }: TableName,
+  context: CommandContext,
+): Promise<void> {
+  const statement = `ANALYZE ${quoteQualified(schema, name)}`;
+  await onEveryNode(cluster.pools, context.signal, (_, pool, signal) =>
+    pool.use((session) => session.query(statement, [], signal), signal),
   );
 }

@@ -45,8 +45,10 @@ export async function diffTable(
     }),
     readCommitTimeNodes(pools, context.signal),
   ]);
-  requireColumns(catalog, leftOut);
-  requireColumns(catalog, only ?? [], '--columns');
+  if (context.isOneOfMany !== true) {
+    requireColumns(catalog, leftOut);
+    requireColumns(catalog, only ?? [], '--columns');
+  }
   const { spec, infos } = catalog;
   const { config } = cluster;
   const { tableFilter } = params;

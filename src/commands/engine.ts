@@ -12,6 +12,7 @@ import type {
   InitResult,
   RepairResult,
   TableDiffParams,
+  TreeDiffParams,
 } from '../protocol/commands.js';
 import { serversOf } from '../protocol/servers.js';
 import { CoverageWatch } from '../drift/coverage-watch.js';
@@ -33,6 +34,8 @@ import {
   type LiveDrift,
 } from './drift.js';
 import { initialise } from './init.js';
+import { manyHandlers } from './many-commands.js';
+import type { RecordedDiffs } from './many-tables.js';
 import { repair } from './repair.js';
 import { NodeTreeWriter } from '../cluster/mirror-writer.js';
 import { Refresher } from '../cluster/refresher.js';
@@ -73,6 +76,11 @@ const NEEDS_STREAM: ReadonlySet<CommandName> = new Set<CommandName>([
   'mtree-verify',
   'mtree-table-diff',
   'mtree-teardown-table',
+  'mtree-build-many',
+  'mtree-update-many',
+  'mtree-verify-many',
+  'mtree-table-diff-many',
+  'mtree-teardown-table-many',
 ]);
 
 /** Blocks are cut alike on every node, and a slot is needed on each: no choice of nodes. */
@@ -82,6 +90,9 @@ const WHOLE_CLUSTER: ReadonlySet<CommandName> = new Set<CommandName>([
   'mtree-update',
   'mtree-teardown',
   'mtree-teardown-table',
+  'mtree-build-many',
+  'mtree-update-many',
+  'mtree-teardown-table-many',
 ]);
 
 /** Everything that aced can do, behind the socket or within one acectl process. */
@@ -111,6 +122,7 @@ export class Engine implements CommandRunner {
       'mtree-verify': (params, context) => verify(cluster, params, context),
       'mtree-table-diff': async (params, context) =>
         this.#remember(params, await diffTree(cluster, params, context)),
+      ...manyHandlers(cluster, this.#recordedDiffs()),
       'mtree-teardown': () => teardown(cluster),
       'mtree-teardown-table': (params) => {
         this.#refuseWanted(params.table);
@@ -260,17 +272,53 @@ export class Engine implements CommandRunner {
         });
   }
 
+  /** The diffs of many tables, each remembered and logged as if it had been asked for alone. */
+  #recordedDiffs(): RecordedDiffs {
+    const { log } = this.#options;
+    const recorded =
+      <Params extends TableDiffParams | TreeDiffParams>(
+        diff: (cluster: Cluster, params: Params, context: CommandContext) => Promise<DiffResult>,
+      ) =>
+      (params: Params, context: CommandContext): Promise<DiffResult> =>
+        diff(this.#cluster, params, context).then(
+          (result) => {
+            logDiff(log, result);
+            return this.#remember(params, result);
+          },
+          (error: unknown) => {
+            logFailedDiff(log, params, error);
+            throw error;
+          },
+        );
+    return {
+      tableDiff: recorded(diffTable),
+      treeDiff: recorded(diffTree),
+      record: (results) => {
+        for (const result of results) logDiff(log, result);
+        this.#rememberAll(results);
+      },
+    };
+  }
+
   /** For `status`, when the diff was of all nodes and all rows. Logged where the diff ran. */
   #remember(params: TableDiffParams, result: DiffResult): DiffResult {
-    const { config, store } = this.#cluster;
-    const { table, verdict, differences } = result;
-    const isOfAll = result.nodes.length === config.nodes.length && params.tableFilter === undefined;
-    const tracked = isOfAll ? this.#cluster.findTable(table) : undefined;
-    if (tracked !== undefined) {
-      const { schema, name } = tracked.spec;
-      store.saveLastDiff(schema, name, { verdict, at: new Date().toISOString(), differences });
-    }
+    if (params.tableFilter === undefined) this.#rememberAll([result]);
     return result;
+  }
+
+  #rememberAll(results: readonly DiffResult[]): void {
+    const { config, store } = this.#cluster;
+    const at = new Date().toISOString();
+    const byLabel = new Map(this.#cluster.tables.map((table) => [table.label, table]));
+    store.saveLastDiffs(
+      results.flatMap(({ table, nodes, verdict, differences }) => {
+        const isOfAll = nodes.length === config.nodes.length;
+        const tracked = isOfAll ? byLabel.get(table) : undefined;
+        if (tracked === undefined) return [];
+        const { schema, name } = tracked.spec;
+        return [{ schema, name, verdict, at, differences }];
+      }),
+    );
   }
 
   /** Nobody reads or watches the slot of a node that has left the definition. */

@@ -1,4 +1,5 @@
 import type { DriftListResult, IncidentState, LiveVerdict, OpenCondition } from './drift.js';
+import type { ManyTablesOutcomes, ManyTablesParams } from './many-tables.js';
 import type { ServerAddress, Servers } from './servers.js';
 
 /**
@@ -87,7 +88,7 @@ export interface DriftRepairParams extends IncidentParams {
 }
 
 /** Command name -> parameters. */
-export interface CommandParams {
+export interface CommandParams extends ManyTablesParams {
   'mtree-init': CommonParams;
   'mtree-build': BuildParams;
   'mtree-update': UpdateParams;
@@ -321,7 +322,7 @@ export interface DriftRepairResult extends RepairResult {
 }
 
 /** What a command itself works out. */
-export interface CommandOutcomes {
+export interface CommandOutcomes extends ManyTablesOutcomes {
   'mtree-init': InitResult;
   'mtree-build': BuildResult;
   'mtree-update': UpdateResult;
@@ -361,6 +362,8 @@ export interface CommandContext {
   readonly emit: (event: ProgressEvent) => void;
   /** Directory where reports of this command are written: the user's own, or a spool of the daemon. */
   readonly reportDir: string;
+  /** The command is on many tables: a column that one of them lacks need not be of any. */
+  readonly isOneOfMany?: boolean;
   /** table-repair: the diff file (the upload's spool file in the daemon). */
   readonly inputPath?: string;
   /** table-repair: the diff file's name as the user gave it, for the report. */

@@ -1,5 +1,6 @@
 import { AcedError } from '../base/errors.js';
 import type { CommandName, CommandParams } from './commands.js';
+import type { ManyTablesName } from './many-tables.js';
 import { isServerAddress, type Servers } from './servers.js';
 
 type FieldKind = 'text' | 'texts' | 'flag' | 'number' | 'ratio' | 'factor' | 'rows' | 'output';
@@ -11,12 +12,22 @@ const MAX_NUMBER = 1_000_000_000;
 
 const COMMON = { nodes: 'texts' } as const;
 const TABLE = { ...COMMON, table: 'text' } as const;
+const CHOICE = {
+  ...COMMON,
+  tables: 'texts',
+  schemas: 'texts',
+  repset: 'text',
+  publication: 'text',
+  all: 'flag',
+  skipTables: 'texts',
+} as const;
 const INCIDENT = { ...COMMON, incident: 'text' } as const;
 
-/** The fields of every command, so that nothing unchecked reaches the engine. */
-const FIELDS: {
-  readonly [Name in CommandName]: Readonly<Record<keyof CommandParams[Name], FieldKind>>;
-} = {
+type Fields<Name extends CommandName> = {
+  readonly [One in Name]: Readonly<Record<keyof CommandParams[One], FieldKind>>;
+};
+
+const OF_ONE: Fields<Exclude<CommandName, ManyTablesName>> = {
   'mtree-init': COMMON,
   'mtree-build': {
     ...TABLE,
@@ -69,6 +80,25 @@ const FIELDS: {
   'drift-watch': COMMON,
   'drift-ack': { ...INCIDENT, by: 'text' },
   'drift-repair': { ...INCIDENT, sourceOfTruth: 'text', fireTriggers: 'flag' },
+};
+
+/** Of a command on many tables: a choice of tables in the place of the one. */
+function many<Name extends keyof typeof OF_ONE>(
+  name: Name,
+): Omit<(typeof OF_ONE)[Name], 'table'> & typeof CHOICE {
+  const others = Object.entries(OF_ONE[name]).filter(([field]) => field !== 'table');
+  return { ...(Object.fromEntries(others) as (typeof OF_ONE)[Name]), ...CHOICE };
+}
+
+/** The fields of every command, so that nothing unchecked reaches the engine. */
+const FIELDS: Fields<CommandName> = {
+  ...OF_ONE,
+  'mtree-build-many': { ...many('mtree-build'), rebuild: 'flag' },
+  'mtree-update-many': many('mtree-update'),
+  'mtree-verify-many': many('mtree-verify'),
+  'mtree-table-diff-many': many('mtree-table-diff'),
+  'mtree-teardown-table-many': many('mtree-teardown-table'),
+  'table-diff-many': many('table-diff'),
 };
 
 const CHECKS: Readonly<Record<FieldKind, (value: unknown) => boolean>> = {

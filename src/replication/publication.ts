@@ -1,6 +1,11 @@
 import { AcedError, errorMessage } from '../base/errors.js';
 import { quoteIdentifier } from '../base/quote.js';
-import { publicationProblem } from './published-tables.js';
+import {
+  publicationProblem,
+  publicationProblems,
+  publishedTable,
+  publishedTables,
+} from './published-tables.js';
 import { waitForRunning } from './running-transactions.js';
 import { hasSqlState, SQLSTATE } from '../postgres/sqlstate.js';
 import type { Session } from '../postgres/session.js';
@@ -103,6 +108,91 @@ export async function addTableToPublication(
   // Also when it was published already: whoever did that may not have waited.
   await waitForRunning(session, options);
   return isPublished ? 'already_published' : 'added';
+}
+
+/** Locks of one statement on many tables are not held while one of them is waited for. */
+const MANY_LOCK_TIMEOUT_MS = 2_000;
+
+/**
+ * As addTableToPublication for many tables, in their order the error of each or null: one statement,
+ * and one wait for running transactions. What goes wrong is tried again table by table, so that one
+ * cannot keep the others out. Errors: CANCELLED, NODE_UNREACHABLE.
+ */
+export async function addTablesToPublication(
+  session: Session,
+  publication: string,
+  tables: readonly TableName[],
+  options: AddTableOptions,
+): Promise<(AcedError | null)[]> {
+  const [problems, published] = [
+    await publicationProblems(session, publication, tables),
+    await publishedTables(session, publication, tables),
+  ];
+  const isPlain = tables.map((_, i) => problems[i] === null && published[i]?.isRestricted !== true);
+  const names = tables.filter((_, i) => isPlain[i] === true && published[i] === null);
+  const isDone = names.length === 0 || (await addTogether(session, publication, names, options));
+  if (isDone && isPlain.includes(true)) await waitForRunning(session, options);
+  const outcomes: (AcedError | null)[] = [];
+  for (const [index, table] of tables.entries()) {
+    const isOpen = !isDone || isPlain[index] !== true;
+    outcomes.push(isOpen ? await publishWhole(session, publication, table, options) : null);
+  }
+  return outcomes;
+}
+
+/** False: they have to be added one by one. */
+async function addTogether(
+  session: Session,
+  publication: string,
+  tables: readonly TableName[],
+  { signal }: AddTableOptions,
+): Promise<boolean> {
+  const list = tables.map(({ schema, name }) => `ONLY ${qualify(schema, name)}`).join(', ');
+  const statement = `ALTER PUBLICATION ${quoteIdentifier(publication)} ADD TABLE ${list}`;
+  try {
+    await inTransaction(session, { lock_timeout: `${MANY_LOCK_TIMEOUT_MS}ms` }, () =>
+      session.query(statement, [], signal),
+    );
+    return true;
+  } catch (error) {
+    if (!isOfOneTable(error)) throw error;
+    return false;
+  }
+}
+
+function isOfOneTable(error: unknown): error is AcedError {
+  return (
+    error instanceof AcedError && error.code !== 'CANCELLED' && error.code !== 'NODE_UNREACHABLE'
+  );
+}
+
+async function publishWhole(
+  session: Session,
+  publication: string,
+  table: TableName,
+  options: AddTableOptions,
+): Promise<AcedError | null> {
+  try {
+    await publishTableWhole(session, publication, table, options);
+    return null;
+  } catch (error) {
+    if (!isOfOneTable(error)) throw error;
+    return error;
+  }
+}
+
+/** Publishes all rows and columns of a table; somebody may have restricted what is published. */
+export async function publishTableWhole(
+  session: Session,
+  publication: string,
+  table: TableName,
+  options: AddTableOptions,
+): Promise<void> {
+  const published = await publishedTable(session, publication, table);
+  if (published?.isRestricted === true) {
+    await removeTableFromPublication(session, publication, table.schema, table.name);
+  }
+  await addTableToPublication(session, publication, table.schema, table.name, options);
 }
 
 export async function removeTableFromPublication(

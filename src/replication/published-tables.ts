@@ -1,5 +1,5 @@
 import { AcedError } from '../base/errors.js';
-import type { Session } from '../postgres/session.js';
+import type { Param, Session } from '../postgres/session.js';
 import type { TableName } from '../table/table-name.js';
 
 /** Why a table must not be in our publication, and what helps. */
@@ -49,14 +49,33 @@ export async function readPublishedTables(
 export async function publishedTable(
   session: Session,
   publication: string,
-  { schema, name }: TableName,
+  table: TableName,
 ): Promise<PublishedTable | null> {
-  return (await readEntries(session, [publication, schema, name]))[0] ?? null;
+  return (await publishedTables(session, publication, [table]))[0] ?? null;
+}
+
+/** The same of many tables in one round trip, in their order. */
+export async function publishedTables(
+  session: Session,
+  publication: string,
+  tables: readonly TableName[],
+): Promise<(PublishedTable | null)[]> {
+  const entries = await readEntries(session, [publication, ...listsOf(tables)]);
+  const byName = new Map(entries.map((entry) => [nameId(entry), entry]));
+  return tables.map((table) => byName.get(nameId(table)) ?? null);
+}
+
+function listsOf(tables: readonly TableName[]): [string[], string[]] {
+  return [tables.map(({ schema }) => schema), tables.map(({ name }) => name)];
+}
+
+function nameId({ schema, name }: TableName): string {
+  return `${schema}\0${name}`;
 }
 
 async function readEntries(
   session: Session,
-  params: readonly (string | null)[],
+  params: readonly Param[],
   signal?: AbortSignal,
 ): Promise<PublishedTable[]> {
   const rows = await session.query(PUBLISHED_QUERY, params, signal);
@@ -86,16 +105,32 @@ function problemOf(
 export async function publicationProblem(
   session: Session,
   publication: string,
-  { schema, name }: TableName,
+  table: TableName,
 ): Promise<PublicationProblem | null> {
-  const rows = await session.query(TABLE_QUERY, [publication, schema, name]);
-  const [oid, ancestor] = rows[0] ?? [];
-  if (typeof oid !== 'string') {
-    throw new AcedError('NO_SUCH_TABLE', `no table ${schema}.${name} on node ${session.node.name}`);
-  }
-  if (typeof ancestor === 'string') return sentAsProblem(ancestor);
-  const problems = await findProblems(session, { oids: [Number(oid)], publication });
-  return problems.get(Number(oid)) ?? null;
+  const [problem] = await publicationProblems(session, publication, [table]);
+  if (problem instanceof AcedError) throw problem;
+  return problem ?? null;
+}
+
+/** The same of many tables, in their order; NO_SUCH_TABLE in the place of one that is not there. */
+export async function publicationProblems(
+  session: Session,
+  publication: string,
+  tables: readonly TableName[],
+): Promise<(PublicationProblem | AcedError | null)[]> {
+  const rows = await session.query(TABLE_QUERY, [publication, ...listsOf(tables)]);
+  const oids = new Map(rows.map(([number, oid]) => [Number(number) - 1, Number(oid)]));
+  const ancestors = new Map(rows.map(([number, , ancestor]) => [Number(number) - 1, ancestor]));
+  const problems = await findProblems(session, { oids: [...oids.values()], publication });
+  return tables.map(({ schema, name }, index) => {
+    const oid = oids.get(index);
+    if (oid === undefined) {
+      const message = `no table ${schema}.${name} on node ${session.node.name}`;
+      return new AcedError('NO_SUCH_TABLE', message);
+    }
+    const ancestor = ancestors.get(index);
+    return typeof ancestor === 'string' ? sentAsProblem(ancestor) : (problems.get(oid) ?? null);
+  });
 }
 
 const RESTRICTED: PublicationProblem = {
@@ -200,16 +235,19 @@ SELECT c.oid, n.nspname, c.relname,
   FROM entry s
   JOIN pg_catalog.pg_class c ON c.oid = s.prrelid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE $2::name IS NULL OR (n.nspname = $2::name AND c.relname = $3::name)
+ WHERE $2::name[] IS NULL
+    OR (n.nspname, c.relname) IN (SELECT * FROM ROWS FROM (pg_catalog.unnest($2::name[]), pg_catalog.unnest($3::name[])))
  ORDER BY n.nspname, c.relname`;
 
 const TABLE_QUERY = `
 WITH entry AS MATERIALIZED (${ENTRY}
 )
-SELECT c.oid, ${ANCESTOR}
-  FROM pg_catalog.pg_class c
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE n.nspname = $2::name AND c.relname = $3::name AND c.relkind IN ('r', 'p', 'v', 'm', 'f')`;
+SELECT w.number, c.oid, ${ANCESTOR}
+  FROM ROWS FROM (pg_catalog.unnest($2::name[]), pg_catalog.unnest($3::name[]))
+       WITH ORDINALITY AS w (schema, name, number)
+  JOIN pg_catalog.pg_namespace n ON n.nspname = w.schema
+  JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.name
+ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')`;
 
 const PROBLEM_QUERY = `
 WITH RECURSIVE member AS (

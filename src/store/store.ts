@@ -11,6 +11,7 @@ import type { LastDiff, TableState, Verdict } from '../protocol/commands.js';
 import { sameAddress, type Servers } from '../protocol/servers.js';
 import type { CatalogReading } from '../table/fingerprint.js';
 import type { LastTransaction } from '../replication/start-decision.js';
+import type { TableName } from '../table/table-name.js';
 import type { KeyText, TableSpec } from '../table/table-spec.js';
 import { migrate } from './migrations.js';
 import { lastColumns, nodeFromRow, type NodeRow } from './node-row.js';
@@ -330,10 +331,14 @@ export class Store {
     return { ...row, differences: JSON.parse(row.differences) as LastDiff['differences'] };
   }
 
-  saveLastDiff(schema: string, name: string, { verdict, at, differences }: LastDiff): void {
-    this.#run('INSERT OR REPLACE INTO last_diff VALUES (?, ?, ?, ?, ?)', (s) =>
-      s.run(schema, name, verdict, at, JSON.stringify(differences)),
-    );
+  saveLastDiffs(diffs: readonly (TableName & LastDiff)[]): void {
+    this.#transaction(() => {
+      for (const { schema, name, verdict, at, differences } of diffs) {
+        this.#run('INSERT OR REPLACE INTO last_diff VALUES (?, ?, ?, ?, ?)', (s) =>
+          s.run(schema, name, verdict, at, JSON.stringify(differences)),
+        );
+      }
+    });
   }
 
   layout(tableId: number): BlockLayout {

@@ -104,6 +104,49 @@ describe('requests', () => {
       undefined,
       { name: 'table-diff', params: { table } },
     ],
+    [
+      'mtree build hub public.* -T audit,"a.b".c --rebuild -b 5',
+      'hub',
+      {
+        name: 'mtree-build-many',
+        params: {
+          tables: ['public.*'],
+          skipTables: ['audit,"a.b".c'],
+          rebuild: true,
+          blockRows: 5,
+        },
+      },
+    ],
+    ['mtree build public.t --rebuild', undefined, { name: 'mtree-build', params: { table } }],
+    [
+      'mtree table-diff --all hub -n n1,n2 -U',
+      'hub',
+      { name: 'mtree-table-diff-many', params: { all: true, nodes: ['n1', 'n2'], skipCdc: true } },
+    ],
+    [
+      'table-diff --schema Sales --publication p',
+      undefined,
+      { name: 'table-diff-many', params: { schemas: ['Sales'], publication: 'p' } },
+    ],
+    [
+      'mtree update --repset default public.a,public.b',
+      undefined,
+      {
+        name: 'mtree-update-many',
+        params: { repset: 'default', tables: ['public.a,public.b'] },
+      },
+    ],
+    [
+      'mtree verify hub public.?',
+      'hub',
+      { name: 'mtree-verify-many', params: { tables: ['public.?'] } },
+    ],
+    [
+      'mtree teardown-table hub *',
+      'hub',
+      { name: 'mtree-teardown-table-many', params: { tables: ['*'] } },
+    ],
+    ['table-diff "a*".b', undefined, { name: 'table-diff', params: { table: '"a*".b' } }],
     ['table-diff -- -odd', undefined, { name: 'table-diff', params: { table: '-odd' } }],
     [
       'table-repair -f d.json --source-of-truth n1 -ygit public.t',
@@ -189,7 +232,14 @@ describe('refusals name what was typed and what to do', () => {
       /see acectl mtree init --help/,
     ],
     ['mtree init -b 5', 'BAD_USAGE', /^acectl mtree init has no flag -b$/, /--help/],
-    ['mtree build', 'BAD_USAGE', /mtree build needs <schema.table>/, /\[cluster\] <schema.table>/],
+    [
+      'mtree build',
+      'BAD_USAGE',
+      /mtree build needs <schema.table\|pattern>/,
+      /\[cluster\] <schema/,
+    ],
+    ['mtree build hub public.t -T a', 'BAD_USAGE', /--skip-tables .* many tables/, /'public\.\*'/],
+    ['table-diff p.* --skip-file /nonsense', 'BAD_USAGE', /cannot read \/nonsense/, /readable/],
     ['mtree build a b c', 'BAD_USAGE', /too many arguments: c/, /write acectl/],
     ['mtree init a b', 'BAD_USAGE', /too many arguments: b/, /write acectl/],
     ['mtree build t -q=maybe', 'BAD_USAGE', /--quiet takes no value/, /write --quiet alone/],

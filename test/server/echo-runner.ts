@@ -58,6 +58,21 @@ const INCIDENT: IncidentState = {
   keys: [['7']],
 };
 
+/** One table of each kind of end. */
+const MANY: CommandOutcomes['table-diff-many'] = {
+  tables: (['equal', 'different', 'skipped', 'missing', 'failed', 'unproved'] as const).map(
+    (end) => ({
+      table: `public.${end}`,
+      end,
+      reason: end === 'equal' ? null : 'why',
+      result: null,
+    }),
+  ),
+  counts: { equal: 1, different: 1, done: 0, unproved: 1, missing: 1, skipped: 1, failed: 1 },
+  files: [],
+  timeTakenMs: 5,
+};
+
 export class EchoRunner implements CommandRunner {
   readonly calls: Call[] = [];
   cancelled = 0;
@@ -174,6 +189,13 @@ export class EchoRunner implements CommandRunner {
         return INCIDENT;
       case 'drift-repair':
         return { ...repair('t'), incident: INCIDENT.id, isResolved: true };
+      case 'table-diff-many':
+      case 'mtree-build-many':
+      case 'mtree-update-many':
+      case 'mtree-verify-many':
+      case 'mtree-table-diff-many':
+      case 'mtree-teardown-table-many':
+        return MANY;
     }
   }
 

@@ -228,7 +228,9 @@ describe('Store', () => {
     const second = now.addTable(specOf('t'), {}, 20);
     assert.deepEqual(now.tables(), [first, second], 'the first stays, another next one does not');
     assert.deepEqual([first.role, given.role, second.role], ['current', 'next', 'next']);
-    now.saveLastDiff('public', 't', { verdict: 'match', at: 'now', differences: { 'n1/n2': 0 } });
+    now.saveLastDiffs([
+      { schema: 'public', name: 't', verdict: 'match', at: 'now', differences: { 'n1/n2': 0 } },
+    ]);
     now.promoteTable(second);
     const live = { ...second, role: 'current', state: 'live' };
     assert.deepEqual(now.tables(), [live]);

@@ -203,7 +203,7 @@ interface NamedTable {
 function refuseNothing(wanted: readonly Wanted[], tables: readonly TableName[]): void {
   const empty = wanted.find(({ has }) => !tables.some(has));
   if (empty === undefined) return;
-  throw new AcedError('NO_SUCH_TABLE', `no node has a table that ${empty.what} means`, {
+  throw new AcedError('NO_SUCH_TABLE', `no node has a table of ${empty.what}`, {
     hint: 'check the spelling; names with upper-case letters, dots or wildcards need double quotes',
   });
 }

@@ -8,6 +8,7 @@ import { measureCommandLine } from './command-line.js';
 import { measureDrain } from './drain.js';
 import { measureDrift } from './drift-delay.js';
 import { measureHarm } from './harm.js';
+import { measureManyTables } from './many-tables.js';
 import { measureMemory } from './memory.js';
 import { measureFewDifferences, measureManyDifferences, measureRepair } from './row-differences.js';
 import { measureManyUpdates, measureScatteredUpdates } from './tree-diff.js';
@@ -17,6 +18,7 @@ const MEASURES: Readonly<Record<string, (run: BenchRun) => Promise<void>>> = {
   build: measureBuild,
   'table-diff': measureTableDiff,
   'command-line': measureCommandLine,
+  'many-tables': measureManyTables,
   'mtree-1000': measureScatteredUpdates,
   'mtree-250000': measureManyUpdates,
   'differences-100': measureFewDifferences,

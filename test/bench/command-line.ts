@@ -2,6 +2,7 @@ import { execFile, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { Mesh } from '../support/mesh.js';
 import { waitFor } from '../support/wait.js';
 import type { BenchRun } from './bench-run.js';
 import { median } from './figures.js';
@@ -13,6 +14,39 @@ const PAIRS = 15;
 /** What a person waits for at the prompt: a whole process, through a daemon that runs. */
 export async function measureCommandLine(run: BenchRun): Promise<void> {
   const { mesh } = await run.cluster();
+  await withDaemon(run, mesh, async ({ acectl, node }) => {
+    await acectl('mtree', 'init', mesh.cluster);
+    await acectl('mtree', 'build', mesh.cluster, 'public.customers');
+    const floor: number[] = [];
+    const diff: number[] = [];
+    for (let i = 0; i < PAIRS; i++) {
+      floor.push(await node('-e', '0'));
+      diff.push(await acectl('mtree', 'table-diff', mesh.cluster, 'public.customers'));
+    }
+    run.report({
+      measure: 'command-line',
+      what: 'acectl mtree table-diff, nothing changed, through the daemon',
+      value: median(diff),
+      unit: 'ms',
+      floor: { what: 'node -e 0', value: median(floor) },
+      target: { of: 'ratio', at: 'most', limit: 3 },
+    });
+    await acectl('mtree', 'teardown', mesh.cluster);
+  });
+}
+
+/** Each runs a process to its end, which must be 0, and says how long that took (ms). */
+export interface CommandLine {
+  readonly acectl: (...args: string[]) => Promise<number>;
+  readonly node: (...args: string[]) => Promise<number>;
+}
+
+/** With the daemon of a cluster as a process of its own. */
+export async function withDaemon(
+  run: BenchRun,
+  mesh: Mesh,
+  work: (line: CommandLine) => Promise<void>,
+): Promise<void> {
   const directory = await run.scratch();
   const env = {
     ...process.env,
@@ -26,31 +60,14 @@ export async function measureCommandLine(run: BenchRun): Promise<void> {
     stdio: 'ignore',
   });
   const hasEnded = new Promise((resolve) => daemon.once('exit', resolve));
-  const acectl = (...args: string[]): Promise<number> =>
-    wallMs([ACECTL, ...args], { env, cwd: directory });
+  const node = (...args: string[]): Promise<number> => wallMs(args, { env, cwd: directory });
   try {
     // Not by asking acectl: without a daemon it would do the work itself, and keep the daemon out.
     await waitFor(() => existsSync(env.ACED_SOCKET), {
       what: 'the daemon to listen',
       timeoutMs: 30_000,
     });
-    await acectl('mtree', 'init', mesh.cluster);
-    await acectl('mtree', 'build', mesh.cluster, 'public.customers');
-    const node: number[] = [];
-    const diff: number[] = [];
-    for (let i = 0; i < PAIRS; i++) {
-      node.push(await wallMs(['-e', '0'], { env, cwd: directory }));
-      diff.push(await acectl('mtree', 'table-diff', mesh.cluster, 'public.customers'));
-    }
-    run.report({
-      measure: 'command-line',
-      what: 'acectl mtree table-diff, nothing changed, through the daemon',
-      value: median(diff),
-      unit: 'ms',
-      floor: { what: 'node -e 0', value: median(node) },
-      target: { of: 'ratio', at: 'most', limit: 3 },
-    });
-    await acectl('mtree', 'teardown', mesh.cluster);
+    await work({ node, acectl: (...args) => node(ACECTL, ...args) });
   } finally {
     daemon.kill('SIGTERM');
     await hasEnded;

@@ -12,6 +12,12 @@ export interface NumberedKey {
   readonly key: KeyText;
 }
 
+/**
+ * What ON CONFLICT can be given for the table: any unique index, the key's, or it cannot be used. A deferrable
+ * constraint cannot be an arbiter, nor can a key WITHOUT OVERLAPS; and a table with rules takes none.
+ */
+export type Arbiters = 'any' | 'key' | 'none';
+
 interface WrittenColumn {
   /** Quoted. */
   readonly name: string;
@@ -47,6 +53,8 @@ function travelsAsText({ typeOid, baseTypeCategory, baseTypeKind }: ColumnInfo):
  * and the target's reads it: no temporary table, for Spock replicates or refuses DDL.
  */
 export class RepairSql {
+  /** Columns of the target that are not compared: a row that is deleted and inserted loses them. */
+  readonly uncompared: readonly string[];
   readonly #spec: TableSpec;
   readonly #key: KeySql;
   readonly #table: string;
@@ -70,6 +78,9 @@ export class RepairSql {
     this.#key = new KeySql(spec.key);
     this.#table = quoteQualified(spec.schema, spec.name);
     this.#digest = digestExpression(spec.columns, seed, 't');
+    this.uncompared = info.columns.flatMap(({ name, isGenerated }) =>
+      isGenerated || spec.columns.some((column) => column.name === name) ? [] : [name],
+    );
     this.#columns = writtenColumns(spec, info).map((column, i) => {
       const name = quoteIdentifier(column.name);
       const staged = `c${i}`;
@@ -195,18 +206,25 @@ export class RepairSql {
 
   /**
    * Parameters: as `update`. Rows whose key, or whatever value of a unique index, is there already
-   * are left out. Returns how many were inserted: which ones costs half as much again as the insert,
-   * and is worth asking only where it is not all of them, see `written`.
+   * are left out; without an arbiter, another unique index than the key's refuses them. Returns how
+   * many were inserted: which ones costs half as much again as the insert, and is worth asking only
+   * where it is not all of them, see `written`.
    */
-  insert(onConflict: 'key' | 'any'): string {
+  insert(arbiters: Arbiters): string {
     const names = this.#columns.map(({ name }) => name).join(', ');
     const values = this.#columns.map(({ value }) => value).join(', ');
     const key = this.#spec.key.map(({ name }) => quoteIdentifier(name));
-    const arbiter = onConflict === 'key' ? `(${key.join(', ')})` : '';
+    const isThere = `EXISTS (SELECT FROM ${this.#table} t
+      WHERE ${this.#key.equality((i) => this.#stagedValue(i))})`;
+    const onConflict = {
+      any: 'ON CONFLICT DO NOTHING',
+      key: `ON CONFLICT (${key.join(', ')}) DO NOTHING`,
+      none: `AND NOT ${isThere}`,
+    };
     return `WITH w AS (
         INSERT INTO ${this.#table} (${names}) OVERRIDING SYSTEM VALUE
         SELECT ${values} FROM ${this.#staged()} WHERE ${this.#isChosen()}
-        ON CONFLICT ${arbiter} DO NOTHING RETURNING 1)
+        ${onConflict[arbiters]} RETURNING 1)
       SELECT pg_catalog.count(*) FROM w`;
   }
 

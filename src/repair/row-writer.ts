@@ -50,6 +50,17 @@ export function changedBy(triggers: readonly string[]): string {
   return `a trigger that fires for a repair too changes or drops what is written (${names})`;
 }
 
+/** Why rows of the target must not be deleted and inserted again: a sentence's end. Null: they may. */
+export function whyNotReplaced({
+  target,
+  sql,
+}: Pick<RowWriterOptions, 'target' | 'sql'>): string | null {
+  if (target.facts.deletesCascade) return 'deletes fire triggers here';
+  const [first] = sql.uncompared;
+  if (first === undefined) return null;
+  return `that would lose what is not compared (${sql.uncompared.join(', ')})`;
+}
+
 /**
  * Writes rows in short transactions. Each delete, update and insert names the digest that it may
  * replace. What a constraint refuses costs that row alone: a transaction that fails is divided and
@@ -253,7 +264,7 @@ class TransactionWrites {
     if (updates === null) return [];
     const chosen = free === null ? null : [...free];
     const sql = this.#sqlOf(updates);
-    const makesRoom = sql.hasFixedColumns && !this.#options.target.facts.deletesCascade;
+    const makesRoom = sql.hasFixedColumns && whyNotReplaced(this.#options) === null;
     const moved = makesRoom ? await this.#run(sql.makeRoom('fixed'), updates, chosen) : [];
     const updated = await this.#run(sql.update(), updates, chosen);
     return moved.length === 0 ? updated : [...updated, ...(await this.#insert(updates, moved))];
@@ -262,11 +273,13 @@ class TransactionWrites {
   async #insert(
     rows: StagedRows,
     chosen: readonly number[] | null,
-    onConflict: 'key' | 'any' = 'key',
+    arbiters: 'key' | 'any' = 'key',
   ): Promise<number[]> {
     const sql = this.#sqlOf(rows);
     const wanted = chosen ?? rows.rows.map(({ number }) => number);
-    const [count] = await this.#staged(sql.insert(onConflict), rows, chosen);
+    const usable = this.#options.target.facts.arbiters;
+    const statement = sql.insert(usable === 'any' ? arbiters : usable);
+    const [count] = await this.#staged(statement, rows, chosen);
     if (Number(count) === wanted.length) return [...wanted];
     return count === '0' ? [] : this.#run(sql.written(), rows, chosen);
   }

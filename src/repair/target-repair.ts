@@ -7,7 +7,7 @@ import type { Expectation, Expectations, ValueHasher } from './expectation.js';
 import type { ReadSession } from './read-session.js';
 import type { RepairSql } from './repair-sql.js';
 import type { RowFailure } from './row-failure.js';
-import { changedBy, RowWriter, type WriteOutcome } from './row-writer.js';
+import { changedBy, RowWriter, whyNotReplaced, type WriteOutcome } from './row-writer.js';
 import { bytesOf, stage, type PlannedRow, type StagedTransaction } from './staged-rows.js';
 import type { TargetSession } from './target-session.js';
 import { firingTriggers } from './target-triggers.js';
@@ -183,7 +183,11 @@ export class TargetRepair {
     const entries = [...failed].flatMap(([expectation, { kind }]) =>
       kind === 'not unique' ? [expectation] : [],
     );
-    if (this.#writer === null || this.#options.target?.facts.deletesCascade !== false) {
+    const { target } = this.#options;
+    if (this.#writer === null || target === null) return remaining;
+    const obstacle = whyNotReplaced({ ...this.#options, target });
+    if (obstacle !== null) {
+      for (const expectation of entries) explain(remaining, expectation, obstacle);
       return remaining;
     }
     for (let from = 0; from < entries.length; from += MAX_BATCH_ROWS) {
@@ -326,9 +330,9 @@ export class TargetRepair {
   async #dropped(): Promise<RowFailure> {
     const { target, tableOid } = this.#options;
     if (target === null) return { reason: changedBy([]), kind: 'other' };
-    if (target.facts.deletesCascade && this.#options.sql.hasFixedColumns) {
-      const reason =
-        'an identity column differs, so the row would have to be deleted and inserted, and deletes fire triggers here';
+    const obstacle = whyNotReplaced({ ...this.#options, target });
+    if (obstacle !== null && this.#options.sql.hasFixedColumns) {
+      const reason = `an identity column differs, so the row would have to be deleted and inserted, and ${obstacle}`;
       return { reason, kind: 'other' };
     }
     await target.begin(null);
@@ -353,6 +357,13 @@ export class TargetRepair {
       written.map((row) => row.meant?.merged ?? row.source?.values ?? []),
     );
   }
+}
+
+function explain(failures: Failures, expectation: Expectation, obstacle: string): void {
+  const failure = failures.get(expectation);
+  if (failure === undefined) return;
+  const reason = `${failure.reason}; values that were swapped need the rows deleted and inserted, and ${obstacle}`;
+  failures.set(expectation, { ...failure, reason });
 }
 
 function asPlanned(planned: readonly PlannedRow[]): WriteOutcome {

@@ -3,6 +3,7 @@ import { AcedError } from '../base/errors.js';
 import { quoteIdentifier, quoteLiteral } from '../base/quote.js';
 import { Session } from '../postgres/session.js';
 import { hasSqlState, SQLSTATE } from '../postgres/sqlstate.js';
+import type { Arbiters } from './repair-sql.js';
 
 /** Marks the rows that a repair writes: `origin = none` subscriptions do not forward them. */
 export const REPAIR_ORIGIN = 'aced_repair';
@@ -32,8 +33,15 @@ interface TargetFacts {
   /** The role that writes when it is another than the session's: the table's owner. */
   readonly writer: string | null;
   readonly searchPath: string;
-  /** A delete fires triggers of foreign keys, which may delete rows of other tables. */
+  /** A delete fires triggers, those of foreign keys too, which may delete rows of other tables. */
   readonly deletesCascade: boolean;
+  readonly arbiters: Arbiters;
+}
+
+interface TableFacts extends Pick<TargetFacts, 'writer' | 'arbiters'> {
+  readonly hasFiringTriggers: boolean;
+  /** Names of the rules that a repair's statements would be rewritten by. */
+  readonly firingRules: string | null;
 }
 
 /**
@@ -66,10 +74,11 @@ export class TargetSession {
   /** Errors: MISSING_PRIVILEGE with the statements that help; QUERY_FAILED while another repairs. */
   static async open(session: Session, options: TargetOptions): Promise<TargetSession> {
     const hasSpock = await hasRepairMode(session);
-    const { writer, hasFiringKeys } = await writerOf(session, options.tableOid);
+    const { writer, arbiters, ...table } = await readTableFacts(session, options);
+    if (table.firingRules !== null) throw hasRules(session, table.firingRules);
     const searchPath = await userSearchPath(session, writer);
-    const deletesCascade = options.firesTriggers || hasFiringKeys;
-    const facts = { hasSpock, writer, searchPath, deletesCascade };
+    const deletesCascade = options.firesTriggers || table.hasFiringTriggers;
+    const facts = { hasSpock, writer, searchPath, deletesCascade, arbiters };
     const target = new TargetSession(session, facts, options.firesTriggers);
     await target.#checkPrivileges();
     await setUpOrigin(session, options.signal);
@@ -163,21 +172,49 @@ async function hasRepairMode(session: Session): Promise<boolean> {
  * Who writes: as the server's own apply worker does, the table's owner where our role may become
  * it. The owner's triggers and functions then run with the owner's rights, not with ours.
  */
-async function writerOf(
+async function readTableFacts(
   session: Session,
-  tableOid: number,
-): Promise<{ writer: string | null; hasFiringKeys: boolean }> {
+  { tableOid, firesTriggers }: TargetOptions,
+): Promise<TableFacts> {
   const option = session.serverVersion >= 160_000 ? 'SET' : 'MEMBER';
+  // tgtype: bit 3 is DELETE; ev_type: 2, 3 and 4 are UPDATE, INSERT and DELETE.
   const rows = await session.query(
     `SELECT r.rolname, r.rolname <> current_user AND pg_catalog.pg_has_role(r.oid, '${option}'),
             EXISTS (SELECT FROM pg_catalog.pg_trigger g
-                     WHERE g.tgrelid = c.oid AND g.tgisinternal AND g.tgenabled IN ('A', 'R'))
+                     WHERE g.tgrelid IN (SELECT c.oid UNION ALL
+                                         SELECT p.relid FROM pg_catalog.pg_partition_tree(c.oid) p)
+                       AND (g.tgisinternal OR g.tgtype & 8 <> 0) AND g.tgenabled IN ('A', 'R')),
+            (SELECT CASE
+                      WHEN NOT pg_catalog.bool_and(i.indimmediate AND NOT i.indisexclusion) FILTER (WHERE i.indisprimary)
+                        OR EXISTS (SELECT FROM pg_catalog.pg_rewrite w WHERE w.ev_class = c.oid AND w.ev_type IN ('2', '3'))
+                      THEN 'none'
+                      WHEN pg_catalog.bool_and(i.indimmediate) THEN 'any' ELSE 'key' END
+               FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid),
+            (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(w.rulename), ', ' ORDER BY w.rulename)
+               FROM pg_catalog.pg_rewrite w
+              WHERE w.ev_class = c.oid AND w.ev_type <> '1' AND w.ev_enabled IN ('A', $2::"char"))
        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_roles r ON r.oid = c.relowner
       WHERE c.oid = $1::oid`,
-    [String(tableOid)],
+    [String(tableOid), firesTriggers ? 'O' : 'R'],
   );
-  const [owner = null, isOther, hasFiringKeys] = rows[0] ?? [];
-  return { writer: isOther === 't' ? owner : null, hasFiringKeys: hasFiringKeys === 't' };
+  const [owner = null, isOther, hasFiringTriggers, arbiters, firingRules = null] = rows[0] ?? [];
+  return {
+    writer: isOther === 't' ? owner : null,
+    hasFiringTriggers: hasFiringTriggers === 't',
+    arbiters: arbiters === 'any' || arbiters === 'key' ? arbiters : 'none',
+    firingRules,
+  };
+}
+
+/** What such a rule makes of our statements is anybody's guess, and most of them cannot be. */
+function hasRules(session: Session, rules: string): AcedError {
+  return new AcedError(
+    'UNSUPPORTED',
+    `the table on node ${session.node.name} has rules that a repair would fire: ${rules}`,
+    {
+      hint: 'ALTER TABLE … DISABLE RULE for the time of the repair; those of ENABLE RULE fire only with --fire-triggers',
+    },
+  );
 }
 
 /**

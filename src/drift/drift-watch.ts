@@ -1,34 +1,25 @@
 import { randomUUID } from 'node:crypto';
-import { backoffMs, runAll } from '../base/abort.js';
-import { errorMessage } from '../base/errors.js';
+import { runAll } from '../base/abort.js';
+import { errorMessage, logMessage } from '../base/errors.js';
 import { formatLsn } from '../base/lsn.js';
 import { readCommitTimeNodes, readReplication } from '../cluster/cluster-table.js';
 import type { Cluster } from '../cluster/cluster.js';
 import { Periodic } from '../cluster/periodic.js';
-import type { DriftedRow } from '../diff/settle.js';
-import type { OpenRows } from '../ingest/open-rows.js';
+import { chunksOf } from '../diff/chunks.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import type { CommandContext, Verdict } from '../protocol/commands.js';
-import type {
-  BirthCertificate,
-  DriftTrigger,
-  IncidentState,
-  LastWrite,
-  LiveVerdict,
-} from '../protocol/drift.js';
+import type { IncidentState, LiveVerdict } from '../protocol/drift.js';
 import { letChangesArrive, type Replication } from '../replication/passage.js';
-import { originNodes, writerOf } from '../replication/topology.js';
+import { towards } from '../replication/topology.js';
 import { openQuestion } from '../table/table-spec.js';
+import { certificateOf } from './certificate.js';
 import { columnsNotCompared, isMismatch } from './coverage-watch.js';
 import type { DriftEvents } from './drift-events.js';
-import { causeOf, TableIncident } from './incident.js';
-import {
-  judgeBlocks,
-  proveUnexplained,
-  suspiciousBlocks,
-  type Judgement,
-  type JudgeOptions,
-} from './judge.js';
+import { TableIncident } from './incident.js';
+import { judgeBlocks, proveUnexplained, suspiciousBlocks, type JudgeOptions } from './judge.js';
+import { additions, JudgedTable, withoutUnsettled } from './judged-table.js';
+import { ReachWatch } from './reach-watch.js';
+import type { Reach } from './reach.js';
 
 /** Rows are given so long to be shown by all streams before replication is asked whether it has passed. */
 const GRACE_MS = 50;
@@ -36,29 +27,19 @@ const GRACE_MS = 50;
 const POLL_MS = 25;
 /** When something does not get on: a subscription, a node, a table that a command works on. */
 const REST_MS = 500;
-/** A table whose rows do not settle is left alone for longer and longer. */
-const UNSETTLED_BACKOFF = { firstMs: 500, maxMs: 15_000 };
 const PASSAGE_TIMEOUT_MS = 10_000;
+/** A path that did not get on the last time does not hold up the others for long. */
+const STARVED_TIMEOUT_MS = 1_000;
 const FENCE_TIMEOUT_MS = 30_000;
-
-interface Judged {
-  readonly table: TrackedTable;
-  readonly openRows: OpenRows;
-  readonly incident: TableIncident;
-  /** All its rows have been compared since it is followed. */
-  isCompared: boolean;
-  /** What holds its changes up on their way; null: nothing that is known. */
-  heldUpBy: string | null;
-  /** Rounds in a row that left rows unsettled, and when the next may begin. */
-  unsettledRounds: number;
-  restsUntilMs: number;
-  told: { readonly verdict: Verdict; readonly sinceMs: number };
-}
+/** Tables that are judged at once. */
+const CONCURRENCY = 4;
 
 /** What one round works with: nothing of it is older than the round. */
 interface Round {
   readonly startedAtMs: number;
   readonly replication: Replication;
+  /** Nodes that may lack changes which something holds up. */
+  readonly lagging: ReadonlySet<string>;
   readonly commitTimeNodes: ReadonlySet<string>;
   readonly positions: Readonly<Record<string, string>>;
   readonly context: CommandContext;
@@ -72,7 +53,8 @@ interface Round {
 export class DriftWatch {
   readonly #cluster: Cluster;
   readonly #events: DriftEvents;
-  readonly #judged = new Map<TrackedTable, Judged>();
+  readonly #judged = new Map<TrackedTable, JudgedTable>();
+  readonly #reach: ReachWatch;
   readonly #loop: Periodic;
   /** Why replication, or a stream of ours, does not get on; null: it does. */
   #starvedBy: string | null = null;
@@ -80,6 +62,7 @@ export class DriftWatch {
   constructor(cluster: Cluster, events: DriftEvents) {
     this.#cluster = cluster;
     this.#events = events;
+    this.#reach = new ReachWatch(cluster);
     this.#loop = new Periodic({
       log: cluster.log,
       failureEvent: 'drift_watch_failed',
@@ -89,7 +72,7 @@ export class DriftWatch {
   }
 
   async stop(): Promise<void> {
-    await this.#loop.stop();
+    await Promise.all([this.#loop.stop(), this.#reach.stop()]);
   }
 
   get incidents(): readonly IncidentState[] {
@@ -127,22 +110,19 @@ export class DriftWatch {
     this.#noteVerdicts(nowMs);
     if (!this.#isStreaming) return POLL_MS;
     const overdueAtMs = nowMs - GRACE_MS;
-    const overdue = [...this.#judged.values()].filter(
-      ({ table, openRows, restsUntilMs }) =>
-        table.state === 'live' &&
-        restsUntilMs <= nowMs &&
-        openRows.blocksQuietSince(overdueAtMs)?.size !== 0,
-    );
+    const overdue = [...this.#judged.values()].filter((one) => one.isOverdue(overdueAtMs, nowMs));
     if (overdue.length === 0) return POLL_MS;
     const round = await this.#passEverything(nowMs, signal);
     if (round === null) return REST_MS;
-    let isHeldUp = false;
-    for (const judged of overdue) {
-      const { schema, name } = judged.table.spec;
-      const mutex = this.#cluster.mutex(schema, name);
-      // A command works on the table; its rows stay open.
-      if (mutex.isBusy) isHeldUp = true;
-      else await mutex.run(() => this.#judge(judged, overdueAtMs, round));
+    let isHeldUp = round.lagging.size > 0;
+    for (const some of chunksOf(overdue, CONCURRENCY)) {
+      await runAll(some, signal, async (judged) => {
+        const { schema, name } = judged.table.spec;
+        const mutex = this.#cluster.mutex(schema, name);
+        // A command works on the table; its rows stay open.
+        if (mutex.isBusy) isHeldUp = true;
+        else await mutex.run(() => this.#judgeOrTell(judged, overdueAtMs, round));
+      });
     }
     this.#noteVerdicts(Date.now());
     return isHeldUp ? REST_MS : POLL_MS;
@@ -171,24 +151,25 @@ export class DriftWatch {
         given.get(table.label) ??
         new TableIncident(table.label, randomUUID, this.#events.restored(table.label));
       if (!given.delete(table.label)) this.#events.tell(incident.remind(Date.now()));
-      table.onLayoutChange((map) => incident.relayout(map));
-      this.#judged.set(table, {
-        table,
-        openRows: table.openRows,
-        incident,
-        isCompared: false,
-        heldUpBy: null,
-        unsettledRounds: 0,
-        restsUntilMs: 0,
-        told: { verdict: 'unverified', sinceMs: Date.now() },
+      const judged = new JudgedTable(table, table.openRows, incident);
+      table.onLayoutChange((map) => {
+        incident.relayout(map);
+        judged.relayout(map);
       });
+      this.#judged.set(table, judged);
+    }
+    const nowMs = Date.now();
+    for (const [table, judged] of this.#judged) {
+      judged.learn(this.#reach.of(table), nowMs);
+      // No two nodes are meant to have the same any more.
+      if (judged.comparable.length < 2) this.#events.tell(judged.incident.end(nowMs));
     }
     for (const incident of given.values()) this.#events.tell(incident.end(Date.now()));
   }
 
   /**
-   * Waits until replication and our own streams have passed all that is committed now. Null: they
-   * do not get there; what is open stays open.
+   * Waits until replication and our own streams have passed all that is committed now, on all nodes
+   * that it gets to. Null: there are not two such nodes; what is open stays open.
    */
   async #passEverything(startedAtMs: number, signal: AbortSignal): Promise<Round | null> {
     const { pools, pipelines, config } = this.#cluster;
@@ -197,19 +178,19 @@ export class DriftWatch {
       const replication = await readReplication(pools, pools, signal);
       const passage = await letChangesArrive(
         { replication, signal, onWarning: (message) => reasons.push(message) },
-        PASSAGE_TIMEOUT_MS,
+        this.#starvedBy === null ? PASSAGE_TIMEOUT_MS : STARVED_TIMEOUT_MS,
       );
-      if (!passage.hasPassed || !passage.isWhole) {
-        this.#starvedBy = reasons.join('; ');
-        return null;
-      }
+      const isStarved = !passage.hasPassed || !passage.isWhole;
+      const starvedBy = isStarved ? reasons.join('; ') : null;
+      this.#starvedBy = starvedBy ?? this.#starvedBy;
+      if (pools.size - passage.lagging.size < 2) return null;
       const positions = await runAll(pipelines, signal, async ([node, pipeline], either) => {
         const fence = await pipeline.takeFence(either);
         await pipeline.waitForPosition(fence, FENCE_TIMEOUT_MS, either);
         return [node, formatLsn(pipeline.position)] as const;
       });
       const commitTimeNodes = await readCommitTimeNodes(pools, signal);
-      this.#starvedBy = null;
+      this.#starvedBy = starvedBy;
       const context = {
         signal,
         reportDir: config.stateDir,
@@ -218,6 +199,7 @@ export class DriftWatch {
       return {
         startedAtMs,
         replication,
+        lagging: passage.lagging,
         commitTimeNodes,
         positions: Object.fromEntries(positions),
         context,
@@ -229,41 +211,67 @@ export class DriftWatch {
     }
   }
 
-  async #judge(judged: Judged, overdueAtMs: number, round: Round): Promise<void> {
+  /** A table that cannot be read keeps none of the others from being judged. */
+  async #judgeOrTell(judged: JudgedTable, overdueAtMs: number, round: Round): Promise<void> {
+    try {
+      await this.#judge(judged, overdueAtMs, round);
+      judged.failure = null;
+    } catch (error) {
+      round.context.signal.throwIfAborted();
+      judged.rest(true);
+      judged.heldUpBy = errorMessage(error);
+      const message = logMessage(error);
+      if (message === judged.failure) return;
+      judged.failure = message;
+      this.#cluster.log.warn({ event: 'judge_failed', table: judged.table.label }, message);
+    }
+  }
+
+  async #judge(judged: JudgedTable, overdueAtMs: number, round: Round): Promise<void> {
     const { table, openRows, incident } = judged;
     if (!this.#cluster.tables.includes(table) || table.state !== 'live') return;
+    const nodes = judged.settledNodes(round.lagging);
+    judged.heldUpBy = copiesOf(judged.reach);
+    if (nodes.length < 2) return;
+    const isPart = nodes.length < judged.comparable.length;
+    if (!isPart) judged.reopenWaiting(overdueAtMs);
     // Many have closed by themselves meanwhile.
-    const blocks = openRows.blocksQuietSince(overdueAtMs);
+    const blocks = openRows.blocksQuietSince(overdueAtMs, judged.indexesOf(nodes));
     if (blocks?.size === 0) return;
-    const options: JudgeOptions = { cluster: this.#cluster, table, ...round };
+    const { topology } = round.replication;
+    const options: JudgeOptions = {
+      ...round,
+      cluster: this.#cluster,
+      table,
+      nodes,
+      replication: { ...round.replication, topology: towards(topology, new Set(nodes)) },
+    };
     const suspicious = blocks === null ? await suspiciousBlocks(options) : [...blocks];
     const found = await judgeBlocks(suspicious, options);
     const compared = blocks === null ? null : new Set(blocks);
     openRows.close(compared, round.startedAtMs);
+    if (isPart) judged.wait(compared);
     for (const block of found.unsettled) openRows.openBlock(block, Date.now());
-    if (blocks === null) judged.isCompared = true;
-    judged.heldUpBy = found.heldUpBy;
-    judged.unsettledRounds = found.unsettled.size === 0 ? 0 : judged.unsettledRounds + 1;
-    judged.restsUntilMs =
-      judged.unsettledRounds === 0
-        ? 0
-        : Date.now() + backoffMs(judged.unsettledRounds, UNSETTLED_BACKOFF);
+    if (blocks === null && !isPart) judged.isCompared = true;
+    judged.heldUpBy = found.heldUpBy ?? judged.heldUpBy;
+    judged.rest(found.unsettled.size > 0);
     const trigger = blocks === null ? 'whole_table' : 'change';
+    const facts = { trigger, topology, positions: round.positions, nodes } as const;
     const findings = {
       blocks: withoutUnsettled(compared, found, table),
       drifted: found.drifted,
       keys: found.rows.map(({ key }) => key),
-      certificate: certificateOf(found.rows[0], { trigger, round, nodes: table.nodes }),
+      certificate: certificateOf(found.rows[0], facts),
     };
-    this.#events.tell(incident.apply(findings, Date.now()));
+    const told = isPart ? additions(findings, incident.blocks) : findings;
+    if (told !== null) this.#events.tell(incident.apply(told, Date.now()));
     openRows.watchBlocks(incident.blocks);
     // Last: a stream that does not get on then costs no finding.
     if (blocks === null) await proveUnexplained(suspicious, found, options);
   }
 
-  #verdictOf(judged: Judged): LiveVerdict {
-    const { table, openRows, incident, told } = judged;
-    const open = openRows.size + openRows.openBlocks + (openRows.isWholeTableOpen ? 1 : 0);
+  #verdictOf(judged: JudgedTable): LiveVerdict {
+    const { table, incident, told, open } = judged;
     const [verdict, reason] = this.#decide(judged, open);
     const sinceMs = told.verdict === verdict ? told.sinceMs : Date.now();
     return {
@@ -283,7 +291,7 @@ export class DriftWatch {
   }
 
   #decide(
-    { table, incident, isCompared, heldUpBy }: Judged,
+    { table, incident, isCompared, heldUpBy, reach, comparable }: JudgedTable,
     open: number,
   ): readonly [Verdict, string | null] {
     if (table.state !== 'live') {
@@ -294,10 +302,14 @@ export class DriftWatch {
         return ['unverified', `the stream of ${name} is ${state.kind}`];
     }
     if (incident.id !== null) return ['drift', null];
+    if (reach === null) return ['unverified', 'how its changes travel is not known yet'];
+    const leftOut = leftOutOf(reach);
+    if (comparable.length < 2) return ['unverified', leftOut];
     const starvedBy = this.#starvedBy ?? heldUpBy;
     if (open > 0 && starvedBy !== null) return ['starved', starvedBy];
     if (!isCompared) return ['unverified', 'its rows have not been compared yet'];
     if (open > 0) return ['in_flight', null];
+    if (leftOut !== null) return ['unverified', leftOut];
     const question = openQuestion(table.spec);
     return question === null ? ['match', null] : [question, columnsNotCompared(table.spec)];
   }
@@ -310,40 +322,17 @@ export class DriftWatch {
   }
 }
 
-/** Nothing was learned of unsettled blocks: what is known of them stays. */
-function withoutUnsettled(
-  compared: ReadonlySet<number> | null,
-  { unsettled }: Judgement,
-  table: TrackedTable,
-): ReadonlySet<number> | null {
-  if (unsettled.size === 0) return compared;
-  const all = compared ?? new Set(Array.from({ length: table.layout.size }, (_, block) => block));
-  return new Set([...all].filter((block) => !unsettled.has(block)));
+/** Nodes that are not compared, since they are not meant to have the same. */
+function leftOutOf(reach: Reach): string | null {
+  const left = [...reach].filter(([, { why }]) => why !== 'copying');
+  if (left.length === 0) return null;
+  const reasons = new Set(left.map(([, { reason }]) => reason));
+  return `not compared on ${left.map(([node]) => node).join(', ')}: ${[...reasons].join('; ')}`;
 }
 
-function certificateOf(
-  row: DriftedRow | undefined,
-  { trigger, round, nodes }: { trigger: DriftTrigger; round: Round; nodes: readonly string[] },
-): BirthCertificate {
-  const { positions, replication } = round;
-  const origins = nodes.map((node) => originNodes(replication.topology.edges, node));
-  if (row === undefined) {
-    return { trigger, cause: 'unknown', detectedAfterMs: null, positions, lastWrites: {} };
-  }
-  const lastWrites: Record<string, LastWrite> = {};
-  let lastCommitMs = -Infinity;
-  nodes.forEach((node, i) => {
-    const image = row.rows[i] ?? null;
-    lastWrites[node] = {
-      xid: image?.version ?? null,
-      commitTime: image?.commitTs ?? null,
-      origin: writerOf(image?.origin ?? null, origins[i]),
-    };
-    const commitMs = image?.commitTs == null ? NaN : Date.parse(image.commitTs);
-    if (commitMs > lastCommitMs) lastCommitMs = commitMs;
-  });
-  const detectedAfterMs =
-    trigger === 'change' && lastCommitMs > 0 ? Math.max(0, Date.now() - lastCommitMs) : null;
-  const cause = causeOf(row.rows, (origin, i) => origins[i]?.has(origin) !== true);
-  return { trigger, cause, detectedAfterMs, positions, lastWrites };
+function copiesOf(reach: Reach | null): string | null {
+  const reasons = [...(reach?.values() ?? [])].flatMap(({ why, reason }) =>
+    why === 'copying' ? [reason] : [],
+  );
+  return reasons.length === 0 ? null : [...new Set(reasons)].join('; ');
 }

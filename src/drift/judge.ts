@@ -20,6 +20,8 @@ const MAX_KEYS = 10;
 export interface JudgeOptions {
   readonly cluster: Cluster;
   readonly table: TrackedTable;
+  /** Those whose rows are compared: changes get to all of them. */
+  readonly nodes: readonly string[];
   readonly replication: Replication;
   /** Nodes that record commit times. */
   readonly commitTimeNodes: ReadonlySet<string>;
@@ -44,9 +46,10 @@ export interface Judgement {
 export async function suspiciousBlocks({
   cluster,
   table,
+  nodes,
   context,
 }: JudgeOptions): Promise<number[]> {
-  const work = workOptions(cluster, undefined, context);
+  const work = { ...workOptions(cluster, undefined, context), nodes };
   return differingBlocks(table, work.nodes, await refreshAndSplit(cluster, table, work));
 }
 
@@ -77,9 +80,8 @@ export async function judgeBlocks(
 export async function proveUnexplained(
   suspicious: readonly number[],
   { drifted, unsettled }: Judgement,
-  { cluster, table, context }: JudgeOptions,
+  { cluster, table, nodes, context }: JudgeOptions,
 ): Promise<void> {
-  const { nodes } = table;
   const unexplained = suspicious.filter(
     (block) =>
       !drifted.has(block) && !unsettled.has(block) && !haveEqualLeaves(table, nodes, block),
@@ -94,11 +96,10 @@ export async function proveUnexplained(
 
 async function judgeChunk(
   blocks: readonly number[],
-  { cluster, table, replication, commitTimeNodes, context }: JudgeOptions,
+  { cluster, table, nodes, replication, commitTimeNodes, context }: JudgeOptions,
 ): Promise<Judgement> {
-  const { pools } = cluster;
+  const pools = cluster.poolsOf(nodes);
   const { signal } = context;
-  const nodes = [...pools.keys()];
   const drifted = new Map<number, BlockCounter>();
   const rows: DriftedRow[] = [];
   const blockOf = (range: number): number => blocks[range] ?? 0;
@@ -135,7 +136,7 @@ async function judgeChunk(
     },
   });
   const different = new Set(differences.map(({ range }) => blockOf(range)));
-  if (isStarved) {
+  if (isStarved || passage.isRestricted) {
     const heldUpBy = [...reasons].join('; ');
     return { drifted: new Map(), rows: [], unsettled: different, heldUpBy };
   }

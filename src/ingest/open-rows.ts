@@ -69,7 +69,8 @@ export class OpenRowsBudget {
  * three nodes take less than 64 MB.
  */
 export class OpenRows {
-  readonly #nodes: number;
+  /** Indexes of the nodes that have to show a row alike. */
+  #expected: readonly number[];
   readonly #stateWords: number;
   readonly #entryWords: number;
   readonly #budget: OpenRowsBudget;
@@ -83,7 +84,7 @@ export class OpenRows {
   #wholeTableAtMs: number | null = null;
 
   constructor(nodes: number, budget: OpenRowsBudget, nowMs: number) {
-    this.#nodes = nodes;
+    this.#expected = Array.from({ length: nodes }, (_, node) => node);
     this.#stateWords = Math.ceil(nodes / STATES_PER_WORD);
     this.#entryWords = STATES + this.#stateWords + 2 * nodes;
     this.#budget = budget;
@@ -118,6 +119,7 @@ export class OpenRows {
   }
 
   show(row: ShownRow, nowMs: number): void {
+    if (this.#expected.length < 2) return;
     const { keyDigest, digest, block } = row;
     const low = keyDigest[0] ?? 0;
     const high = keyDigest[1] ?? 0;
@@ -146,9 +148,27 @@ export class OpenRows {
     const digestAt = at + STATES + this.#stateWords + 2 * row.node;
     this.#words[digestAt] = digest?.[0] ?? 0;
     this.#words[digestAt + 1] = digest?.[1] ?? 0;
-    if (!this.#isAlike(at)) return;
+    if (!this.#isAlike(at, this.#expected)) return;
     this.#remove(slot);
     if (this.#watched.has(block)) this.openBlock(block, nowMs);
+  }
+
+  /**
+   * Rows close when these nodes have shown them alike; others are not meant to have the same. When
+   * they become others the whole table is open: nobody knows what a node has that did not count, nor
+   * whether what is known to differ still counts. Of fewer than two nodes nothing is ever open.
+   */
+  expect(nodes: readonly number[], nowMs: number): void {
+    const before = this.#expected;
+    if (before.length === nodes.length && nodes.every((node) => before.includes(node))) return;
+    this.#expected = nodes;
+    if (nodes.length < 2) {
+      this.clear();
+      return;
+    }
+    this.openWholeTable(nowMs);
+    const isKept = (at: number): boolean => !this.#isAlike(at, nodes);
+    if (this.#some((at) => !isKept(at))) this.#rebuild(this.#slots, isKept);
   }
 
   /**
@@ -161,21 +181,29 @@ export class OpenRows {
 
   /** All rows of a block are open, until they are read. */
   openBlock(block: number, nowMs: number): void {
-    this.#openBlocks.set(block, nowMs);
+    this.#openBlocks.set(block, Math.max(nowMs, this.#openBlocks.get(block) ?? 0));
   }
 
   /** Rows of all blocks are open: TRUNCATE, a gap in a stream, a change that names no row. */
   openWholeTable(nowMs: number): void {
-    this.#wholeTableAtMs = nowMs;
+    this.#wholeTableAtMs = Math.max(nowMs, this.#wholeTableAtMs ?? 0);
   }
 
-  /** Blocks with something open that has not changed since; null: the whole table. */
-  blocksQuietSince(atMs: number): ReadonlySet<number> | null {
+  /**
+   * Blocks with something open that has not changed since; null: the whole table. `among`: rows that
+   * these nodes have shown alike do not count, whatever the others have shown.
+   */
+  blocksQuietSince(
+    atMs: number,
+    among: readonly number[] = this.#expected,
+  ): ReadonlySet<number> | null {
     if (this.#wholeTableAtMs !== null && this.#wholeTableAtMs <= atMs) return null;
+    const isPart = among.length < this.#expected.length;
     const blocks = new Set<number>();
     for (const [block, changedAtMs] of this.#openBlocks) if (changedAtMs <= atMs) blocks.add(block);
     this.#forEach((at) => {
-      if (this.#changedAtMs(at) <= atMs) blocks.add(this.#words[at + BLOCK] ?? 0);
+      if (this.#changedAtMs(at) > atMs || (isPart && this.#isAlike(at, among))) return;
+      blocks.add(this.#words[at + BLOCK] ?? 0);
     });
     return blocks;
   }
@@ -195,7 +223,8 @@ export class OpenRows {
     const kept = this.#words;
     const isClosed = (at: number): boolean =>
       (kept[at + CHANGED_AT] ?? 0) + this.#startedAtMs <= atMs && isRead(kept[at + BLOCK] ?? 0);
-    this.#rebuild(this.#slots, (at) => !isClosed(at));
+    // It copies everything: not for nothing.
+    if (this.#some(isClosed)) this.#rebuild(this.#slots, (at) => !isClosed(at));
   }
 
   /** Follows a split or merge. Which part of a block that was split a row is in is not known. */
@@ -266,15 +295,18 @@ export class OpenRows {
     return (word >>> (2 * (node % STATES_PER_WORD))) & STATE_MASK;
   }
 
-  #isAlike(at: number): boolean {
-    const first = this.#state(at, 0);
+  #isAlike(at: number, among: readonly number[]): boolean {
+    const firstNode = among[0] ?? 0;
+    const first = this.#state(at, firstNode);
     if (first !== STATE_ROW && first !== STATE_ABSENT) return false;
     const digests = at + STATES + this.#stateWords;
+    const firstAt = digests + 2 * firstNode;
     const words = this.#words;
-    for (let node = 1; node < this.#nodes; node++) {
+    for (let i = 1; i < among.length; i++) {
+      const node = among[i] ?? 0;
       if (this.#state(at, node) !== first) return false;
       const digestAt = digests + 2 * node;
-      if (words[digestAt] !== words[digests] || words[digestAt + 1] !== words[digests + 1])
+      if (words[digestAt] !== words[firstAt] || words[digestAt + 1] !== words[firstAt + 1])
         return false;
     }
     return true;
@@ -289,6 +321,14 @@ export class OpenRows {
     for (let at = 0; at < this.#words.length; at += this.#entryWords) {
       if (this.#isUsed(at)) visit(at);
     }
+  }
+
+  #some(test: (at: number) => boolean): boolean {
+    if (this.#size === 0) return false;
+    for (let at = 0; at < this.#words.length; at += this.#entryWords) {
+      if (this.#isUsed(at) && test(at)) return true;
+    }
+    return false;
   }
 
   /** Moves the entries behind it up, so that no search ends too early. */

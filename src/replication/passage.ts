@@ -7,7 +7,7 @@ import { waitForHalfCommittedWriters } from './half-committed.js';
 import { emitBarrier } from './positions.js';
 import { waitForReplication, type StarvedEdge } from './replication-wait.js';
 import { readPendingCopies, type PendingCopy } from './table-copies.js';
-import type { Edge, Topology } from './topology.js';
+import { laggingNodes, type Edge, type Topology } from './topology.js';
 
 /** How changes travel between the nodes of a cluster. */
 export interface Replication {
@@ -39,6 +39,8 @@ export interface Passage {
   readonly hasPassed: boolean;
   /** Every path that is known of runs, and in time. */
   readonly isWhole: boolean;
+  /** Nodes that may lack changes: what the others have can be compared with each other. */
+  readonly lagging: ReadonlySet<string>;
   /** Some path leaves out some of the table's changes on purpose. */
   readonly isRestricted: boolean;
 }
@@ -62,6 +64,7 @@ export async function letReplicationPass(
   return {
     hasPassed: isVisible && isDelivered.hasPassed && copies.hasPassed,
     isWhole: isDelivered.isWhole && copies.isWhole,
+    lagging: new Set([...isDelivered.lagging, ...copies.lagging]),
     isRestricted: copies.isRestricted,
   };
 }
@@ -109,6 +112,11 @@ async function waitUntilDelivered(
   const { replication, signal } = options;
   const { pools, topology, unreachable } = replication;
   let isWhole = true;
+  let hasPassed = true;
+  /** Running, and not there in time: not waited for again. */
+  const stuck = new Set<Edge>();
+  // A node that cannot be reached may publish to all others.
+  const lagging = new Set(unreachable.length > 0 ? pools.keys() : []);
   for (const node of unreachable) {
     isWhole = false;
     options.onWarning(
@@ -126,6 +134,7 @@ async function waitUntilDelivered(
   }
   for (const { node, grant } of topology.hidden) {
     isWhole = false;
+    lagging.add(node);
     options.onWarning(
       `this role may not read Spock's subscriptions on node ${node}: what they have not delivered ` +
         `yet cannot be told from drift; on ${node}: ${grant}`,
@@ -139,7 +148,7 @@ async function waitUntilDelivered(
       'no replication',
     );
     await sleep(BLIND_SETTLE_MS, signal);
-    return { hasPassed: true, isWhole };
+    return { hasPassed, isWhole, lagging };
   }
   for (let round = 0; round < topology.rounds; round++) {
     const fences = await onEveryNode<Lsn>(pools, signal, (_, pool, either) =>
@@ -148,7 +157,7 @@ async function waitUntilDelivered(
     const outcome = await withSessions(pools, signal, (sessions) =>
       waitForReplication({
         sessions,
-        topology,
+        topology: { ...topology, edges: topology.edges.filter((edge) => !stuck.has(edge)) },
         fences,
         timeoutMs: Math.max(1, deadline - Date.now()),
         signal,
@@ -157,10 +166,12 @@ async function waitUntilDelivered(
     if (outcome.starved.length > 0) isWhole = false;
     for (const edge of outcome.ahead) warnOfAhead(edge, options);
     for (const starved of outcome.starved) warnOfStarved(starved, options);
-    const isBehind = outcome.starved.some(({ edge }) => edge.isEnabled && edge.isActive);
-    if (isBehind) return { hasPassed: false, isWhole };
+    const starved = new Set(outcome.starved.map(({ edge }) => edge));
+    for (const edge of starved) if (edge.isEnabled && edge.isActive) stuck.add(edge);
+    if (stuck.size > 0) hasPassed = false;
+    for (const node of laggingNodes(topology.edges, (edge) => starved.has(edge))) lagging.add(node);
   }
-  return { hasPassed: true, isWhole };
+  return { hasPassed, isWhole, lagging };
 }
 
 function warnOfAhead(edge: Edge, options: Pick<PassageOptions, 'onWarning'>): void {
@@ -191,7 +202,9 @@ function warnOfStarved(
 async function waitForCopies(options: PassageOptions, deadline: number): Promise<Passage> {
   const { replication, table, signal } = options;
   const { pools, topology } = replication;
-  if (topology.edges.length === 0) return { hasPassed: true, isWhole: true, isRestricted: false };
+  if (topology.edges.length === 0) {
+    return { hasPassed: true, isWhole: true, lagging: new Set(), isRestricted: false };
+  }
   for (;;) {
     const copies = await withSessions(pools, signal, (sessions) =>
       readPendingCopies(sessions, topology, table),
@@ -204,7 +217,11 @@ async function waitForCopies(options: PassageOptions, deadline: number): Promise
       continue;
     }
     for (const copy of copies) warnOfCopy(copy, options);
+    const missing = new Set(
+      copies.flatMap(({ edge, state }) => (state === 'restricted' ? [] : [edge])),
+    );
     return {
+      lagging: laggingNodes(topology.edges, (edge) => missing.has(edge)),
       hasPassed: !copies.some(({ state }) => state === 'copying'),
       isWhole: !copies.some(({ state }) => state === 'unknown'),
       isRestricted: copies.some(({ restriction }) => restriction !== ''),

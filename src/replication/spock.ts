@@ -9,6 +9,8 @@ export interface SpockSubscription {
   /** On the provider; the subscriber's replication origin has the same name. */
   readonly slot: string;
   readonly isEnabled: boolean;
+  /** Names of the provider's sets. */
+  readonly sets: readonly string[];
   /** Forwards what its provider has from others. */
   readonly forwardsOthers: boolean;
 }
@@ -112,6 +114,88 @@ export async function readSpockSets(
   };
 }
 
+/** What one of a node's sets lets through of a relation. */
+export interface SpockRule {
+  /** Index of the table, among those that were asked for, that it is or is a partition of. */
+  readonly asked: number;
+  readonly table: TableName;
+  readonly set: string;
+  readonly operations: readonly string[];
+  readonly hasRowFilter: boolean;
+  readonly hasColumnList: boolean;
+}
+
+/** The rules of a node's own sets for these tables. Null: the role may not read them. */
+export async function readSpockRules(
+  session: Session,
+  tables: readonly TableName[],
+): Promise<SpockRule[] | null> {
+  const known = await readTables(session);
+  const isReadable = ['replication_set', 'replication_set_table'].every(
+    (name) => known.get(name)?.isReadable === true,
+  );
+  if (!isReadable) return null;
+  const rows = await session.query(RULES_QUERY, [
+    tables.map(({ schema }) => schema),
+    tables.map(({ name }) => name),
+  ]);
+  return rows.map(([asked, schema, name, set, operations, hasRowFilter, hasColumnList]) => ({
+    asked: Number(asked) - 1,
+    table: { schema: schema ?? '', name: name ?? '' },
+    set: set ?? '',
+    operations: (operations ?? '').split(' '),
+    hasRowFilter: hasRowFilter === 't',
+    hasColumnList: hasColumnList === 't',
+  }));
+}
+
+/** The statements that let the role read which tables the sets hold; null: it may, or there is no Spock. */
+export async function missingSpockGrant(session: Session): Promise<string | null> {
+  const known = await readTables(session);
+  const needed = ['replication_set', 'replication_set_table', 'local_sync_status'];
+  const isHidden = needed.some((name) => known.get(name)?.isReadable === false);
+  return isHidden ? grantFor(session) : null;
+}
+
+/** Synchronised and ready; others are steps of the first copy. */
+const COPIED = "('r', 'y')";
+
+/** Tables whose first copy by the subscription is not done; null among them: the whole one. */
+export async function readSpockCopies(
+  session: Session,
+  subscription: string,
+): Promise<(TableName | null)[]> {
+  if ((await readTables(session)).get('local_sync_status')?.isReadable !== true) return [];
+  const rows = await session.query(
+    `SELECT l.sync_nspname, l.sync_relname
+       FROM spock.local_sync_status l JOIN spock.subscription s ON s.sub_id = l.sync_subid
+      WHERE s.sub_name = $1 AND l.sync_status::text NOT IN ${COPIED}`,
+    [subscription],
+  );
+  return rows.map(([schema, name]) =>
+    typeof schema === 'string' ? { schema, name: name ?? '' } : null,
+  );
+}
+
+const RULES_QUERY = `
+WITH RECURSIVE member(asked, oid) AS (
+  SELECT w.asked, c.oid
+    FROM unnest($1::name[], $2::name[]) WITH ORDINALITY AS w (schema, name, asked)
+    JOIN pg_catalog.pg_namespace n ON n.nspname = w.schema
+    JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.name
+   UNION
+  SELECT m.asked, i.inhrelid FROM member m JOIN pg_catalog.pg_inherits i ON i.inhparent = m.oid
+)
+SELECT m.asked::text, n.nspname, c.relname, s.set_name,
+       pg_catalog.concat_ws(' ', CASE WHEN s.replicate_insert THEN 'insert' END,
+         CASE WHEN s.replicate_update THEN 'update' END, CASE WHEN s.replicate_delete THEN 'delete' END),
+       t.set_row_filter IS NOT NULL, t.set_att_list IS NOT NULL
+  FROM member m
+  JOIN pg_catalog.pg_class c ON c.oid = m.oid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  JOIN spock.replication_set_table t ON t.set_reloid = m.oid
+  JOIN spock.replication_set s ON s.set_id = t.set_id`;
+
 interface SpockTable {
   readonly columns: ReadonlySet<string>;
   readonly isReadable: boolean;
@@ -155,10 +239,15 @@ async function readSubscriptions(
   const forwards = columns.has('sub_forward_origins')
     ? "COALESCE(s.sub_forward_origins, '{}') <> '{}'"
     : 'false';
+  const sets = columns.has('sub_replication_sets')
+    ? 'pg_catalog.array_to_json(s.sub_replication_sets)::text'
+    : 'NULL::text';
   const rows = await session.query(
-    `SELECT s.sub_name, s.sub_slot_name, s.sub_enabled, ${forwards} FROM spock.subscription s`,
+    `SELECT s.sub_name, s.sub_slot_name, s.sub_enabled, ${forwards}, ${sets}
+       FROM spock.subscription s`,
   );
-  return rows.map(([name, slot, isEnabled, forwardsOthers]) => ({
+  return rows.map(([name, slot, isEnabled, forwardsOthers, ofSets]) => ({
+    sets: JSON.parse(ofSets ?? '[]') as string[],
     name: name ?? '',
     slot: slot ?? '',
     isEnabled: isEnabled === 't',

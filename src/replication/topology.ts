@@ -17,7 +17,7 @@ export interface Edge {
   /** `none`: only changes made on `from` itself are forwarded. */
   readonly originMode: 'none' | 'any';
   readonly kind: 'native' | 'spock';
-  /** Names on `from`; empty for Spock, whose replication sets are something else. */
+  /** Names on `from`; Spock's are its replication sets. */
   readonly publications: readonly string[];
 }
 
@@ -147,6 +147,34 @@ export function originNodes(edges: readonly Edge[], node: string): ReadonlyMap<s
   return new Map(incoming.filter(isCertain).map(({ origin, from }) => [origin, from]));
 }
 
+/**
+ * Nodes that may lack changes because one of these subscriptions does not deliver, itself or over
+ * nodes that forward what they get. What the others have can be compared with each other.
+ */
+export function laggingNodes(
+  edges: readonly Edge[],
+  isBroken: (edge: Edge) => boolean,
+): Set<string> {
+  const lagging = new Set(edges.filter(isBroken).map(({ to }) => to));
+  // A Set's iteration includes what is added meanwhile.
+  for (const node of lagging) {
+    for (const { from, to, originMode } of edges) {
+      if (from === node && originMode === 'any') lagging.add(to);
+    }
+  }
+  return lagging;
+}
+
+/** The part of a topology that brings changes to these nodes. */
+export function towards(topology: Topology, nodes: ReadonlySet<string>): Topology {
+  return {
+    ...topology,
+    edges: topology.edges.filter(({ to }) => nodes.has(to)),
+    hidden: topology.hidden.filter(({ node }) => nodes.has(node)),
+    fromOutside: topology.fromOutside.filter(({ node }) => nodes.has(node)),
+  };
+}
+
 /** Who wrote a row: `local`, the node its origin stands for, else the origin's name; null: unknown. */
 export function writerOf(
   origin: string | null,
@@ -200,7 +228,7 @@ async function nativeSubscriptions(node: string, session: Session): Promise<Subs
 }
 
 function spockRow(node: string, one: SpockSubscription): SubscriptionRow {
-  const { name, slot, isEnabled, forwardsOthers } = one;
+  const { name, slot, isEnabled, forwardsOthers, sets } = one;
   return {
     node,
     name,
@@ -210,7 +238,7 @@ function spockRow(node: string, one: SpockSubscription): SubscriptionRow {
     isEnabled,
     originMode: forwardsOthers ? 'any' : 'none',
     kind: 'spock',
-    publications: [],
+    publications: sets,
   };
 }
 

@@ -124,6 +124,35 @@ describe('the daemon judges tables all the time', () => {
     assert.deepEqual(driftSince(from), []);
   });
 
+  it('finds drift between two nodes while changes do not get to a third one', async () => {
+    const from = log.lines.length;
+    await mesh.pauseReplication('n1', 'n2');
+    await mesh.query(
+      'n1',
+      'UPDATE customers SET balance = balance + 1 WHERE id BETWEEN 300 AND 600',
+    );
+    await waitFor(async () => (await verdict()).verdict === 'starved', { what: 'starved' });
+    await mesh.driftSql('n3', 'UPDATE customers SET balance = balance + 3 WHERE id IN (400, 1500)');
+    const opened = await log.event('drift_opened', from);
+    assert.deepEqual([opened['rows'], opened['agree']], [2, [['n1'], ['n3']]]);
+    assert.deepEqual((opened['keys'] as string[][]).map(([key]) => key).sort(), ['1500', '400']);
+    assert.equal((await verdict()).verdict, 'drift');
+    await mesh.resumeReplication('n1', 'n2');
+    // Only now it is known which node is alone.
+    await waitFor(() => log.drift().at(-1)?.['agree']?.toString() === 'n1,n2,n3', {
+      what: 'all nodes to be compared',
+    });
+    assert.deepEqual(log.drift().at(-1)?.['agree'], [['n1', 'n2'], ['n3']]);
+    await mesh.driftSql('n3', 'UPDATE customers SET balance = balance - 3 WHERE id IN (400, 1500)');
+    await log.event('drift_resolved', from);
+    await waitFor(async () => (await verdict()).verdict === 'match', { what: 'match' });
+    assert.deepEqual(
+      driftSince(from).filter(({ rows }) => Number(rows) > 2),
+      [],
+      'what had not got there was never drift',
+    );
+  });
+
   it('follows rows that conflict and end up equal, and reports those that do not', async () => {
     const from = log.lines.length;
     await mesh.pauseReplication('n1', 'n2');

@@ -1,0 +1,116 @@
+import { readReplication } from '../cluster/cluster-table.js';
+import type { Cluster } from '../cluster/cluster.js';
+import { Periodic } from '../cluster/periodic.js';
+import type { TrackedTable } from '../ingest/tracked-table.js';
+import { onEveryNode, withSessions } from '../postgres/every-node.js';
+import { missingSpockGrant } from '../replication/spock.js';
+import { readTableEdges } from '../replication/table-copies.js';
+import type { Topology } from '../replication/topology.js';
+import { pairConditions, reachConditions, reachOf, type Reach } from './reach.js';
+import type { Condition } from '../protocol/drift.js';
+
+const INTERVAL_MS = 5_000;
+/** A table that is new is looked at so soon. */
+const POLL_MS = 100;
+const GRACE_MS = 10_000;
+/** At most so much of one connection's time on each node. */
+const REST_FACTOR = 19;
+
+/**
+ * Looks now and then which nodes' rows of each table are meant to be equal, as the subscriptions'
+ * publications and Spock's replication sets have it, and reports what is not.
+ */
+export class ReachWatch {
+  readonly #cluster: Cluster;
+  readonly #loop: Periodic;
+  #reach: ReadonlyMap<TrackedTable, Reach> = new Map();
+  #lookAtMs = 0;
+
+  constructor(cluster: Cluster, intervalMs = INTERVAL_MS) {
+    this.#cluster = cluster;
+    this.#loop = new Periodic({
+      log: cluster.log,
+      failureEvent: 'reach_watch_failed',
+      restAfterFailureMs: intervalMs,
+      round: async (signal) => {
+        const startedAtMs = performance.now();
+        const isNew = cluster.tables.some((table) => !this.#reach.has(table));
+        if (!cluster.isStreaming || (startedAtMs < this.#lookAtMs && !isNew)) return POLL_MS;
+        await this.#look(signal);
+        const tookMs = performance.now() - startedAtMs;
+        this.#lookAtMs = startedAtMs + Math.max(intervalMs, tookMs * REST_FACTOR);
+        return Math.max(POLL_MS, tookMs * REST_FACTOR);
+      },
+    });
+  }
+
+  async stop(): Promise<void> {
+    await this.#loop.stop();
+  }
+
+  /** As last seen; null: nobody has looked yet. */
+  of(table: TrackedTable): Reach | null {
+    return this.#reach.get(table) ?? null;
+  }
+
+  async #look(signal: AbortSignal): Promise<void> {
+    const { pools, conditions } = this.#cluster;
+    const tables = [...this.#cluster.tables];
+    const {
+      pools: reached,
+      topology,
+      unreachable,
+    } = await readReplication(pools, new Map(), signal);
+    // Who cannot be asked says nothing of its subscriptions; what is known of them stays.
+    if (unreachable.length > 0) return;
+    const nodes = [...pools.keys()];
+    const edges = await withSessions(reached, signal, (sessions) =>
+      readTableEdges(
+        sessions,
+        topology,
+        tables.map(({ spec }) => spec),
+      ),
+    );
+    const reach = tables.map((table, asked) => {
+      const ofTable = edges.filter((one) => one.asked === asked);
+      return [table, reachOf(nodes, topology.edges, ofTable)] as const;
+    });
+    this.#reach = new Map(reach);
+    const hidden = await this.#hidden(topology, signal);
+    const nowMs = Date.now();
+    const ofTables = reach.flatMap(([{ label }, one]) => reachConditions(label, one));
+    conditions.report(
+      'reach',
+      ofTables.filter(({ kind }) => kind === 'coverage'),
+      { nowMs },
+    );
+    // A copy takes its time, and is told when it takes long.
+    conditions.report(
+      'copies',
+      ofTables.filter(({ kind }) => kind !== 'coverage'),
+      { nowMs, graceMs: GRACE_MS },
+    );
+    conditions.report('pairs', [...pairConditions(nodes, topology.edges), ...hidden], { nowMs });
+  }
+
+  /** Spock's rules that the role may not read: what they leave out would be taken for drift. */
+  async #hidden(topology: Topology, signal: AbortSignal): Promise<Condition[]> {
+    if (!topology.edges.some(({ kind }) => kind === 'spock')) return [];
+    const grants = await onEveryNode(this.#cluster.pools, signal, (_, pool, either) =>
+      pool.use((session) => missingSpockGrant(session), either),
+    );
+    return Array.from(grants).flatMap(([node, grant]): Condition[] =>
+      grant === null
+        ? []
+        : [
+            {
+              kind: 'coverage',
+              about: 'node',
+              subject: node,
+              reason: `this role may not read Spock's replication sets, so what they leave out counts as drift: ${grant}`,
+              facts: { node },
+            },
+          ],
+    );
+  }
+}

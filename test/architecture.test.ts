@@ -18,6 +18,7 @@ const ORDER = [
   'postgres',
   'table',
   'replication',
+  'schema',
   'mirror',
   'stream',
   'merkle',

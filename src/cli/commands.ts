@@ -7,13 +7,14 @@ import {
   DRIFT_ACK,
   DRIFT_REPAIR,
   REPAIR,
+  SCHEMA_DIFF,
   TABLE_DIFF,
   TREE_DIFF,
   UPDATE,
   VERIFY,
   usage,
 } from './flags.js';
-import { CHOICE, choosesTables, tableChoice } from './table-choice.js';
+import { CHOICE, SKIP, choosesTables, skipTables, tableChoice } from './table-choice.js';
 import type { FlagSpec, FlagValues } from './flags.js';
 
 export interface CommandInput {
@@ -125,20 +126,13 @@ export const COMMANDS: readonly CommandSpec[] = [
       'prod public.orders',
       `prod public.orders --table-filter "placed > now() - interval '1 day'" -o html`,
     ],
-    make: ({ flags, argument }) => ({
-      name: 'table-diff',
-      params: {
-        ...common(flags),
-        table: argument,
-        ...output(flags),
-        ...numberParam('blockSize', flags, 'block-size'),
-        ...numberParam('compareUnitSize', flags, 'compare-unit-size'),
-        ...numberParam('concurrencyFactor', flags, 'concurrency-factor'),
-        ...textParam('tableFilter', flags, 'table-filter'),
-        ...listParam('columns', flags, 'columns'),
-        ...listParam('excludeColumns', flags, 'exclude-columns'),
-      },
-    }),
+    make: tableDiffRequest,
+  }),
+  ours('schema-diff', '<schema>', {
+    flags: [...SCHEMA_DIFF, ...SKIP],
+    doc: 'compare every table of a schema, or what the schema is made of',
+    examples: ['prod sales', 'prod sales --compare=structure'],
+    action: request(schemaDiffRequest),
   }),
   ours('table-repair', TABLE, {
     flags: REPAIR,
@@ -286,7 +280,6 @@ export const COMMANDS: readonly CommandSpec[] = [
   refused('config init', 'write an aced.yaml by hand; none is needed, every option has a default'),
   refused('cluster init', 'write a pg_service.conf with [cluster] and [cluster.node] sections'),
   refused('table-rerun', 'run the diff again; it is cheap with a tree'),
-  refused('schema-diff', 'run table-diff for each table'),
   refused('repset-diff', 'run table-diff for each table'),
   refused('spock-diff', 'compare spock.subscription and spock.tables by hand'),
   refused('start', 'start aced; for scheduled diffs use cron or a systemd timer'),
@@ -296,6 +289,41 @@ export const COMMANDS: readonly CommandSpec[] = [
 /** `[cluster] <schema.table>` */
 export function operandsOf({ argument }: CommandSpec): string {
   return argument === null ? '[cluster]' : `[cluster] ${argument}`;
+}
+
+function tableDiffRequest({ flags, argument }: CommandInput): AnyRequest {
+  return {
+    name: 'table-diff',
+    params: {
+      ...common(flags),
+      table: argument,
+      ...output(flags),
+      ...numberParam('blockSize', flags, 'block-size'),
+      ...numberParam('compareUnitSize', flags, 'compare-unit-size'),
+      ...numberParam('concurrencyFactor', flags, 'concurrency-factor'),
+      ...textParam('tableFilter', flags, 'table-filter'),
+      ...listParam('columns', flags, 'columns'),
+      ...listParam('excludeColumns', flags, 'exclude-columns'),
+    },
+  };
+}
+
+function schemaDiffRequest(input: CommandInput): AnyRequest {
+  const { flags, argument: schema } = input;
+  const skipped = skipTables(flags);
+  const isStructure = flags.get('ddl-only') === true || flags.get('compare') === 'structure';
+  if (!isStructure) {
+    return onMany(tableDiffRequest(input), { schemas: [schema], ...skipped });
+  }
+  return {
+    name: 'structure-diff',
+    params: {
+      ...common(flags),
+      schema,
+      ...skipped,
+      ...switchParam('aceExitCodes', flags, 'ace-exit-codes'),
+    },
+  };
 }
 
 function repairRequest({ flags, argument }: CommandInput): AnyRequest {

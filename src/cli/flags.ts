@@ -220,6 +220,24 @@ export const TABLE_DIFF: readonly FlagSpec[] = [
   ...TIMER,
 ];
 
+/** Rows are compared as table-diff does. */
+export const SCHEMA_DIFF: readonly FlagSpec[] = [
+  {
+    name: 'compare',
+    read: (value) => (value === 'data' || value === 'structure' ? value : undefined),
+    accepts: 'data or structure',
+    placeholder: 'what',
+    doc: 'the rows (default), or what the schema is made of',
+  },
+  toggle('ddl-only', 'L', "as --compare=structure, ACE's name of old"),
+  toggle(
+    'ace-exit-codes',
+    undefined,
+    'of a structure: 0 cosmetic, 16 equivalent-differing, 32 narrowed, 48 incompatible, 64 absent',
+  ),
+  ...TABLE_DIFF.filter(({ name }) => name !== 'table-filter' && name !== 'against-origin'),
+];
+
 export const BUILD: readonly FlagSpec[] = [
   BLOCK_SIZE,
   MAX_CPU_RATIO,

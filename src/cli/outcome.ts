@@ -27,6 +27,7 @@ import {
   type OutcomeLine,
 } from './outcome-lines.js';
 import { describeMany } from './many-outcome.js';
+import { describeStructure } from './structure-outcome.js';
 import { describeServer } from '../protocol/servers.js';
 
 type Describers = {
@@ -42,6 +43,7 @@ const DESCRIBERS: Describers = {
   'mtree-teardown': describeInit,
   'mtree-teardown-table': describeInit,
   'table-diff': describeDiff,
+  'structure-diff': describeStructure,
   'table-repair': describeRepair,
   status: describeStatus,
   'drift-list': describeDriftList,

@@ -14,12 +14,7 @@ const named = (name: string, placeholder: string, doc: string): FlagSpec => ({
   doc,
 });
 
-/** Ways to mean many tables; with one of them the argument may be left out. */
-export const CHOICE: readonly FlagSpec[] = [
-  named('schema', 'schema', 'every table of this schema'),
-  named('repset', 'set', "every table of this replication set of Spock's"),
-  named('publication', 'publication', 'every table of this publication'),
-  { name: 'all', doc: 'every table of the database' },
+export const SKIP: readonly FlagSpec[] = [
   {
     name: 'skip-tables',
     short: 'T',
@@ -36,6 +31,15 @@ export const CHOICE: readonly FlagSpec[] = [
     placeholder: 'path',
     doc: 'a file of such names or patterns, one a line',
   },
+];
+
+/** Ways to mean many tables; with one of them the argument may be left out. */
+export const CHOICE: readonly FlagSpec[] = [
+  named('schema', 'schema', 'every table of this schema'),
+  named('repset', 'set', "every table of this replication set of Spock's"),
+  named('publication', 'publication', 'every table of this publication'),
+  { name: 'all', doc: 'every table of the database' },
+  ...SKIP,
 ].map((flag) => ({ ...flag, group: 'Many tables:' }));
 
 const WAYS = ['schema', 'repset', 'publication', 'all'];
@@ -50,9 +54,9 @@ export function choosesTables(flags: FlagValues): boolean {
  */
 export function tableChoice(flags: FlagValues, argument: string): TableChoice | null {
   const isPattern = /[*?,]/.test(argument.replace(/"[^"]*"/g, ''));
-  const skipTables = [...flagText(flags, 'skip-tables'), ...skipFile(flags)];
+  const skipped = skipTables(flags);
   if (!isPattern && !choosesTables(flags)) {
-    if (skipTables.length === 0) return null;
+    if (skipped.skipTables === undefined) return null;
     throw usage(
       '--skip-tables and --skip-file are for many tables',
       "give a pattern such as 'public.*', --schema, --repset, --publication or --all",
@@ -67,8 +71,13 @@ export function tableChoice(flags: FlagValues, argument: string): TableChoice | 
     ...(repset === undefined ? {} : { repset }),
     ...(publication === undefined ? {} : { publication }),
     ...(flags.get('all') === true ? { all: true } : {}),
-    ...(skipTables.length === 0 ? {} : { skipTables }),
+    ...skipped,
   };
+}
+
+export function skipTables(flags: FlagValues): Pick<TableChoice, 'skipTables'> {
+  const patterns = [...flagText(flags, 'skip-tables'), ...skipFile(flags)];
+  return patterns.length === 0 ? {} : { skipTables: patterns };
 }
 
 function flagText(flags: FlagValues, name: string): string[] {

@@ -42,6 +42,7 @@ import { Refresher } from '../cluster/refresher.js';
 import { Metrics } from '../observe/metrics.js';
 import { readStatus } from './status.js';
 import { SubscriptionWatch } from '../cluster/subscription-watch.js';
+import { structureDiff } from './structure-diff.js';
 import { teardown, teardownTable } from './teardown.js';
 import { update } from './update.js';
 import { verify } from './verify.js';
@@ -130,6 +131,7 @@ export class Engine implements CommandRunner {
       },
       'table-diff': async (params, context) =>
         this.#remember(params, await diffTable(cluster, params, context)),
+      'structure-diff': (params, context) => structureDiff(cluster, params, context),
       'table-repair': async (params, context) => {
         const result = await repair(cluster, params, context);
         if (!result.dryRun) this.#drift?.watch.repaired(result.table);

@@ -1,5 +1,6 @@
 import type { DriftListResult, IncidentState, LiveVerdict, OpenCondition } from './drift.js';
 import type { ManyTablesOutcomes, ManyTablesParams } from './many-tables.js';
+import type { StructureDiffParams, StructureDiffResult } from './schema-diff.js';
 import type { ServerAddress, Servers } from './servers.js';
 
 /**
@@ -97,6 +98,7 @@ export interface CommandParams extends ManyTablesParams {
   'mtree-teardown': CommonParams;
   'mtree-teardown-table': TableParams;
   'table-diff': TableDiffParams;
+  'structure-diff': StructureDiffParams;
   'table-repair': RepairParams;
   status: CommonParams;
   'drift-list': CommonParams;
@@ -331,6 +333,7 @@ export interface CommandOutcomes extends ManyTablesOutcomes {
   'mtree-teardown': InitResult;
   'mtree-teardown-table': InitResult;
   'table-diff': DiffResult;
+  'structure-diff': StructureDiffResult;
   'table-repair': RepairResult;
   status: StatusResult;
   'drift-list': DriftListResult;

@@ -64,6 +64,12 @@ const OF_ONE: Fields<Exclude<CommandName, ManyTablesName>> = {
     columns: 'texts',
     excludeColumns: 'texts',
   },
+  'structure-diff': {
+    ...COMMON,
+    schema: 'text',
+    skipTables: 'texts',
+    aceExitCodes: 'flag',
+  },
   'table-repair': {
     ...TABLE,
     sourceOfTruth: 'text',
@@ -137,7 +143,7 @@ export function parseParams<Name extends CommandName>(
     if (kind === undefined) throw bad(`${name} has no parameter ${JSON.stringify(key)}`);
     if (!CHECKS[kind](field)) throw bad(`${name}: ${key} is not acceptable`);
   }
-  for (const required of ['table', 'incident']) {
+  for (const required of ['table', 'incident', 'schema']) {
     const isOptional = name === 'mtree-verify';
     if (required in fields && !isOptional && !(required in value)) {
       throw bad(`${name}: ${required} is missing`);

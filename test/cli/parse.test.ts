@@ -147,6 +147,27 @@ describe('requests', () => {
       { name: 'mtree-teardown-table-many', params: { tables: ['*'] } },
     ],
     ['table-diff "a*".b', undefined, { name: 'table-diff', params: { table: '"a*".b' } }],
+    [
+      'schema-diff hub sales -T audit -o html',
+      'hub',
+      {
+        name: 'table-diff-many',
+        params: { schemas: ['sales'], skipTables: ['audit'], output: 'html' },
+      },
+    ],
+    [
+      'schema-diff -L sales -n n1,n2',
+      undefined,
+      { name: 'structure-diff', params: { schema: 'sales', nodes: ['n1', 'n2'] } },
+    ],
+    [
+      'schema-diff --compare=structure sales --ace-exit-codes --skip-tables a',
+      undefined,
+      {
+        name: 'structure-diff',
+        params: { schema: 'sales', skipTables: ['a'], aceExitCodes: true },
+      },
+    ],
     ['table-diff -- -odd', undefined, { name: 'table-diff', params: { table: '-odd' } }],
     [
       'table-repair -f d.json --source-of-truth n1 -ygit public.t',
@@ -273,7 +294,8 @@ describe('refusals name what was typed and what to do', () => {
     ['table-repair t -f x --preserve-origin', 'UNSUPPORTED', /--preserve-origin/, /leave it out/],
     ['mtree build t -w', 'UNSUPPORTED', /--write-ranges\/-w/, /leave it out/],
     ['mtree build t -k r.json', 'UNSUPPORTED', /--ranges-file\/-k/, /leave it out/],
-    ['schema-diff hub public -L -T a,b', 'UNSUPPORTED', /no schema-diff/, /table-diff/],
+    ['schema-diff', 'BAD_USAGE', /schema-diff needs <schema>/, /\[cluster\] <schema>/],
+    ['schema-diff hub s --compare=both', 'BAD_USAGE', /"both"/, /data or structure/],
     ['repset-diff hub default', 'UNSUPPORTED', /no repset-diff/, /table-diff/],
     ['spock-diff hub -o html', 'UNSUPPORTED', /no spock-diff/, /spock/],
     ['table-rerun hub -f x.json', 'UNSUPPORTED', /no table-rerun/, /diff again/],

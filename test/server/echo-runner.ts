@@ -58,6 +58,26 @@ const INCIDENT: IncidentState = {
   keys: [['7']],
 };
 
+const STRUCTURE: CommandOutcomes['structure-diff'] = {
+  schema: 'public',
+  nodes: ['n1', 'n2'],
+  differences: [
+    {
+      kind: 'column',
+      object: 'public.t.v',
+      fact: 'type',
+      rank: 'narrowed',
+      values: { n1: 'integer', n2: 'bigint' },
+    },
+  ],
+  counts: { cosmetic: 0, equivalent_differing: 0, narrowed: 1, incompatible: 0, absent: 0 },
+  objects: { table: 1, column: 2 },
+  leftOut: [],
+  warnings: [],
+  exitCode: 1,
+  timeTakenMs: 5,
+};
+
 /** One table of each kind of end. */
 const MANY: CommandOutcomes['table-diff-many'] = {
   tables: (['equal', 'different', 'skipped', 'missing', 'failed', 'unproved'] as const).map(
@@ -189,6 +209,8 @@ export class EchoRunner implements CommandRunner {
         return INCIDENT;
       case 'drift-repair':
         return { ...repair('t'), incident: INCIDENT.id, isResolved: true };
+      case 'structure-diff':
+        return STRUCTURE;
       case 'table-diff-many':
       case 'mtree-build-many':
       case 'mtree-update-many':

@@ -78,7 +78,8 @@ async function replicationReasons(options: ProofOptions): Promise<string[]> {
     replication.topology,
     new Set([source, ...targets.map(({ node }) => node)]),
   );
-  const isUnseen = topology.hidden.length > 0 || replication.unreachable.length > 0;
+  const { hidden, fromOutside } = topology;
+  const isUnseen = [hidden, fromOutside, replication.unreachable].some(({ length }) => length > 0);
   if (topology.edges.length === 0 && !isUnseen) return [];
   const reasons = new Map<string, string>();
   const { hasPassed, isWhole, isRestricted } = await letReplicationPass(

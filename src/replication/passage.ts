@@ -6,7 +6,7 @@ import type { TableName } from '../table/table-name.js';
 import { waitForHalfCommittedWriters } from './half-committed.js';
 import { emitBarrier } from './positions.js';
 import { waitForReplication, type StarvedEdge } from './replication-wait.js';
-import { readPendingCopies, type PendingCopy } from './table-copies.js';
+import { readPendingCopies, replicates, type PendingCopy } from './table-copies.js';
 import { laggingNodes, type Edge, type Topology } from './topology.js';
 
 /** How changes travel between the nodes of a cluster. */
@@ -61,10 +61,11 @@ export async function letReplicationPass(
   ]);
   // After the positions: they pass while a copy is being made.
   const copies = await waitForCopies(options, deadline);
+  const blind = await blindNodes(options);
   return {
     hasPassed: isVisible && isDelivered.hasPassed && copies.hasPassed,
-    isWhole: isDelivered.isWhole && copies.isWhole,
-    lagging: new Set([...isDelivered.lagging, ...copies.lagging]),
+    isWhole: isDelivered.isWhole && copies.isWhole && blind.size === 0,
+    lagging: new Set([...isDelivered.lagging, ...copies.lagging, ...blind]),
     isRestricted: copies.isRestricted,
   };
 }
@@ -172,6 +173,33 @@ async function waitUntilDelivered(
     for (const node of laggingNodes(topology.edges, (edge) => starved.has(edge))) lagging.add(node);
   }
   return { hasPassed, isWhole, lagging };
+}
+
+/**
+ * The table's rows also come from a publisher that nobody here can ask: a node on the way between two of
+ * ours, a standby that one of them publishes from, or a common source. How far it is, no position tells.
+ */
+async function blindNodes({
+  replication,
+  table,
+  signal,
+  onWarning,
+}: PassageOptions): Promise<ReadonlySet<string>> {
+  const { pools, topology } = replication;
+  const blind = new Set<string>();
+  for (const { node, name } of topology.fromOutside) {
+    const isOurs = await pools
+      .get(node)
+      ?.use((session) => replicates(session, name, table), signal);
+    if (isOurs !== true) continue;
+    blind.add(node);
+    onWarning(
+      `subscription ${name} on ${node} replicates ${table.schema}.${table.name} from a publisher outside ` +
+        "the cluster, so nothing is proved to be drift: name that publisher in the cluster's definition too",
+      `table of subscription ${name} on ${node}`,
+    );
+  }
+  return blind;
 }
 
 function warnOfAhead(edge: Edge, options: Pick<PassageOptions, 'onWarning'>): void {

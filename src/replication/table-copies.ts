@@ -253,6 +253,29 @@ async function readStates(
 /** Since 19 a row of pg_publication_rel may mean that the table is left out of FOR ALL TABLES. */
 const IS_LEFT_OUT = "((pg_catalog.to_jsonb(r) ->> 'prexcept') IS NOT DISTINCT FROM 'true')";
 
+/** Whether a native subscription of this node replicates the table, or a partition of it. */
+export async function replicates(
+  session: Session,
+  subscription: string,
+  { schema, name }: TableName,
+): Promise<boolean> {
+  const rows = await session.query(
+    `WITH RECURSIVE member(oid) AS (
+       SELECT c.oid FROM pg_catalog.pg_class c
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = $2 AND c.relname = $3
+        UNION
+       SELECT i.inhrelid FROM member m JOIN pg_catalog.pg_inherits i ON i.inhparent = m.oid)
+     SELECT FROM pg_catalog.pg_subscription s
+       JOIN pg_catalog.pg_database d ON d.oid = s.subdbid
+       JOIN pg_catalog.pg_subscription_rel r ON r.srsubid = s.oid
+       JOIN member m ON m.oid = r.srrelid
+      WHERE s.subname = $1 AND d.datname = pg_catalog.current_database() LIMIT 1`,
+    [subscription, schema, name],
+  );
+  return rows.length > 0;
+}
+
 const PUBLISHED_QUERY = `
 WITH RECURSIVE member(asked, oid) AS (
   SELECT w.asked, c.oid

@@ -16,6 +16,7 @@ import { removeDirectory, scratchDirectory, testContext } from '../support/conte
 import { CUSTOMERS_DDL, customerRows } from '../support/customers.js';
 import { CUSTOMERS_LOAD, startLoad, type Load } from '../support/load.js';
 import { startMesh, type Mesh } from '../support/mesh.js';
+import { startServer, type TestServer } from '../support/postgres.js';
 import { waitFor } from '../support/wait.js';
 import { differingKeys } from '../support/verdict.js';
 
@@ -203,6 +204,46 @@ describe('verdicts on a mesh of three nodes', () => {
     await mesh.query('n2', 'DROP SUBSCRIPTION outside');
     await mesh.driftSql('n1', 'UPDATE customers SET credit = 11 WHERE id = 11');
     await assertAllMatch();
+  });
+
+  it('never takes for drift what is on its way through a node that the cluster does not name', async () => {
+    const between = await startServer();
+    try {
+      const table = 'CREATE TABLE far (id int PRIMARY KEY, v int)';
+      await between.createDatabase(mesh.database);
+      await between.query(mesh.database, table);
+      await mesh.queryAll(table);
+      const follow = async (to: TestServer, from: TestServer): Promise<void> => {
+        const source = `host=${from.host} port=${from.port} user=${from.superuser} dbname=${mesh.database}`;
+        await from.query(mesh.database, 'CREATE PUBLICATION far FOR TABLE far');
+        await to.query(
+          mesh.database,
+          `CREATE SUBSCRIPTION far_${to.port} CONNECTION '${source}' PUBLICATION far`,
+        );
+      };
+      await follow(between, mesh.node('n1'));
+      await follow(mesh.node('n2'), between);
+      await mesh.query('n1', 'INSERT INTO far SELECT i, 0 FROM generate_series(1, 9) i');
+      const hasArrived = async (): Promise<boolean> =>
+        (await mesh.query('n2', 'SELECT count(*) FROM far'))[0]?.[0] === '9';
+      await waitFor(hasArrived, { what: 'the rows to arrive over two subscriptions' });
+      await build(cluster, { table: 'far' }, testContext(stateDir));
+      await between.query(mesh.database, `ALTER SUBSCRIPTION far_${between.port} DISABLE`);
+      await mesh.query('n1', 'UPDATE far SET v = 1 WHERE id = 5');
+      for (const kind of KINDS) {
+        const { verdict, warnings } = await diff(kind, 'far', ['n1', 'n2']);
+        assert.equal(verdict, 'starved', kind);
+        assert.match(warnings.join(), /replicates public.far from a publisher outside the cluster/);
+      }
+      for (const server of [mesh.node('n2'), between]) {
+        const name = `far_${server.port}`;
+        await server.query(mesh.database, `ALTER SUBSCRIPTION ${name} DISABLE`);
+        await server.query(mesh.database, `ALTER SUBSCRIPTION ${name} SET (slot_name = NONE)`);
+        await server.query(mesh.database, `DROP SUBSCRIPTION ${name}`);
+      }
+    } finally {
+      await between.stop('immediate');
+    }
   });
 
   it('defect 2: a NULL is not an empty string, and a missing row is missing', async () => {

@@ -137,7 +137,10 @@ export const COMMANDS: readonly CommandSpec[] = [
   ours('table-repair', TABLE, {
     flags: REPAIR,
     doc: 'repair the differences of a diff file',
-    examples: ['prod public.orders -f public_orders_diffs-20260101000000.json -r n1 --dry-run'],
+    examples: [
+      'prod public.orders -f public_orders_diffs-20260101000000.json -r n1 --dry-run',
+      'prod public.orders -f public_orders_diffs-20260101000000.json --bidirectional',
+    ],
     action: request(repairRequest),
   }),
   ours('mtree init', null, {
@@ -326,19 +329,36 @@ function schemaDiffRequest(input: CommandInput): AnyRequest {
   };
 }
 
+/** What a repair cannot do at once. */
+const REPAIR_EXCLUDES: readonly (readonly [string, string])[] = [
+  ['insert-only', 'upsert-only'],
+  ['bidirectional', 'upsert-only'],
+  ['bidirectional', 'fix-nulls'],
+  ['bidirectional', 'source-of-truth'],
+  ['fix-nulls', 'insert-only'],
+  ['fix-nulls', 'upsert-only'],
+  ['fix-nulls', 'source-of-truth'],
+];
+
+function isGiven(flags: FlagValues, name: string): boolean {
+  return flags.has(name) && flags.get(name) !== false;
+}
+
 function repairRequest({ flags, argument }: CommandInput): AnyRequest {
   const inputFile = flags.get('diff-file');
   if (typeof inputFile !== 'string') {
     throw usage('table-repair needs --diff-file', 'give the file that a diff has written');
   }
-  if (!flags.has('source-of-truth')) {
+  const needsNoSource = ['bidirectional', 'fix-nulls'];
+  if (!flags.has('source-of-truth') && !needsNoSource.some((name) => flags.get(name) === true)) {
     throw usage(
       'table-repair needs --source-of-truth',
-      "give the name of the node whose rows the others' are to become",
+      "give the name of the node whose rows the others' are to become, or --bidirectional or --fix-nulls",
     );
   }
-  if (flags.get('insert-only') === true && flags.get('upsert-only') === true) {
-    throw usage('--insert-only and --upsert-only exclude each other', 'give one of them');
+  for (const [one, other] of REPAIR_EXCLUDES) {
+    if (!isGiven(flags, one) || !isGiven(flags, other)) continue;
+    throw usage(`--${one} and --${other} exclude each other`, 'give one of them');
   }
   return {
     name: 'table-repair',
@@ -350,6 +370,8 @@ function repairRequest({ flags, argument }: CommandInput): AnyRequest {
       ...switchParam('generateReport', flags, 'generate-report'),
       ...switchParam('insertOnly', flags, 'insert-only'),
       ...switchParam('upsertOnly', flags, 'upsert-only'),
+      ...switchParam('bidirectional', flags, 'bidirectional'),
+      ...switchParam('fixNulls', flags, 'fix-nulls'),
       ...switchParam('fireTriggers', flags, 'fire-triggers'),
       ...switchParam('allowUnproved', flags, 'allow-unproved'),
     },

@@ -297,11 +297,8 @@ export const REPAIR: readonly FlagSpec[] = [
   FIRE_TRIGGERS,
   toggle('allow-unproved', undefined, 'repair though changes may still be on their way'),
   refused('repair-plan', 'p', { takes: 'value', instead: 'name a --source-of-truth' }),
-  refused('bidirectional', 'Z', {
-    takes: 'nothing',
-    instead: 'repair with --insert-only once from each node',
-  }),
-  refused('fix-nulls', 'X', { takes: 'nothing', instead: 'name a --source-of-truth' }),
+  toggle('bidirectional', 'Z', 'each node gets the rows that it lacks; nothing else is changed'),
+  toggle('fix-nulls', 'X', "fill NULLs on each node with the other node's values"),
   refused('recovery-mode', undefined, { takes: 'nothing', instead: 'name a --source-of-truth' }),
   refused('preserve-origin', undefined, {
     takes: 'nothing',

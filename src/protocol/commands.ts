@@ -69,6 +69,10 @@ export interface RepairParams extends TableParams {
   readonly generateReport?: boolean;
   readonly insertOnly?: boolean;
   readonly upsertOnly?: boolean;
+  /** Each node gets the rows that it lacks; there is no source of truth. */
+  readonly bidirectional?: boolean;
+  /** Each node gets the other one's values where it has NULL; there is no source of truth. */
+  readonly fixNulls?: boolean;
   readonly fireTriggers?: boolean;
   /** Repair although it is not proved that the file's rows are drift, or that replication runs. */
   readonly allowUnproved?: boolean;

@@ -77,6 +77,8 @@ const OF_ONE: Fields<Exclude<CommandName, ManyTablesName>> = {
     generateReport: 'flag',
     insertOnly: 'flag',
     upsertOnly: 'flag',
+    bidirectional: 'flag',
+    fixNulls: 'flag',
     fireTriggers: 'flag',
     allowUnproved: 'flag',
   },

@@ -1,11 +1,12 @@
-import { decide, type Decision, type Ruling } from './decision.js';
+import { decide, type Decision, type Merged, type Ruling } from './decision.js';
 import type { Expectation, ValueHasher } from './expectation.js';
+import type { OwnWrites } from './own-writes.js';
 import type { ReadSession } from './read-session.js';
 import type { NumberedKey, RepairSql } from './repair-sql.js';
 import { rowFailureOf } from './row-failure.js';
 import type { PlannedRow } from './staged-rows.js';
 
-type Values = readonly (string | null)[];
+export type Values = readonly (string | null)[];
 
 /** A row's state on one node. */
 export interface Found {
@@ -30,6 +31,8 @@ export interface Meant {
   readonly digest: string;
   /** Null: it is the source's row, whose values are read when it is written. */
   readonly merged: Values | null;
+  /** The nodes' rows differ even then. */
+  readonly isPartial: boolean;
 }
 
 export interface DecidingOptions {
@@ -41,6 +44,11 @@ export interface DecidingOptions {
   /** The values of the rows are wanted too. */
   readonly withValues: boolean;
   readonly rulingOf: (expectation: Expectation) => Ruling;
+  /** The nodes' names, as they stand in `ownWrites`. */
+  readonly peer: string;
+  readonly node: string;
+  /** Null: the repair never comes back to a row. */
+  readonly ownWrites: OwnWrites | null;
   readonly signal: AbortSignal;
 }
 
@@ -80,9 +88,9 @@ export class LookFirst implements Deciding {
       const ruling = rulingOf(expectation);
       const current = {
         source: found.source?.digest ?? null,
-        sourceProof: this.#proofOf(found.source),
+        sourceProof: this.#proofOf(found.source, expectation, 'source'),
         target: found.target?.digest ?? null,
-        targetProof: this.#proofOf(found.target),
+        targetProof: this.#proofOf(found.target, expectation, 'target'),
       };
       const decision = decide(expectation, current, ruling);
       return { number, expectation, decision, ruling, ...found, meant: meantOf(found.source) };
@@ -94,8 +102,17 @@ export class LookFirst implements Deciding {
     return Promise.resolve(rows);
   }
 
-  #proofOf(found: Found | undefined): string | null {
-    const { values } = this.#options;
+  /** A row that this repair has written itself is as if the diff had seen it so. */
+  #proofOf(
+    found: Found | undefined,
+    expectation: Expectation,
+    side: 'source' | 'target',
+  ): string | null {
+    const { values, ownWrites, peer, node } = this.#options;
+    const name = side === 'source' ? peer : node;
+    if (ownWrites?.has(name, expectation.key, found?.digest ?? null) === true) {
+      return expectation[side];
+    }
     if (found === undefined) return null;
     return values === null ? found.digest : values.ofNode(found.values);
   }
@@ -201,7 +218,9 @@ function planOf({ number, expectation: { key }, decision, target, meant }: Decid
 }
 
 function meantOf(source: Found | undefined): Meant | undefined {
-  return source === undefined ? undefined : { digest: source.digest, merged: null };
+  return source === undefined
+    ? undefined
+    : { digest: source.digest, merged: null, isPartial: false };
 }
 
 /** Finds out what rows are to be that take something of both sides. */
@@ -209,23 +228,26 @@ async function mergeRows(
   decided: readonly Decided[],
   { targetReader, sql, signal }: DecidingOptions,
 ): Promise<Decided[]> {
-  const merged = new Map<number, Values | null>();
+  const merged = new Map<number, Merged | null>();
   for (const { number, ruling, decision, source, target } of decided) {
     if (ruling.wish.kind !== 'merge' || !['insert', 'update'].includes(decision)) continue;
     const rows = { source: source?.values ?? null, target: target?.values ?? null };
     merged.set(number, ruling.wish.merge(rows));
   }
-  const rows = [...merged].flatMap(([number, values]) =>
-    values === null ? [] : [{ number, values }],
+  const rows = [...merged].flatMap(([number, row]) =>
+    row === null ? [] : [{ number, values: row.values }],
   );
   const digests = await digestsOf(rows, { targetReader, sql, signal });
   return decided.map((row) => {
-    const values = merged.get(row.number);
-    if (values === undefined) return row;
+    const meant = merged.get(row.number);
+    if (meant === undefined) return row;
     const digest = digests.get(row.number);
-    if (values === null || digest === row.target?.digest) return { ...row, decision: 'left' };
+    if (meant === null || (meant.isPartial && digest === row.target?.digest)) {
+      return { ...row, decision: 'left' };
+    }
     if (digest === undefined) return { ...row, decision: 'unfit' };
-    return { ...row, meant: { digest, merged: values } };
+    if (digest === row.target?.digest) return { ...row, decision: 'equal' };
+    return { ...row, meant: { digest, merged: meant.values, isPartial: meant.isPartial } };
   });
 }
 

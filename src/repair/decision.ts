@@ -32,11 +32,17 @@ export interface CopyMode {
 
 type Values = readonly (string | null)[];
 
-/** The values that a row is to have, of both rows as they are; null: as the target's are. */
+/** What the target is to have of both rows as they are; null: nothing of it is to change. */
 export type Merge = (rows: {
   readonly target: Values | null;
   readonly source: Values | null;
-}) => Values | null;
+}) => Merged | null;
+
+export interface Merged {
+  readonly values: Values;
+  /** The two rows differ even then. */
+  readonly isPartial: boolean;
+}
 
 /** What is to become of one key on the target. */
 export type Wish =

@@ -8,11 +8,31 @@ import type { ReportColumn } from '../diff-file/row-text.js';
 
 /** What the diff saw of one key. */
 export interface Expectation {
+  /** Its number in the pair. */
+  readonly place: number;
   readonly key: KeyText;
   /** Proof of the target's row: its digest (signed decimal) or a hash of its values. null: no row. */
   readonly target: string | null;
   /** The same of the source's row. */
   readonly source: string | null;
+}
+
+/** The keys of one pair, seen from one of its nodes. */
+export interface ExpectedRows {
+  readonly size: number;
+  entries(): Iterable<Expectation>;
+}
+
+/** The same keys with the nodes' parts exchanged. */
+export function swapped(rows: ExpectedRows): ExpectedRows {
+  return {
+    size: rows.size,
+    *entries() {
+      for (const { place, key, source, target } of rows.entries()) {
+        yield { place, key, source: target, target: source };
+      }
+    },
+  };
 }
 
 export interface ExpectationOptions {
@@ -144,6 +164,7 @@ export class Expectations {
     for (const [place, id] of this.#keys.entries()) {
       if (this.#joined.has(place)) continue;
       yield {
+        place,
         key: this.#keyText(id),
         target: this.#proof(this.#targets[place]),
         source: this.#proof(this.#sources[place]),

@@ -5,7 +5,6 @@ import { describeServer, sameAddress, type ServerAddress } from '../protocol/ser
 import { letReplicationPass, type Replication } from '../replication/passage.js';
 import type { Edge, Topology } from '../replication/topology.js';
 import type { TableName } from '../table/table-name.js';
-import type { RepairTarget } from './request.js';
 
 export interface ProofOptions {
   readonly replication: Replication;
@@ -16,8 +15,8 @@ export interface ProofOptions {
   };
   readonly params: RepairParams;
   readonly context: CommandContext;
-  readonly source: string;
-  readonly targets: readonly RepairTarget[];
+  /** Those whose rows are compared or written. */
+  readonly nodes: ReadonlySet<string>;
   readonly head: Pick<DiffFileHead, 'verdict' | 'warnings' | 'servers'>;
   readonly path: string;
 }
@@ -52,12 +51,10 @@ export async function checkProof(options: ProofOptions): Promise<string[]> {
 }
 
 /** Two clusters may have one name and the same names of nodes, and files get copied. */
-function serverReasons({ head, config, source, targets }: ProofOptions, name: string): string[] {
-  const concerned = new Set([source, ...targets.map(({ node }) => node)]);
+function serverReasons({ head, config, nodes }: ProofOptions, name: string): string[] {
   return config.nodes.flatMap((node) => {
     const compared = head.servers[node.name];
-    if (!concerned.has(node.name) || compared === undefined || sameAddress(compared, node))
-      return [];
+    if (!nodes.has(node.name) || compared === undefined || sameAddress(compared, node)) return [];
     return [
       `${name} is about another server: its ${node.name} is ${describeServer(compared)}, here it is ${describeServer(node)}`,
     ];
@@ -73,11 +70,8 @@ function fileReasons({ verdict, warnings }: ProofOptions['head'], name: string):
 
 /** Lets replication pass between the nodes concerned and all that it comes from or goes to. */
 async function replicationReasons(options: ProofOptions): Promise<string[]> {
-  const { replication, spec, config, context, source, targets } = options;
-  const topology = topologyOf(
-    replication.topology,
-    new Set([source, ...targets.map(({ node }) => node)]),
-  );
+  const { replication, spec, config, context, nodes } = options;
+  const topology = topologyOf(replication.topology, nodes);
   const { hidden, fromOutside } = topology;
   const isUnseen = [hidden, fromOutside, replication.unreachable].some(({ length }) => length > 0);
   if (topology.edges.length === 0 && !isUnseen) return [];

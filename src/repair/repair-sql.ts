@@ -116,11 +116,11 @@ export class RepairSql {
 
   /** Of rows that are nowhere yet. Parameters: `valueParams`. Columns: number, digest. */
   digests(): string {
-    const values = this.#columns.map(({ name, stored }) => `, ${stored} AS ${name}`).join('');
+    const values = this.#columns.map(({ name, stored }) => `${stored} AS ${name}`);
     const arrays = this.#columns.map(({ arrayType }, i) => `, $${i + 2}::${arrayType}`).join('');
     const names = this.#columns.map(({ staged }) => `, ${staged}`).join('');
-    return `SELECT t.n, ${this.#digest}::text
-      FROM (SELECT s.n${values} FROM unnest($1::int[]${arrays}) s(n${names})) t`;
+    return `SELECT s.n, ${this.#digest}::text
+      FROM unnest($1::int[]${arrays}) s(n${names}), LATERAL (SELECT ${values.join(', ')}) t`;
   }
 
   /** Numbers, then an array of texts per written column. */

@@ -1,40 +1,21 @@
 import { allOrCause } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
-import type { Config } from '../config/config.js';
-import type { DigestSeed } from '../digest/digest-column.js';
-import type { Session } from '../postgres/session.js';
-import type { SessionPool } from '../postgres/session-pool.js';
-import type { TableInfo } from '../table/table-info.js';
-import { withoutColumns, type TableSpec } from '../table/table-spec.js';
+import { withoutColumns } from '../table/table-spec.js';
 import type { Replication } from '../replication/passage.js';
 import { RepairReportWriter } from '../report/repair-report.js';
-import type { ReportColumn } from '../diff-file/row-text.js';
-import type { CommandContext, RepairParams, RepairResult } from '../protocol/commands.js';
-import type { Ruling } from './decision.js';
-import { ValueHasher } from './expectation.js';
-import { RepairFile } from './repair-file.js';
-import { RepairSql, writtenColumns } from './repair-sql.js';
-import { echoes, repairMode, repairRequest, sourceOfTruth, type RepairTarget } from './request.js';
+import type { CommandContext, RepairResult } from '../protocol/commands.js';
+import { OwnWrites } from './own-writes.js';
+import {
+  columnsOf,
+  infoOf,
+  repairPair,
+  type RepairOptions,
+  type RepairRun,
+} from './pair-repair.js';
 import { checkProof } from './proof.js';
-import { joinSpellings } from './spellings.js';
-import { describeOrphans } from './orphans.js';
-import { ReadSession } from './read-session.js';
-import { describeLeftRows } from './left-rows.js';
-import { TargetRepair, type RepairCounts } from './target-repair.js';
-import { TargetSession } from './target-session.js';
-
-export interface RepairOptions {
-  readonly spec: TableSpec;
-  readonly infos: ReadonlyMap<string, TableInfo>;
-  readonly pools: ReadonlyMap<string, SessionPool>;
-  /** Of the whole cluster: a node that is not repaired may still receive the repair. */
-  readonly replication: Promise<Replication>;
-  readonly seed: DigestSeed;
-  readonly seedId: string;
-  readonly params: RepairParams;
-  readonly context: CommandContext;
-  readonly config: Config;
-}
+import { RepairFile } from './repair-file.js';
+import { echoes, repairRequest, repairWay, type RepairPair } from './request.js';
+import type { RepairCounts } from './target-repair.js';
 
 /** As the protocol's, with the rows that needed nothing. */
 export interface TableRepairResult extends RepairResult {
@@ -69,7 +50,6 @@ function namedAsTyped(error: unknown, { inputPath, inputName }: CommandContext):
 async function repairFromFile(options: RepairOptions): Promise<TableRepairResult> {
   const { context, params, config } = options;
   const startedAt = new Date();
-  const mode = repairMode(params);
   const path = context.inputPath;
   if (path === undefined) {
     throw new AcedError('BAD_USAGE', 'no diff file is given', {
@@ -78,7 +58,8 @@ async function repairFromFile(options: RepairOptions): Promise<TableRepairResult
   }
   const clusterNodes = config.nodes.map(({ name }) => name);
   const usableNodes = [...options.pools.keys()];
-  const source = sourceOfTruth(params, clusterNodes, usableNodes);
+  const way = repairWay(params, clusterNodes, usableNodes);
+  const source = way.kind === 'source' ? way.source : null;
   const keyColumns = options.spec.key.map(({ name }) => name);
   context.emit({ type: 'progress', phase: 'Reading the diff file', done: 0, total: 1 });
   const [file, replication] = await allOrCause([
@@ -90,20 +71,18 @@ async function repairFromFile(options: RepairOptions): Promise<TableRepairResult
   const spec = withoutColumns(options.spec, head.excludedColumns);
   const request = repairRequest({ source, head, path, spec, clusterNodes, usableNodes });
   const isDryRun = params.dryRun === true;
-  const warnings = [...request.warnings, ...checkEchoes(replication, request.targets, isDryRun)];
-  if (request.targets.length > 0)
-    warnings.push(
-      ...(await checkProof({ ...options, replication, source, ...request, head, path })),
-    );
-  const run: RepairRun = { ...options, spec, path, file, source, mode, isDryRun };
+  const run: RepairRun = { ...options, spec, path, file, way, isDryRun };
+  const warnings = [...request.warnings, ...(await check(run, replication, request.pairs))];
   const report = params.generateReport === true ? await createReport(run, startedAt) : null;
   const nodes: Record<string, RepairCounts> = {};
   const files: string[] = [];
   try {
-    for (const target of request.targets) {
-      const { counts, warnings: more } = await repairTarget(run, target, report);
-      nodes[target.node] = counts;
-      warnings.push(...more);
+    const ownWrites = way.kind === 'source' ? null : new OwnWrites();
+    for (const pair of request.pairs) {
+      for (const { node, result } of await repairPair(run, { pair, report, ownWrites })) {
+        nodes[node] = sum(nodes[node], result.counts);
+        warnings.push(...result.warnings);
+      }
     }
     if (report !== null) files.push(await report.finish(Date.now() - startedAt.getTime()));
   } catch (error) {
@@ -114,41 +93,55 @@ async function repairFromFile(options: RepairOptions): Promise<TableRepairResult
     table: `${spec.schema}.${spec.name}`,
     dryRun: isDryRun,
     nodes,
-    warnings,
+    warnings: [...new Set(warnings)],
     files,
     timeTakenMs: Date.now() - startedAt.getTime(),
   };
 }
 
-interface RepairRun extends RepairOptions {
-  readonly path: string;
-  readonly file: RepairFile;
-  readonly source: string;
-  readonly mode: ReturnType<typeof repairMode>;
-  readonly isDryRun: boolean;
+function sum(before: RepairCounts | undefined, counts: RepairCounts): RepairCounts {
+  if (before === undefined) return counts;
+  return {
+    upserted: before.upserted + counts.upserted,
+    deleted: before.deleted + counts.deleted,
+    skipped: before.skipped + counts.skipped,
+    failed: before.failed + counts.failed,
+    alreadyEqual: before.alreadyEqual + counts.alreadyEqual,
+    left: before.left + counts.left,
+  };
 }
 
-function checkEchoes(
+/** What the repair is refused for; returns it as warnings where the user insists. */
+async function check(
+  run: RepairRun,
   replication: Replication,
-  targets: readonly RepairTarget[],
-  isDryRun: boolean,
-): string[] {
-  const found = echoes(replication.topology, targets);
+  pairs: readonly RepairPair[],
+): Promise<string[]> {
+  if (pairs.length === 0) return [];
+  const { way, isDryRun, file, path } = run;
+  const targets = pairs.map(({ target }) => target);
+  const nodes = new Set([...targets, ...pairs.map(({ source }) => source)]);
+  const written = way.kind === 'source' ? new Set(targets) : nodes;
+  const found = echoes(replication.topology, written);
   const [first] = found;
   if (first !== undefined && !isDryRun) throw first;
-  return found.map((error) => `${error.message}. ${error.hint ?? ''}`);
+  return [
+    ...found.map((error) => `${error.message}. ${error.hint ?? ''}`),
+    ...(await checkProof({ ...run, replication, nodes, head: file.head, path })),
+  ];
 }
 
 async function createReport(run: RepairRun, startedAt: Date): Promise<RepairReportWriter> {
-  const { context, config, params, spec, source, path } = run;
-  const credentials = config.nodes.find(({ name }) => name === source);
+  const { context, config, params, spec, path, way } = run;
+  const source = way.kind === 'source' ? way.source : '';
+  const credentials = config.nodes.find(({ name }) => name === source) ?? config.nodes[0];
   if (credentials === undefined) {
-    throw new AcedError('UNKNOWN_NODE', `no node ${source} in the cluster`);
+    throw new AcedError('UNKNOWN_NODE', 'the cluster has no nodes');
   }
   return RepairReportWriter.create({
     directory: context.reportDir,
     startedAt,
-    columns: columnsOf(spec, infoOf(run, source)),
+    columns: columnsOf(spec, infoOf(run, credentials.name)),
     credentials,
     arguments: {
       cluster: config.cluster,
@@ -158,102 +151,9 @@ async function createReport(run: RepairRun, startedAt: Date): Promise<RepairRepo
       isDryRun: run.isDryRun,
       isInsertOnly: params.insertOnly === true,
       isUpsertOnly: params.upsertOnly === true,
+      isBidirectional: params.bidirectional === true,
+      fixesNulls: params.fixNulls === true,
       firesTriggers: params.fireTriggers === true,
     },
   });
-}
-
-async function repairTarget(
-  run: RepairRun,
-  requested: RepairTarget,
-  report: RepairReportWriter | null,
-): Promise<{ counts: RepairCounts; warnings: string[] }> {
-  const { node } = requested;
-  const { spec, seed, seedId, file, path, source, context, params } = run;
-  const { signal } = context;
-  const info = infoOf(run, node);
-  const columns = columnsOf(spec, info);
-  const ignored = info.columns.map(({ name }) => name);
-  const values = file.head.seedId === seedId ? null : new ValueHasher(path, columns, ignored);
-  const expectations = await file.expectations(requested, values);
-  const sql = new RepairSql(spec, info, seed);
-  const ruling: Ruling = { wish: { kind: 'copy', mode: run.mode }, appliesToStale: false };
-  return poolOf(run, source).use(
-    (sourceSession) =>
-      poolOf(run, node).use(async (targetSession) => {
-        await joinSpellings(expectations, { spec, target: targetSession, signal });
-        const repair = async (
-          target: TargetSession | null,
-        ): Promise<{ counts: RepairCounts; warnings: string[] }> => {
-          const result = await new TargetRepair({
-            node,
-            expectations,
-            rowBytes: file.head.rowBytes,
-            rulingOf: () => ruling,
-            source: new ReadSession(sourceSession),
-            targetReader: new ReadSession(targetSession),
-            target,
-            tableOid: info.oid,
-            sql,
-            mayConvert: typesDiffer(spec, info, infoOf(run, source)),
-            keepsCommitTime:
-              target?.facts.hasSpock === true && (await hasCommitTimes(sourceSession)),
-            values,
-            ...{ looksFirst: false, looksAtValues: false },
-            report,
-            signal,
-            onProgress: (done, total) =>
-              context.emit({ type: 'progress', phase: `Repairing ${node}`, done, total }),
-          }).run();
-          const facts = { node, source, tableOid: info.oid, session: targetSession };
-          const warnings = await describeLeftRows(result, facts);
-          if (target !== null && params.fireTriggers !== true) {
-            const reader = new ReadSession(targetSession);
-            warnings.push(...(await describeOrphans({ ...result, ...facts, reader, spec })));
-          }
-          return { counts: result.counts, warnings };
-        };
-        if (run.isDryRun) return repair(null);
-        const firesTriggers = params.fireTriggers === true;
-        const target = await TargetSession.open(targetSession, {
-          firesTriggers,
-          tableOid: info.oid,
-          signal,
-        });
-        try {
-          return await repair(target);
-        } finally {
-          await target.close();
-        }
-      }, signal),
-    signal,
-  );
-}
-
-/** Whether a value of the source may be stored differently: `numeric(10,2)` here, `numeric` there. */
-function typesDiffer(spec: TableSpec, target: TableInfo, source: TableInfo): boolean {
-  const types = (info: TableInfo): string[] =>
-    writtenColumns(spec, info).map(({ declaredType }) => declaredType);
-  return types(target).join('\n') !== types(source).join('\n');
-}
-
-async function hasCommitTimes(session: Session): Promise<boolean> {
-  const rows = await session.query("SELECT pg_catalog.current_setting('track_commit_timestamp')");
-  return rows[0]?.[0] === 'on';
-}
-
-function columnsOf(spec: TableSpec, info: TableInfo): ReportColumn[] {
-  return writtenColumns(spec, info).map(({ name, baseTypeOid }) => ({ name, baseTypeOid }));
-}
-
-function infoOf(run: RepairRun, node: string): TableInfo {
-  const info = run.infos.get(node);
-  if (info === undefined) throw new AcedError('INTERNAL', `node ${node} was not looked at`);
-  return info;
-}
-
-function poolOf(run: RepairRun, node: string): SessionPool {
-  const pool = run.pools.get(node);
-  if (pool === undefined) throw new AcedError('INTERNAL', `no connections to node ${node}`);
-  return pool;
 }

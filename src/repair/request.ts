@@ -5,26 +5,76 @@ import type { DiffFileHead } from '../diff-file/diff-reader.js';
 import type { RepairParams } from '../protocol/commands.js';
 import type { CopyMode } from './decision.js';
 
-/** One node that is to become like the source, and the pair of the file that says where it is not. */
-export interface RepairTarget {
-  readonly node: string;
-  readonly pair: string;
+/** Two nodes of the file, of which the target, or each, is to get something of the other one. */
+export interface RepairPair {
+  /** As the file names it. */
+  readonly name: string;
+  readonly source: string;
+  readonly target: string;
 }
 
-/** Checks the flags. Errors: BAD_USAGE. */
-export function repairMode(params: RepairParams): CopyMode {
-  const isInsertOnly = params.insertOnly === true;
-  const isUpsertOnly = params.upsertOnly === true;
-  if (isInsertOnly && isUpsertOnly) {
-    throw new AcedError('BAD_USAGE', '--insert-only and --upsert-only exclude each other', {
-      hint: 'Use --insert-only for missing rows alone, --upsert-only for everything but deletes.',
-    });
+/** How it is decided what becomes of the rows. */
+export type RepairWay =
+  | { readonly kind: 'source'; readonly source: string; readonly mode: CopyMode }
+  /** Each node gets the rows that it lacks. */
+  | { readonly kind: 'bidirectional' }
+  /** Each node gets the other one's values where it has NULL. */
+  | { readonly kind: 'fix-nulls' };
+
+/** Flags that say what to do with the rows, by their parameter. */
+const WAY_FLAGS = {
+  insertOnly: '--insert-only',
+  upsertOnly: '--upsert-only',
+  bidirectional: '--bidirectional',
+  fixNulls: '--fix-nulls',
+} as const;
+
+type WayFlag = keyof typeof WAY_FLAGS;
+
+const EXCLUSIVE: readonly (readonly [WayFlag, WayFlag, hint: string])[] = [
+  [
+    'insertOnly',
+    'upsertOnly',
+    'Use --insert-only for missing rows alone, --upsert-only for everything but deletes.',
+  ],
+  ['bidirectional', 'upsertOnly', 'Rows that differ have no right side in both directions.'],
+  ['bidirectional', 'fixNulls', 'Run one after the other, with a diff in between.'],
+  ['fixNulls', 'insertOnly', 'Rows that a node lacks have no NULLs to fill.'],
+  ['fixNulls', 'upsertOnly', '--fix-nulls updates rows, and nothing else.'],
+];
+
+/** Checks the flags. Errors: BAD_USAGE, UNKNOWN_NODE. */
+export function repairWay(
+  params: RepairParams,
+  clusterNodes: readonly string[],
+  usableNodes: readonly string[],
+): RepairWay {
+  for (const [one, other, hint] of EXCLUSIVE) {
+    if (params[one] !== true || params[other] !== true) continue;
+    throw excluded(WAY_FLAGS[one], WAY_FLAGS[other], hint);
   }
-  return { inserts: true, updates: !isInsertOnly, deletes: !isInsertOnly && !isUpsertOnly };
+  const twoWay = params.bidirectional === true ? 'bidirectional' : 'fix-nulls';
+  if (params.bidirectional === true || params.fixNulls === true) {
+    if (params.sourceOfTruth === undefined) return { kind: twoWay };
+    throw excluded(
+      `--${twoWay}`,
+      '--source-of-truth',
+      'Leave one out: with a source of truth only the other nodes are written.',
+    );
+  }
+  const source = sourceOfTruth(params, clusterNodes, usableNodes);
+  const isInsertOnly = params.insertOnly === true;
+  const deletes = !isInsertOnly && params.upsertOnly !== true;
+  return { kind: 'source', source, mode: { inserts: true, updates: !isInsertOnly, deletes } };
+}
+
+function excluded(one: string, other: string, hint: string): AcedError {
+  return new AcedError('BAD_USAGE', `${one} and ${other} exclude each other`, { hint });
 }
 
 export interface RequestFacts {
-  readonly source: string;
+  /** Null: all pairs of the file are repaired. */
+  readonly source: string | null;
   readonly head: DiffFileHead;
   readonly path: string;
   readonly spec: TableSpec;
@@ -35,13 +85,13 @@ export interface RequestFacts {
 }
 
 export interface RepairRequest {
-  readonly targets: readonly RepairTarget[];
+  readonly pairs: readonly RepairPair[];
   readonly warnings: readonly string[];
 }
 
 /**
- * Checks the file against table and source of truth and finds the nodes to repair: in each pair with
- * the source, the other one. Pure. Errors: UNKNOWN_NODE, BAD_DIFF_FILE, UNSUPPORTED.
+ * Checks the file against table and source of truth and finds the pairs of nodes to repair. Pure.
+ * Errors: UNKNOWN_NODE, BAD_DIFF_FILE, UNSUPPORTED.
  */
 export function repairRequest(facts: RequestFacts): RepairRequest {
   const { source, head, path, clusterNodes, usableNodes } = facts;
@@ -52,31 +102,39 @@ export function repairRequest(facts: RequestFacts): RepairRequest {
       'The diff file does not hold all differences (its row limit was reached): run the diff again after this repair.',
     );
   }
-  const targets: RepairTarget[] = [];
+  const pairs: RepairPair[] = [];
+  const leftAlone = new Set<string>();
   let hasSource = false;
   for (const { name, rows } of head.pairs) {
     const nodes = pairNodes(name, Object.keys(rows));
-    if (!nodes.includes(source)) continue;
+    const from = source ?? nodes[0];
+    if (from === undefined || !nodes.includes(from)) continue;
     hasSource = true;
-    for (const node of nodes.filter((other) => other !== source)) {
-      if (!clusterNodes.includes(node)) {
-        throw unknownNode(node, `the diff file's pair ${name}`, clusterNodes);
-      }
-      if (usableNodes.includes(node)) targets.push({ node, pair: name });
-      else warnings.push(`Node ${node} is left alone: it is not among the chosen nodes.`);
+    const unknown = nodes.find((node) => !clusterNodes.includes(node));
+    if (unknown !== undefined) {
+      throw unknownNode(unknown, `the diff file's pair ${name}`, clusterNodes);
+    }
+    const unusable = nodes.filter((node) => !usableNodes.includes(node));
+    for (const node of unusable) leftAlone.add(node);
+    for (const target of nodes.filter((other) => other !== from)) {
+      if (unusable.includes(target) || unusable.includes(from)) continue;
+      pairs.push({ name, source: from, target });
     }
   }
-  if (head.pairs.length > 0 && !hasSource) {
+  for (const node of leftAlone) {
+    warnings.push(`Node ${node} is left alone: it is not among the chosen nodes.`);
+  }
+  if (source !== null && head.pairs.length > 0 && !hasSource) {
     const names = head.pairs.map(({ name }) => name).join(', ');
     throw new AcedError('BAD_DIFF_FILE', `${path} has no pair with ${source}, only ${names}`, {
       hint: 'Name one of the nodes of the file as the source of truth, or run the diff again.',
     });
   }
-  return { targets, warnings };
+  return { pairs, warnings };
 }
 
 /** The source of truth. Errors: BAD_USAGE, UNKNOWN_NODE. */
-export function sourceOfTruth(
+function sourceOfTruth(
   params: RepairParams,
   clusterNodes: readonly string[],
   usableNodes: readonly string[],
@@ -142,8 +200,7 @@ function unknownNode(node: string, where: string, nodes: readonly string[]): Ace
  * Repairs carry an origin of their own, which only `origin = none` subscriptions leave out. Where
  * another one applied the repair again, an insert would meet its own row and stop replication.
  */
-export function echoes(topology: Topology, targets: readonly RepairTarget[]): AcedError[] {
-  const nodes = new Set(targets.map(({ node }) => node));
+export function echoes(topology: Topology, nodes: ReadonlySet<string>): AcedError[] {
   return topology.edges
     .filter((edge) => nodes.has(edge.from) && edge.kind === 'native' && edge.originMode === 'any')
     .map(

@@ -3,7 +3,8 @@ import type { KeyText } from '../table/table-spec.js';
 import type { RepairReportWriter } from '../report/repair-report.js';
 import { LookFirst, plannedRows, TrustFile, type Decided, type Deciding } from './decided-rows.js';
 import { isLeft, type Decision, type Ruling } from './decision.js';
-import type { Expectation, Expectations, ValueHasher } from './expectation.js';
+import type { ExpectedRows, Expectation, ValueHasher } from './expectation.js';
+import type { OwnWrites } from './own-writes.js';
 import type { ReadSession } from './read-session.js';
 import type { RepairSql } from './repair-sql.js';
 import type { RowFailure } from './row-failure.js';
@@ -24,7 +25,10 @@ export interface RepairCounts {
 
 export interface TargetRepairOptions {
   readonly node: string;
-  readonly expectations: Expectations;
+  /** The node whose rows it is compared with. */
+  readonly peer: string;
+  readonly expectations: ExpectedRows;
+  readonly ownWrites: OwnWrites | null;
   /** About what a row takes, until some have been moved. */
   readonly rowBytes: number;
   readonly rulingOf: (expectation: Expectation) => Ruling;
@@ -274,11 +278,20 @@ export class TargetRepair {
   async #count(decided: readonly Decided[], outcome: WriteOutcome): Promise<void> {
     this.#counts.deleted += outcome.deleted.size;
     this.#counts.upserted += outcome.upserted.size;
-    for (const { number, expectation } of decided) {
-      if (outcome.deleted.has(number)) keep(this.#deletedKeys, expectation.key);
-      if (outcome.upserted.has(number)) keep(this.#writtenKeys, expectation.key);
+    for (const row of decided) {
+      if (outcome.deleted.has(row.number)) this.#keep(this.#deletedKeys, row, null);
+      if (outcome.upserted.has(row.number)) {
+        this.#keep(this.#writtenKeys, row, row.meant?.digest ?? null);
+        if (row.meant?.isPartial === true) this.#counts.left += 1;
+      }
     }
     await this.#report(decided, outcome);
+  }
+
+  #keep(keys: KeyText[], { expectation: { key } }: Decided, digest: string | null): void {
+    const { ownWrites, node, target } = this.#options;
+    if (target !== null) ownWrites?.record(node, key, digest);
+    if (keys.length < KEPT_KEYS) keys.push(key);
   }
 
   async #write({ planned, transactions }: Batch): Promise<WriteOutcome> {
@@ -379,10 +392,6 @@ function asPlanned(planned: readonly PlannedRow[]): WriteOutcome {
 
 function isDone({ deleted, upserted, failed }: WriteOutcome, number: number): boolean {
   return deleted.has(number) || upserted.has(number) || failed.has(number);
-}
-
-function keep(keys: KeyText[], key: KeyText): void {
-  if (keys.length < KEPT_KEYS) keys.push(key);
 }
 
 function fittingRows(rowBytes: number): number {

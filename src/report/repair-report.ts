@@ -16,6 +16,8 @@ export interface RepairArguments {
   readonly isDryRun: boolean;
   readonly isInsertOnly: boolean;
   readonly isUpsertOnly: boolean;
+  readonly isBidirectional: boolean;
+  readonly fixesNulls: boolean;
   readonly firesTriggers: boolean;
 }
 
@@ -128,12 +130,13 @@ export class RepairReportWriter {
       mode: args.isDryRun ? 'DRY_RUN' : 'LIVE_RUN',
       time_stamp: startedAt.toISOString().slice(0, 23).replace('T', ' '),
       supplied_args: {
-        bidirectional: false,
+        bidirectional: args.isBidirectional,
         cluster_name: args.cluster,
         dbname: credentials.database,
         diff_file_path: args.diffFile,
         dry_run: args.isDryRun,
         fire_triggers: args.firesTriggers,
+        ...(args.fixesNulls ? { fix_nulls: true } : {}),
         generate_report: true,
         insert_only: args.isInsertOnly,
         quiet: false,

@@ -153,7 +153,7 @@ export class RepairHarness {
       }),
       seed: SEED,
       seedId: SEED_ID,
-      params: { table: `${table.schema}.${table.name}`, sourceOfTruth: 'n1', ...params },
+      params: { table: `${table.schema}.${table.name}`, ...withSource(params) },
       context: {
         signal: new AbortController().signal,
         emit: () => undefined,
@@ -171,4 +171,10 @@ export class RepairHarness {
       unknown
     >;
   }
+}
+
+/** n1, where the mode takes one and the test names none. */
+function withSource(params: Partial<RepairParams>): Partial<RepairParams> {
+  const needsNone = params.bidirectional === true || params.fixNulls === true;
+  return needsNone ? params : { sourceOfTruth: 'n1', ...params };
 }

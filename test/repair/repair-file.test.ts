@@ -29,16 +29,16 @@ describe('RepairFile', () => {
         `"n2/n3":{"rows":{"n2":[${row(8, '1')}]}},` +
         `"n1/n3":{"rows":{"n3":[${row(1, 'ffffffffffffffff')}]}}`,
     );
-    const n2 = await file.expectations({ node: 'n2', pair: 'n1/n2' }, null);
+    const n2 = await file.expectations({ name: 'n1/n2', source: 'n1', target: 'n2' }, null);
     assert.deepEqual(
       [...n2.entries()],
       [
-        { key: ['1'], target: null, source: '10' },
-        { key: ['2'], target: '12', source: '11' },
-        { key: ['3'], target: '13', source: null },
+        { place: 0, key: ['1'], target: null, source: '10' },
+        { place: 1, key: ['2'], target: '12', source: '11' },
+        { place: 2, key: ['3'], target: '13', source: null },
       ],
     );
-    const n3 = await file.expectations({ node: 'n3', pair: 'n1/n3' }, null);
-    assert.deepEqual([...n3.entries()], [{ key: ['1'], target: '-1', source: null }]);
+    const n3 = await file.expectations({ name: 'n1/n3', source: 'n1', target: 'n3' }, null);
+    assert.deepEqual([...n3.entries()], [{ place: 0, key: ['1'], target: '-1', source: null }]);
   });
 });

@@ -7,6 +7,8 @@ import { RepairHarness } from './harness.js';
 const TABLES = `
 CREATE TABLE many (id bigint PRIMARY KEY, note text);
 CREATE TABLE kept (id bigint PRIMARY KEY, note text);
+CREATE TABLE sides (a int, b text, note text, PRIMARY KEY (b, a));
+CREATE TABLE holes (id uuid PRIMARY KEY, n numeric(12,2), at timestamptz, tags text[], doc jsonb, by bytea, f float8, c char(4), r int4range, note text);
 `;
 
 let mesh: Mesh;
@@ -77,5 +79,103 @@ describe('rows that a mode leaves', () => {
     const again = await harness.repair(await diff('kept'), table('kept'), { upsertOnly: true });
     assert.deepEqual(again.nodes['n2'], { ...NOTHING, upserted: 1, left: 1 });
     assert.match(again.warnings.join(), /1 row was left as they are|1 row.* left/);
+  });
+});
+
+describe('--bidirectional', () => {
+  it('gives each node the rows that it lacks, and swaps no values', async () => {
+    await load("INSERT INTO sides SELECT i, 'k' || i, 'x' FROM generate_series(1, 20) i");
+    await mesh.driftSql(
+      'n1',
+      "DELETE FROM sides WHERE a IN (1, 2); UPDATE sides SET note = '1' WHERE a = 9",
+    );
+    await mesh.driftSql(
+      'n2',
+      "DELETE FROM sides WHERE a IN (3, 4, 5); UPDATE sides SET note = '2' WHERE a = 9",
+    );
+    await mesh.driftSql(
+      'n3',
+      "INSERT INTO sides VALUES (21, 'k21', 'only here'); DELETE FROM sides WHERE a = 5",
+    );
+    const dry = await harness.repair(await diff('sides'), table('sides'), {
+      bidirectional: true,
+      dryRun: true,
+    });
+    assert.equal(dry.nodes['n2']?.deleted, 0);
+    const { nodes } = await harness.repair(await diff('sides'), table('sides'), {
+      bidirectional: true,
+    });
+    assert.equal(nodes['n1']?.upserted, 3);
+    assert.equal(nodes['n2']?.upserted, 4);
+    assert.equal(nodes['n3']?.upserted, 1);
+    const sum = Object.values(nodes).reduce(
+      (all, one) => all + one.deleted + one.skipped + one.failed,
+      0,
+    );
+    assert.equal(sum, 0);
+    for (const node of mesh.names) {
+      const rows = await mesh.query(
+        node,
+        "SELECT count(*), count(*) FILTER (WHERE note = 'x') FROM sides",
+      );
+      assert.deepEqual(rows, [['21', node === 'n3' ? '20' : '19']], node);
+    }
+    // The row that differs stands on each node as it did.
+    const differing = await mesh.query('n2', 'SELECT note FROM sides WHERE a = 9');
+    assert.deepEqual(differing, [['2']]);
+    assert.ok(nodes['n1'].left > 0);
+    await mesh.waitForReplication();
+  });
+});
+
+describe('--fix-nulls', () => {
+  it('fills NULLs from the other node, in both directions and exactly, and touches nothing else', async () => {
+    await load(`INSERT INTO holes SELECT md5(i::text)::uuid, i + 0.10, '2024-01-02 03:04:05.123456+00', ARRAY['a,b', NULL, '"'],
+      '{"a": 1.50}', '\\x00ff', 0.1 + i, 'ab', '[1,5)', 'row ' || i FROM generate_series(1, 30) i`);
+    const some = (from: number, to: number): string => `n BETWEEN ${from} AND ${to} + 0.5`;
+    await mesh.driftSql(
+      'n1',
+      `UPDATE holes SET at = NULL, tags = NULL, c = NULL WHERE ${some(1, 6)}`,
+    );
+    await mesh.driftSql(
+      'n2',
+      `UPDATE holes SET doc = NULL, by = NULL, f = NULL, r = NULL WHERE ${some(4, 9)}`,
+    );
+    await mesh.driftSql('n2', `UPDATE holes SET note = 'mine', doc = NULL WHERE ${some(20, 20)}`);
+    await mesh.driftSql('n2', `UPDATE holes SET note = 'mine' WHERE ${some(21, 21)}`);
+    await mesh.driftSql('n2', `DELETE FROM holes WHERE ${some(25, 25)}`);
+    const { nodes } = await harness.repair(await diff('holes'), table('holes'), { fixNulls: true });
+    assert.equal(nodes['n1']?.upserted, 6);
+    assert.equal(nodes['n2']?.upserted, 7);
+    assert.deepEqual(
+      [nodes['n1'].skipped, nodes['n2'].skipped, nodes['n1'].failed, nodes['n2'].failed],
+      [0, 0, 0, 0],
+    );
+    const counts = await mesh.query(
+      'n2',
+      "SELECT count(*), count(doc), count(*) FILTER (WHERE note = 'mine') FROM holes",
+    );
+    assert.deepEqual(counts, [['29', '29', '2']]);
+    const again = await diff('holes');
+    const left = await harness.repair(again, table('holes'), { dryRun: true });
+    assert.deepEqual(left.nodes['n2'], { ...NOTHING, upserted: 3 });
+    // n3 has what n1 has now, and was in no pair with it.
+    assert.equal(left.nodes['n3'], undefined);
+  });
+});
+
+describe('what excludes each other', () => {
+  it('is refused, and nothing is written', async () => {
+    const cases: [params: Parameters<RepairHarness['repair']>[2], RegExp][] = [
+      [{ insertOnly: true, upsertOnly: true }, /--insert-only and --upsert-only/],
+      [{ bidirectional: true, upsertOnly: true }, /--bidirectional and --upsert-only/],
+      [{ bidirectional: true, fixNulls: true }, /--bidirectional and --fix-nulls/],
+      [{ fixNulls: true, insertOnly: true }, /--fix-nulls and --insert-only/],
+      [{ fixNulls: true, upsertOnly: true }, /--fix-nulls and --upsert-only/],
+      [{ fixNulls: true, sourceOfTruth: 'n1' }, /--fix-nulls and --source-of-truth/],
+    ];
+    for (const [params, message] of cases) {
+      await assert.rejects(harness.repair('none.json', table('kept'), params), message);
+    }
   });
 });

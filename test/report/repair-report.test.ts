@@ -41,6 +41,8 @@ function options(isDryRun: boolean, startedAt: string): RepairReportOptions {
       isDryRun,
       isInsertOnly: false,
       isUpsertOnly: false,
+      isBidirectional: false,
+      fixesNulls: false,
       firesTriggers: false,
     },
   };

@@ -61,6 +61,7 @@ export function describeIncident(incident: IncidentState): Outcome {
     ['Found by', certificate.trigger === 'change' ? 'a change' : 'comparing the whole table'],
     ['Found after', detectedAfterMs === null ? 'unknown' : `${detectedAfterMs} ms`],
     ['Seen by', incident.acknowledgedBy ?? 'nobody'],
+    ...certificate.hints.map((hint): [string, string] => ['Hint', hint]),
     ...incident.keys.map((key): [string, string] => ['Key', key.join(', ')]),
   ];
   const writes = Object.entries(certificate.lastWrites).map(([node, write]) => [

@@ -68,7 +68,11 @@ export async function proveBlocks(
     if (changed.length > 0) return { proved, reread, wrong: [], isOutdated: true };
   }
   recordWrongLeaves(cluster, wrong);
-  for (const { node, position } of wrong) table.leaves(node).markDirty(position);
+  for (const { node, position } of wrong) {
+    table.leaves(node).markDirty(position);
+    // What it was taken to be equal by was wrong: its rows may differ between the nodes.
+    table.openRows?.openBlock(position, Date.now());
+  }
   const nodes = [...positions.keys()];
   await rehashOnNodes(cluster, table, again, { ...options, nodes });
   return { proved, reread, wrong, isOutdated: false };

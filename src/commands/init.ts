@@ -8,6 +8,7 @@ import type { SessionPool } from '../postgres/session-pool.js';
 import { isSuperuser, SUPERUSER_WARNING } from '../postgres/superuser.js';
 import type { CommandContext, InitResult } from '../protocol/commands.js';
 import { dropPublication, ensurePublication } from '../replication/publication.js';
+import { requirePrimary } from '../replication/primary.js';
 import { dropSlot, readSlot, SLOT_RELEASE_TIMEOUT_MS } from '../replication/slot.js';
 
 const STREAM_POLL_MS = 20;
@@ -67,6 +68,7 @@ async function prepareNode(
   session: Session,
   { pool, undo, context }: { pool: SessionPool; undo: Undo[]; context: CommandContext },
 ): Promise<string> {
+  await requirePrimary(session);
   if (await isSuperuser(session)) {
     const message = `${pool.node.name}: ${SUPERUSER_WARNING}`;
     context.emit({ type: 'log', level: 'warn', message });

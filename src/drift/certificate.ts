@@ -10,16 +10,17 @@ export interface CertificateFacts {
   readonly positions: Readonly<Record<string, string>>;
   /** Those that were compared. */
   readonly nodes: readonly string[];
+  readonly hints: readonly string[];
 }
 
 /** What an incident's first row tells when it is found. */
 export function certificateOf(
   row: DriftedRow | undefined,
-  { trigger, topology, positions, nodes }: CertificateFacts,
+  { trigger, topology, positions, nodes, hints }: CertificateFacts,
 ): BirthCertificate {
   const origins = nodes.map((node) => originNodes(topology.edges, node));
   if (row === undefined) {
-    return { trigger, cause: 'unknown', detectedAfterMs: null, positions, lastWrites: {} };
+    return { trigger, cause: 'unknown', detectedAfterMs: null, positions, lastWrites: {}, hints };
   }
   const lastWrites: Record<string, LastWrite> = {};
   let lastCommitMs = -Infinity;
@@ -36,5 +37,5 @@ export function certificateOf(
   const detectedAfterMs =
     trigger === 'change' && lastCommitMs > 0 ? Math.max(0, Date.now() - lastCommitMs) : null;
   const cause = causeOf(row.rows, (origin, i) => origins[i]?.has(origin) !== true);
-  return { trigger, cause, detectedAfterMs, positions, lastWrites };
+  return { trigger, cause, detectedAfterMs, positions, lastWrites, hints };
 }

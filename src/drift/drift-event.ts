@@ -125,6 +125,7 @@ function rowsText({ rows }: IncidentState): string {
 /** In this order: what can be found elsewhere goes first. */
 const LONG_FIELDS = [
   'keys',
+  'hints',
   'tables',
   'commitTime',
   'xid',

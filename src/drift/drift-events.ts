@@ -46,7 +46,10 @@ export class DriftEvents {
   /** The table's incident that was open when the daemon ended; null: none. */
   restored(table: string): IncidentState | null {
     const stored = this.#options.store.kept.incident(table);
-    return stored === null ? null : (JSON.parse(stored) as IncidentState);
+    if (stored === null) return null;
+    const state = JSON.parse(stored) as IncidentState;
+    // A release of before had no hints.
+    return { ...state, certificate: { ...{ hints: [] }, ...state.certificate } };
   }
 
   keep(state: IncidentState): void {

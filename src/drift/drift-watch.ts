@@ -31,6 +31,9 @@ const PASSAGE_TIMEOUT_MS = 10_000;
 /** A path that did not get on the last time does not hold up the others for long. */
 const STARVED_TIMEOUT_MS = 1_000;
 const FENCE_TIMEOUT_MS = 30_000;
+/** Trouble of subscriptions that was seen so long before an incident, or after it, may be its reason. */
+const HINTS_BEFORE_MS = 30_000;
+const HINTS_AFTER_MS = 10_000;
 /** Tables that are judged at once. */
 const CONCURRENCY = 4;
 
@@ -105,7 +108,10 @@ export class DriftWatch {
   async #round(signal: AbortSignal): Promise<number> {
     this.#followTables();
     const nowMs = Date.now();
-    for (const { incident } of this.#judged.values()) this.#events.tell(incident.due(nowMs));
+    for (const { incident } of this.#judged.values()) {
+      this.#hint(incident, nowMs);
+      this.#events.tell(incident.due(nowMs));
+    }
     this.#events.tellDue(nowMs);
     this.#noteVerdicts(nowMs);
     if (!this.#isStreaming) return POLL_MS;
@@ -126,6 +132,17 @@ export class DriftWatch {
     }
     this.#noteVerdicts(Date.now());
     return isHeldUp ? REST_MS : POLL_MS;
+  }
+
+  /** Counters are sent a second or more after what they count. */
+  #hint(incident: TableIncident, nowMs: number): void {
+    const { openedAtMs } = incident;
+    if (openedAtMs === null || nowMs - openedAtMs > HINTS_AFTER_MS) return;
+    incident.hint(this.#hintsOf(openedAtMs));
+  }
+
+  #hintsOf(openedAtMs: number): string[] {
+    return this.#reach.trouble(openedAtMs - HINTS_BEFORE_MS, openedAtMs + HINTS_AFTER_MS);
   }
 
   get #isStreaming(): boolean {
@@ -256,7 +273,8 @@ export class DriftWatch {
     judged.heldUpBy = found.heldUpBy ?? judged.heldUpBy;
     judged.rest(found.unsettled.size > 0);
     const trigger = blocks === null ? 'whole_table' : 'change';
-    const facts = { trigger, topology, positions: round.positions, nodes } as const;
+    const hints = this.#hintsOf(Date.now());
+    const facts = { trigger, topology, positions: round.positions, nodes, hints } as const;
     const findings = {
       blocks: withoutUnsettled(compared, found, table),
       drifted: found.drifted,

@@ -85,6 +85,10 @@ export class TableIncident {
     return this.#incident?.id ?? null;
   }
 
+  get openedAtMs(): number | null {
+    return this.#incident?.openedAtMs ?? null;
+  }
+
   /** Null: the table has no open incident. */
   get state(): IncidentState | null {
     if (this.#incident === null) return null;
@@ -114,6 +118,14 @@ export class TableIncident {
   /** A repair of ours has written to the table. */
   repaired(): void {
     this.#wasRepaired = true;
+  }
+
+  /** What may tell why, found soon after it was opened. */
+  hint(hints: readonly string[]): void {
+    const incident = this.#incident;
+    if (incident === null || hints.every((one) => incident.certificate.hints.includes(one))) return;
+    this.#incident = { ...incident, certificate: { ...incident.certificate, hints } };
+    this.#isUpdateDue = true;
   }
 
   acknowledge(by: string): void {

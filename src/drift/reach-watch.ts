@@ -6,6 +6,7 @@ import { onEveryNode, withSessions } from '../postgres/every-node.js';
 import { missingSpockGrant } from '../replication/spock.js';
 import { readTableEdges } from '../replication/table-copies.js';
 import type { Topology } from '../replication/topology.js';
+import { CounterGrowth, readCounters } from './conflict-counters.js';
 import { pairConditions, reachConditions, reachOf, type Reach } from './reach.js';
 import type { Condition } from '../protocol/drift.js';
 
@@ -25,6 +26,7 @@ export class ReachWatch {
   readonly #loop: Periodic;
   #reach: ReadonlyMap<TrackedTable, Reach> = new Map();
   #lookAtMs = 0;
+  readonly #growth = new CounterGrowth();
 
   constructor(cluster: Cluster, intervalMs = INTERVAL_MS) {
     this.#cluster = cluster;
@@ -53,6 +55,20 @@ export class ReachWatch {
     return this.#reach.get(table) ?? null;
   }
 
+  /** What the subscriptions had trouble with at that time, as far as has been read. */
+  trouble(fromMs: number, toMs: number): string[] {
+    return this.#growth.between(fromMs, toMs);
+  }
+
+  /** Reads the subscriptions' counters now. */
+  async readCounters(signal: AbortSignal): Promise<void> {
+    const counters = await onEveryNode(this.#cluster.pools, signal, (_, pool, either) =>
+      pool.use((session) => readCounters(session, either), either),
+    );
+    const nowMs = Date.now();
+    for (const [node, of] of counters) this.#growth.observe(node, of, nowMs);
+  }
+
   async #look(signal: AbortSignal): Promise<void> {
     const { pools, conditions } = this.#cluster;
     const tables = [...this.#cluster.tables];
@@ -76,6 +92,7 @@ export class ReachWatch {
       return [table, reachOf(nodes, topology.edges, ofTable)] as const;
     });
     this.#reach = new Map(reach);
+    await this.readCounters(signal);
     const hidden = await this.#hidden(topology, signal);
     const nowMs = Date.now();
     const ofTables = reach.flatMap(([{ label }, one]) => reachConditions(label, one));

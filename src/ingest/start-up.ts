@@ -11,6 +11,7 @@ import {
 import { synchronousNames } from '../replication/synchronous.js';
 import type { Session } from '../postgres/session.js';
 import type { SessionPool } from '../postgres/session-pool.js';
+import { requirePrimary } from '../replication/primary.js';
 import { decideFailover, type SlotFailover } from '../replication/failover.js';
 import {
   createSlot,
@@ -83,6 +84,7 @@ type PreparedStart = Omit<Start, 'synchronousNames' | 'failover'>;
 
 async function prepare(session: Session, options: StartUpOptions): Promise<PreparedStart> {
   const { config, store, node, log } = options;
+  await requirePrimary(session);
   // The publication is committed before the slot exists: the slot's past never lacks it.
   await ensurePublication(session, config.publicationName);
   const missing = await publishMissing(session, options);

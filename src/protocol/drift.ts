@@ -42,6 +42,11 @@ export interface BirthCertificate {
   readonly positions: Readonly<Record<string, string>>;
   /** Node -> the last write of the first row. */
   readonly lastWrites: Readonly<Record<string, LastWrite>>;
+  /**
+   * What the subscriptions' own counters say happened about then, e.g. `sub confl_update_missing +1 on
+   * n2`, of any table. They may tell why; they decide nothing. Filled within seconds.
+   */
+  readonly hints: readonly string[];
 }
 
 /** Rows of one table that differ although replication has passed them; at most one open at a time. */

@@ -1,15 +1,24 @@
 import { parseLsn, type Lsn } from '../base/lsn.js';
 import { quoteLiteral } from '../base/quote.js';
+import { requirePrimary } from './primary.js';
 import { hasSqlState, SQLSTATE } from '../postgres/sqlstate.js';
 import type { Session } from '../postgres/session.js';
 
 /** Prefix of our logical messages. */
 export const BARRIER_PREFIX = 'aced';
 
-/** Where the next record will be written; rows committed asynchronously may be past the flush pointer. */
+/**
+ * Where the next record will be written; rows committed asynchronously may be past the flush pointer.
+ * Errors: UNSUPPORTED on a standby.
+ */
 export async function currentInsertLsn(session: Session): Promise<Lsn> {
-  const rows = await session.query('SELECT pg_catalog.pg_current_wal_insert_lsn()::text');
-  return parseLsn(rows[0]?.[0] ?? '');
+  try {
+    const rows = await session.query('SELECT pg_catalog.pg_current_wal_insert_lsn()::text');
+    return parseLsn(rows[0]?.[0] ?? '');
+  } catch (error) {
+    if (!session.isBroken) await requirePrimary(session);
+    throw error;
+  }
 }
 
 /**
@@ -17,7 +26,8 @@ export async function currentInsertLsn(session: Session): Promise<Lsn> {
  * Every commit that was visible before the call has its record before it, and the message's own
  * commit, which is flushed (with everything before it) when this returns, lies after it: an idle
  * stream passes the fence too, whereas the insert position may sit past the last record that
- * anybody will flush. A role that may not write messages gets the insert position.
+ * anybody will flush. A role that may not write messages gets the insert position. Errors: UNSUPPORTED
+ * on a standby.
  */
 export async function emitBarrier(session: Session, nonce: string): Promise<Lsn> {
   try {
@@ -31,7 +41,10 @@ export async function emitBarrier(session: Session, nonce: string): Promise<Lsn>
     return parseLsn(rows[0]?.[0] ?? '');
   } catch (error) {
     await session.query('ROLLBACK').catch(() => session.destroy());
-    if (!hasSqlState(error, SQLSTATE.insufficientPrivilege)) throw error;
+    if (!hasSqlState(error, SQLSTATE.insufficientPrivilege)) {
+      if (!session.isBroken) await requirePrimary(session);
+      throw error;
+    }
     return currentInsertLsn(session);
   }
 }

@@ -214,6 +214,7 @@ function stateOf(table: string, revision: number): IncidentState {
       detectedAfterMs: null,
       positions: {},
       lastWrites: {},
+      hints: [],
     },
   };
 }

@@ -19,6 +19,7 @@ import { lineOf as logged, validateEvent } from './event-schema.js';
 
 const NODES = ['n1', 'n2', 'n3'];
 const CERTIFICATE: BirthCertificate = {
+  hints: [],
   trigger: 'change',
   cause: 'local_write',
   detectedAfterMs: 12,

@@ -39,6 +39,7 @@ const INCIDENT: IncidentState = {
   revision: 2,
   openedAtMs: 0,
   certificate: {
+    hints: [],
     trigger: 'change',
     cause: 'local_write',
     detectedAfterMs: 120,

@@ -7,6 +7,7 @@ import {
   DRIFT_ACK,
   DRIFT_REPAIR,
   REPAIR,
+  RERUN,
   SCHEMA_DIFF,
   TABLE_DIFF,
   TREE_DIFF,
@@ -133,6 +134,16 @@ export const COMMANDS: readonly CommandSpec[] = [
     doc: 'compare every table of a schema, or what the schema is made of',
     examples: ['prod sales', 'prod sales --compare=structure'],
     action: request(schemaDiffRequest),
+  }),
+  ours('table-rerun', null, {
+    flags: RERUN,
+    doc: 'compare the rows of a diff file again, as they are now',
+    examples: ['prod -f public_orders_diffs-20260101000000.json'],
+    action: request(({ flags }) => ({
+      name: 'table-rerun',
+      params: { ...common(flags), ...output(flags) },
+      inputFile: diffFile('table-rerun', flags),
+    })),
   }),
   ours('table-repair', TABLE, {
     flags: REPAIR,
@@ -282,7 +293,6 @@ export const COMMANDS: readonly CommandSpec[] = [
   }),
   refused('config init', 'write an aced.yaml by hand; none is needed, every option has a default'),
   refused('cluster init', 'write a pg_service.conf with [cluster] and [cluster.node] sections'),
-  refused('table-rerun', 'run the diff again; it is cheap with a tree'),
   refused('repset-diff', 'run table-diff for each table'),
   refused('spock-diff', 'compare spock.subscription and spock.tables by hand'),
   refused('start', 'start aced; for scheduled diffs use cron or a systemd timer'),
@@ -344,11 +354,14 @@ function isGiven(flags: FlagValues, name: string): boolean {
   return flags.has(name) && flags.get(name) !== false;
 }
 
+function diffFile(command: string, flags: FlagValues): string {
+  const path = flags.get('diff-file');
+  if (typeof path === 'string') return path;
+  throw usage(`${command} needs --diff-file`, 'give the file that a diff has written');
+}
+
 function repairRequest({ flags, argument }: CommandInput): AnyRequest {
-  const inputFile = flags.get('diff-file');
-  if (typeof inputFile !== 'string') {
-    throw usage('table-repair needs --diff-file', 'give the file that a diff has written');
-  }
+  const inputFile = diffFile('table-repair', flags);
   const needsNoSource = ['bidirectional', 'fix-nulls'];
   if (!flags.has('source-of-truth') && !needsNoSource.some((name) => flags.get(name) === true)) {
     throw usage(

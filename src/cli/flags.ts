@@ -287,8 +287,12 @@ export const DRIFT_ACK: readonly FlagSpec[] = [text('by', undefined, 'a name', '
 
 export const DRIFT_REPAIR: readonly FlagSpec[] = [SOURCE_OF_TRUTH, FIRE_TRIGGERS];
 
+const DIFF_FILE = text('diff-file', 'f', 'a path', 'the differences, as a diff wrote them');
+
+export const RERUN: readonly FlagSpec[] = [DIFF_FILE, OUTPUT];
+
 export const REPAIR: readonly FlagSpec[] = [
-  text('diff-file', 'f', 'a path', 'the differences to repair, as a diff wrote them'),
+  DIFF_FILE,
   SOURCE_OF_TRUTH,
   toggle('dry-run', 'y', 'change nothing, say what would be done'),
   toggle('generate-report', 'g', 'write a report of the repair'),

@@ -44,6 +44,7 @@ const DESCRIBERS: Describers = {
   'mtree-teardown-table': describeInit,
   'table-diff': describeDiff,
   'structure-diff': describeStructure,
+  'table-rerun': describeDiff,
   'table-repair': describeRepair,
   status: describeStatus,
   'drift-list': describeDriftList,
@@ -89,12 +90,22 @@ function describeDiff(result: DiffResult & OfServers): Outcome {
   return { lines, exitCode: exitCodeOf(result) };
 }
 
-function verdictLine({ verdict, table, inFlightRows }: DiffResult): OutcomeLine {
+function verdictLine(result: DiffResult): OutcomeLine {
+  const { verdict, table, inFlightRows, comparedRows } = result;
   switch (verdict) {
     case 'match':
-      return info('✔ TABLES MATCH');
+      // Of the other rows nothing is known.
+      return info(
+        comparedRows === undefined
+          ? '✔ TABLES MATCH'
+          : `✔ THE ${comparedRows} ROWS OF THE DIFF FILE MATCH`,
+      );
     case 'drift':
-      return warn('✘ TABLES DO NOT MATCH');
+      return warn(
+        comparedRows === undefined
+          ? '✘ TABLES DO NOT MATCH'
+          : `✘ OF THE ${comparedRows} ROWS OF THE DIFF FILE SOME STILL DIFFER`,
+      );
     case 'in_flight':
       return warn(`NOT PROVED EQUAL: ${rowsOf(inFlightRows)} still being replicated`);
     case 'starved':

@@ -3,7 +3,7 @@ import type { Logger } from '../base/log.js';
 import type { CommandName, DiffResult } from '../protocol/commands.js';
 
 export function isDiff(name: CommandName): boolean {
-  return name === 'table-diff' || name === 'mtree-table-diff';
+  return name === 'table-diff' || name === 'mtree-table-diff' || name === 'table-rerun';
 }
 
 /** One line a diff, whoever asked for it: what log shipping can alert on. */

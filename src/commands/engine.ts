@@ -36,6 +36,7 @@ import {
 import { initialise } from './init.js';
 import { manyHandlers } from './many-commands.js';
 import type { RecordedDiffs } from './many-tables.js';
+import { rerunTable } from './rerun-table.js';
 import { repair } from './repair.js';
 import { NodeTreeWriter } from '../cluster/mirror-writer.js';
 import { Refresher } from '../cluster/refresher.js';
@@ -132,6 +133,7 @@ export class Engine implements CommandRunner {
       'table-diff': async (params, context) =>
         this.#remember(params, await diffTable(cluster, params, context)),
       'structure-diff': (params, context) => structureDiff(cluster, params, context),
+      'table-rerun': (params, context) => rerunTable(cluster, params, context),
       'table-repair': async (params, context) => {
         const result = await repair(cluster, params, context);
         if (!result.dryRun) this.#drift?.watch.repaired(result.table);

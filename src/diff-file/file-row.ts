@@ -1,3 +1,5 @@
+import { AcedError } from '../base/errors.js';
+
 /** A row as a diff file has it. */
 export interface DiffFileRow {
   /** The same array for rows with the same columns. */
@@ -6,6 +8,29 @@ export interface DiffFileRow {
   readonly values: readonly string[];
   /** 16 hex digits; null in an ACE file. */
   readonly digest: string | null;
+}
+
+/**
+ * The texts that PostgreSQL reads as the row's key. Errors: BAD_DIFF_FILE when a column of it is not
+ * there; `path` names the file.
+ */
+export function keyTextsOf(
+  row: DiffFileRow,
+  keyColumns: readonly string[],
+  path: string,
+): string[] {
+  return keyColumns.map((name) => {
+    const raw = row.values[row.columns.indexOf(name)];
+    if (raw !== undefined && raw !== 'null') return textOfJson(raw);
+    throw new AcedError('BAD_DIFF_FILE', `${path} has a row without key column ${name}`, {
+      hint: 'Run the diff again; a file that was edited may have lost it.',
+    });
+  });
+}
+
+/** The text that PostgreSQL reads as the value that stands in the file; null is not a text. */
+export function textOfJson(raw: string): string {
+  return raw.startsWith('"') ? (JSON.parse(raw) as string) : raw;
 }
 
 /** Stands for each row of which nothing is wanted, so that rows can be counted. */

@@ -4,7 +4,7 @@ import type { SummaryFields } from '../diff-file/diff-writer.js';
 import type { BlockRange } from '../merkle/layout.js';
 import type { CommandContext, DiffResult, Verdict } from '../protocol/commands.js';
 import { serversOf } from '../protocol/servers.js';
-import { openQuestion } from '../table/table-spec.js';
+import { openQuestion, type KeyText } from '../table/table-spec.js';
 import type { DiffSink } from './diff-sink.js';
 import { DifferenceSearch, type SearchOptions } from './difference-search.js';
 import { agreeingNodes } from './agreement.js';
@@ -16,6 +16,8 @@ export interface ComparisonOptions extends Pick<
 > {
   readonly config: Config;
   readonly output: 'json' | 'html';
+  /** Of the file's name; `diffs` when absent. */
+  readonly suffix?: 'diffs' | 'rerun-diffs';
   readonly context: CommandContext;
   /** Take the rows too, beside the file. */
   readonly sinks?: readonly DiffSink[];
@@ -31,6 +33,8 @@ export interface RunFacts {
   readonly compareUnitSize: number;
   readonly concurrencyFactor: number;
   readonly tableFilter?: string;
+  /** Only so many rows were looked at. */
+  readonly comparedRows?: number;
 }
 
 /** One comparison: a search whose rows go to a file, and what is to be said of it in the end. */
@@ -52,6 +56,7 @@ export class Comparison {
       directory: context.reportDir,
       startedAt: this.#startedAt,
       output,
+      suffix: options.suffix ?? 'diffs',
       maxDiffRows: config.diff.maxDiffRows,
       servers: serversOf(config.nodes.filter(({ name }) => nodes.includes(name))),
       replication: () => this.#search.replication,
@@ -76,6 +81,11 @@ export class Comparison {
     await this.#search.inBlocks(ranges);
   }
 
+  /** Looks at the rows that have these keys alone. */
+  async examineKeys(keys: readonly KeyText[]): Promise<void> {
+    await this.#search.ofKeys(keys);
+  }
+
   /** The verdict, and the file when there are differences. */
   async finish(facts: RunFacts): Promise<DiffResult> {
     const { spec, pools } = this.#options.table;
@@ -90,6 +100,7 @@ export class Comparison {
       positions: facts.positions,
       differences: this.#file.counts,
       ...this.#agreement(verdict),
+      ...(facts.comparedRows === undefined ? {} : { comparedRows: facts.comparedRows }),
       inFlightRows: this.#search.inFlightRows,
       rowLimitReached: this.#file.isFull,
       excludedColumns: this.#excludedColumns(),

@@ -8,7 +8,7 @@ import { reportColumns, type ComparedTable } from './compared-table.js';
 import type { DiffSink } from './diff-sink.js';
 import { oneAhead } from './one-ahead.js';
 import type { RowDifference } from './row-difference.js';
-import { searchRows } from './row-search.js';
+import { searchKeys, searchRows } from './row-search.js';
 import { settle } from './settle.js';
 
 export interface SearchOptions {
@@ -37,9 +37,8 @@ export interface UnverifiedBlock {
 /** Rows whose digests are fetched at once, per node. Two such batches are in memory. */
 const ROWS_PER_BATCH = 10_000;
 
-/** Rows of some blocks that differed, and what has happened since. */
+/** Rows that differed, and what has happened since. */
 interface Suspects {
-  readonly blocks: readonly BlockRange[];
   readonly differences: readonly RowDifference[];
   /** Null when nothing differs. */
   readonly passed: { readonly passage: Passage; readonly replication: Replication } | null;
@@ -90,14 +89,38 @@ export class DifferenceSearch {
     await this.#look(await this.#check(open));
   }
 
+  /** Looks at the rows that have these keys, and at no others. */
+  async ofKeys(keys: readonly KeyText[]): Promise<void> {
+    const { table, context, sinks } = this.#options;
+    const batches = chunksOf(keys, ROWS_PER_BATCH);
+    const suspects = oneAhead(batches, context.signal, async (batch, signal) => ({
+      size: batch.length,
+      ...(await this.#passed(
+        await searchKeys(
+          batch.map((key) => ({ key, range: 0 })),
+          { ...table, signal },
+        ),
+        signal,
+      )),
+    }));
+    let done = 0;
+    for await (const { size, differences, passed } of suspects) {
+      if (passed !== null) await this.#settle(differences, passed, new Set());
+      done += size;
+      context.emit({ type: 'progress', phase: 'Comparing rows', done, total: keys.length });
+      if (sinks.some(({ isFull }) => isFull)) return;
+    }
+  }
+
   /** Returns the blocks in which no row has turned out to differ. */
   async #look(ranges: readonly BlockRange[]): Promise<readonly BlockRange[]> {
     const { context } = this.#options;
     const batches = this.#batches(ranges);
     // Replication passes the next batch while one is read again and written.
-    const suspects = oneAhead(batches, context.signal, (batch, signal) =>
-      this.#findSuspects(batch, signal),
-    );
+    const suspects = oneAhead(batches, context.signal, async (blocks, signal) => ({
+      blocks,
+      ...(await this.#passed(await searchRows(blocks, { ...this.#options.table, signal }), signal)),
+    }));
     let done = 0;
     const open: BlockRange[] = [];
     for await (const { blocks, differences, passed } of suspects) {
@@ -163,16 +186,16 @@ export class DifferenceSearch {
     return chunksOf(ranges, Math.max(1, Math.floor(ROWS_PER_BATCH / this.#options.blockRows)));
   }
 
-  async #findSuspects(blocks: readonly BlockRange[], signal: AbortSignal): Promise<Suspects> {
+  /** Lets replication pass when something differs. */
+  async #passed(differences: readonly RowDifference[], signal: AbortSignal): Promise<Suspects> {
     const { table, settleTimeoutMs, onWarning } = this.#options;
-    const differences = await searchRows(blocks, { ...table, signal });
-    if (differences.length === 0) return { blocks, differences, passed: null };
+    if (differences.length === 0) return { differences, passed: null };
     const replication = (this.#replication ??= await table.replication());
     const passage = await letReplicationPass(
       { replication, table: table.spec, signal, onWarning },
       settleTimeoutMs,
     );
-    return { blocks, differences, passed: { passage, replication } };
+    return { differences, passed: { passage, replication } };
   }
 }
 

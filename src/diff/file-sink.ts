@@ -14,6 +14,7 @@ export interface FileSinkOptions {
   readonly directory: string;
   readonly startedAt: Date;
   readonly output: 'json' | 'html';
+  readonly suffix: 'diffs' | 'rerun-diffs';
   /** Differences stored per pair of nodes. */
   readonly maxDiffRows: number;
   readonly servers: Servers;
@@ -73,12 +74,12 @@ export class FileSink implements DiffSink {
   }
 
   #createWriter(): Promise<DiffFileWriter> {
-    const { table, directory, startedAt, maxDiffRows, servers } = this.#options;
+    const { table, directory, startedAt, suffix, maxDiffRows, servers } = this.#options;
     return DiffFileWriter.create({
       directory,
       schema: table.spec.schema,
       table: table.spec.name,
-      suffix: 'diffs',
+      suffix,
       startedAt,
       nodes: this.#nodes,
       columns: reportColumns(table),

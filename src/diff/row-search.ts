@@ -43,7 +43,7 @@ export async function searchRows(
   });
   const differences = findDifferences([...byNode.values()]);
   return sortByKey(
-    isKeyTextUnique(spec) ? differences : await matchByValue(differences, options),
+    isKeyTextUnique(spec) ? differences : await searchKeys(differences, options),
     options,
   );
 }
@@ -55,17 +55,19 @@ function keyedRow(row: TextRow, spec: TableSpec): KeyedRow {
   return { key, range: Number(row[0]), digest: row[1] ?? '', version: row[end] ?? '' };
 }
 
+/** A key that is looked at, and the number of the range that it is in. */
+export type AskedKey = Pick<RowDifference, 'key' | 'range'>;
+
 /**
- * Rows whose keys are equal but spelled differently were found as one row each that the other node
- * lacks. Reads them again by the key's own operator: one difference a key, under the spelling of
- * the first node that has the row.
+ * Reads the rows of these keys on every node by the key's own operator, in whatever spelling; returns
+ * those that differ: one difference a key, under the spelling of the first node that has the row.
  */
-async function matchByValue(
-  differences: readonly RowDifference[],
+export async function searchKeys(
+  keys: readonly AskedKey[],
   { pools, sql, spec, signal }: RowSearchOptions,
 ): Promise<RowDifference[]> {
   const matched = new Map<string, RowDifference>();
-  for (const chunk of chunksOf(differences, KEYS_PER_STATEMENT)) {
+  for (const chunk of chunksOf(keys, KEYS_PER_STATEMENT)) {
     const query = sql.statesByKey(chunk.map(({ key }) => key));
     const byNode = await onEveryNode(pools, signal, async (_, pool, either) => {
       const states = new Array<KeyedRow | null>(chunk.length).fill(null);
@@ -76,11 +78,11 @@ async function matchByValue(
       for (const row of rows) states[Number(row[0])] = keyedRow(row, spec);
       return states;
     });
-    chunk.forEach((difference, i) => {
+    chunk.forEach((asked, i) => {
       const states = Array.from(byNode.values(), (node) => node[i] ?? null);
       if (isSameOnAll(states)) return;
-      const key = states.find((state) => state !== null)?.key ?? difference.key;
-      matched.set(keyId(key), { key, range: difference.range, states });
+      const key = states.find((state) => state !== null)?.key ?? asked.key;
+      matched.set(keyId(key), { key, range: asked.range, states });
     });
   }
   return [...matched.values()];

@@ -1,15 +1,14 @@
 import { runAll } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
-import { formatLsn } from '../base/lsn.js';
 import { blocksPerStatement } from '../merkle/block-sql.js';
 import type { BlockRange } from '../merkle/layout.js';
 import type { LeafValue } from '../merkle/leaves.js';
 import type { SessionPool } from '../postgres/session-pool.js';
 import type { KeyText } from '../table/table-spec.js';
-import { currentInsertLsn } from '../replication/positions.js';
 import { findBoundaries } from '../ingest/partition.js';
 import type { DiffResult } from '../protocol/commands.js';
 import { onEveryNode } from '../postgres/every-node.js';
+import { readPositions } from './positions.js';
 import { Comparison, type ComparisonOptions } from './comparison.js';
 
 export interface TableDiffOptions extends ComparisonOptions {
@@ -32,12 +31,7 @@ const OVERSIZE = 8;
 export async function tableDiff(options: TableDiffOptions): Promise<DiffResult> {
   const comparison = new Comparison(options);
   try {
-    const positions = await onEveryNode(
-      options.table.pools,
-      options.context.signal,
-      async (_, pool, signal) =>
-        formatLsn(await pool.use((session) => currentInsertLsn(session), signal)),
-    );
+    const positions = await readPositions(options.table.pools, options.context.signal);
     const reference = largestNode(options);
     const boundaries = await findBoundaries({
       sql: options.table.sql,
@@ -63,7 +57,7 @@ export async function tableDiff(options: TableDiffOptions): Promise<DiffResult> 
       );
     }
     return await comparison.finish({
-      positions: Object.fromEntries(positions),
+      positions,
       totalRows,
       ranges: ranges.length,
       mismatchedRanges: differing.length,

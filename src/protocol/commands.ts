@@ -63,6 +63,11 @@ export interface TableDiffParams extends TableParams {
   readonly excludeColumns?: readonly string[];
 }
 
+/** The table and, unless they are given, the nodes are those of the diff file. */
+export interface RerunParams extends CommonParams {
+  readonly output?: 'json' | 'html';
+}
+
 export interface RepairParams extends TableParams {
   readonly sourceOfTruth?: string;
   readonly dryRun?: boolean;
@@ -103,6 +108,7 @@ export interface CommandParams extends ManyTablesParams {
   'mtree-teardown-table': TableParams;
   'table-diff': TableDiffParams;
   'structure-diff': StructureDiffParams;
+  'table-rerun': RerunParams;
   'table-repair': RepairParams;
   status: CommonParams;
   'drift-list': CommonParams;
@@ -133,6 +139,8 @@ export interface DiffResult {
   readonly differences: Readonly<Record<string, number>>;
   /** Groups of nodes whose rows are proved equal, one a node where it agrees with none; absent: not known. */
   readonly agreement?: readonly (readonly string[])[];
+  /** Only so many rows were looked at, those of a diff file; absent: all of the table. */
+  readonly comparedRows?: number;
   /** Rows that still moved when settling gave up; neither equal nor different. */
   readonly inFlightRows: number;
   readonly rowLimitReached: boolean;
@@ -338,6 +346,7 @@ export interface CommandOutcomes extends ManyTablesOutcomes {
   'mtree-teardown-table': InitResult;
   'table-diff': DiffResult;
   'structure-diff': StructureDiffResult;
+  'table-rerun': DiffResult;
   'table-repair': RepairResult;
   status: StatusResult;
   'drift-list': DriftListResult;
@@ -371,9 +380,9 @@ export interface CommandContext {
   readonly reportDir: string;
   /** The command is on many tables: a column that one of them lacks need not be of any. */
   readonly isOneOfMany?: boolean;
-  /** table-repair: the diff file (the upload's spool file in the daemon). */
+  /** table-repair, table-rerun: the diff file (the upload's spool file in the daemon). */
   readonly inputPath?: string;
-  /** table-repair: the diff file's name as the user gave it, for the report. */
+  /** The diff file's name as the user gave it, for the report. */
   readonly inputName?: string;
 }
 

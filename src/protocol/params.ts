@@ -70,6 +70,7 @@ const OF_ONE: Fields<Exclude<CommandName, ManyTablesName>> = {
     skipTables: 'texts',
     aceExitCodes: 'flag',
   },
+  'table-rerun': { ...COMMON, output: 'output' },
   'table-repair': {
     ...TABLE,
     sourceOfTruth: 'text',

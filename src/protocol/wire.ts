@@ -32,7 +32,7 @@ export const COMMAND_ID_HEADER = 'x-aced-command';
 
 /** Commands whose request body is the diff file. */
 export function takesInput(name: CommandName): boolean {
-  return name === 'table-repair';
+  return name === 'table-repair' || name === 'table-rerun';
 }
 
 export interface ErrorEnd {

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { AcedError } from '../base/errors.js';
 import type { KeyText } from '../table/table-spec.js';
-import type { DiffFileRow } from '../diff-file/file-row.js';
+import { keyTextsOf, textOfJson, type DiffFileRow } from '../diff-file/file-row.js';
 import { readDiffRows } from '../diff-file/diff-reader.js';
 import { jsonFormatter, type JsonFormatter } from '../diff-file/json-value.js';
 import type { ReportColumn } from '../diff-file/row-text.js';
@@ -174,15 +174,7 @@ export class Expectations {
 }
 
 function keyOf(row: DiffFileRow, keyColumns: readonly string[], path: string): string {
-  const texts = keyColumns.map((name) => {
-    const raw = row.values[row.columns.indexOf(name)];
-    if (raw === undefined || raw === 'null') {
-      throw new AcedError('BAD_DIFF_FILE', `${path} has a row without key column ${name}`, {
-        hint: 'Run the diff again; a file that was edited may have lost it.',
-      });
-    }
-    return textOfJson(raw);
-  });
+  const texts = keyTextsOf(row, keyColumns, path);
   return texts.length === 1 ? (texts[0] ?? '') : JSON.stringify(texts);
 }
 
@@ -198,12 +190,6 @@ function proofOf(row: DiffFileRow, values: ValueHasher | null, path: string): st
 
 function signedDecimal(hex: string): string {
   return BigInt.asIntN(64, BigInt(`0x${hex}`)).toString();
-}
-
-/** The text that PostgreSQL reads as the value that stands in the file; null is not a text. */
-function textOfJson(raw: string): string {
-  if (raw.startsWith('"')) return JSON.parse(raw) as string;
-  return raw;
 }
 
 /**

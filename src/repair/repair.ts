@@ -3,7 +3,7 @@ import { AcedError } from '../base/errors.js';
 import { withoutColumns } from '../table/table-spec.js';
 import type { Replication } from '../replication/passage.js';
 import { RepairReportWriter } from '../report/repair-report.js';
-import type { CommandContext, RepairResult } from '../protocol/commands.js';
+import type { RepairResult } from '../protocol/commands.js';
 import { OwnWrites } from './own-writes.js';
 import {
   columnsOf,
@@ -12,6 +12,7 @@ import {
   type RepairOptions,
   type RepairRun,
 } from './pair-repair.js';
+import { namedAsTyped, requireInput } from '../diff-file/input-file.js';
 import { checkProof } from './proof.js';
 import { RepairFile } from './repair-file.js';
 import { echoes, repairRequest, repairWay, type RepairPair } from './request.js';
@@ -36,26 +37,10 @@ export async function repairTable(options: RepairOptions): Promise<TableRepairRe
   }
 }
 
-/** The daemon reads a copy of the file, under a path that says nothing to the user. */
-function namedAsTyped(error: unknown, { inputPath, inputName }: CommandContext): unknown {
-  if (!(error instanceof AcedError) || error.code !== 'BAD_DIFF_FILE') return error;
-  if (inputPath === undefined || inputName === undefined) return error;
-  return new AcedError(error.code, error.message.replaceAll(inputPath, inputName), {
-    ...(error.hint === undefined ? {} : { hint: error.hint }),
-    logMessage: error.logMessage.replaceAll(inputPath, inputName),
-    cause: error,
-  });
-}
-
 async function repairFromFile(options: RepairOptions): Promise<TableRepairResult> {
   const { context, params, config } = options;
   const startedAt = new Date();
-  const path = context.inputPath;
-  if (path === undefined) {
-    throw new AcedError('BAD_USAGE', 'no diff file is given', {
-      hint: 'Name the file that table-diff wrote: --diff-file <file>.',
-    });
-  }
+  const path = requireInput(context);
   const clusterNodes = config.nodes.map(({ name }) => name);
   const usableNodes = [...options.pools.keys()];
   const way = repairWay(params, clusterNodes, usableNodes);

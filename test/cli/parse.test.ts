@@ -186,6 +186,11 @@ describe('requests', () => {
       },
     ],
     [
+      'table-rerun hub -f d.json -o html',
+      'hub',
+      { name: 'table-rerun', params: { output: 'html' }, inputFile: 'd.json' },
+    ],
+    [
       'table-repair -f d.json -r n1 -P --bidirectional=false public.t',
       undefined,
       {
@@ -298,7 +303,7 @@ describe('refusals name what was typed and what to do', () => {
     ['schema-diff hub s --compare=both', 'BAD_USAGE', /"both"/, /data or structure/],
     ['repset-diff hub default', 'UNSUPPORTED', /no repset-diff/, /table-diff/],
     ['spock-diff hub -o html', 'UNSUPPORTED', /no spock-diff/, /spock/],
-    ['table-rerun hub -f x.json', 'UNSUPPORTED', /no table-rerun/, /diff again/],
+    ['table-rerun hub', 'BAD_USAGE', /needs --diff-file/, /that a diff has written/],
     ['config init -p x -z', 'UNSUPPORTED', /no config init/, /aced\.yaml/],
     ['cluster init', 'UNSUPPORTED', /no cluster init/, /pg_service\.conf/],
     ['start', 'UNSUPPORTED', /no start/, /aced/],

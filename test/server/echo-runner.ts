@@ -146,6 +146,7 @@ export class EchoRunner implements CommandRunner {
     switch (name) {
       case 'table-diff':
       case 'mtree-table-diff':
+      case 'table-rerun':
         return this.#diff(table, context);
       case 'table-repair':
         return repair(table);

@@ -7,6 +7,7 @@ import type { SessionPool } from '../postgres/session-pool.js';
 import type { CommandContext, RepairParams } from '../protocol/commands.js';
 import type { Replication } from '../replication/passage.js';
 import type { RepairReportWriter } from '../report/repair-report.js';
+import { declarationOf } from '../table/build-spec.js';
 import type { TableInfo } from '../table/table-info.js';
 import type { TableSpec } from '../table/table-spec.js';
 import { swapped, ValueHasher, type ExpectedRows } from './expectation.js';
@@ -135,7 +136,7 @@ async function repairTarget(run: RepairRun, work: TargetWork): Promise<NodeRepai
     rowBytes: file.head.rowBytes,
     rulingOf: () => ruling,
     tableOid: info.oid,
-    sql: new RepairSql(spec, info, seed),
+    sql: new RepairSql(spec, { target: info, source: infoOf(run, peer) }, seed),
     mayConvert: typesDiffer(spec, info, infoOf(run, peer)),
     keepsCommitTime: target?.facts.hasSpock === true && (await hasCommitTimes(source)),
     values: valueHasher(run, node),
@@ -155,8 +156,7 @@ async function repairTarget(run: RepairRun, work: TargetWork): Promise<NodeRepai
 
 /** Whether a value of the source may be stored differently: `numeric(10,2)` here, `numeric` there. */
 function typesDiffer(spec: TableSpec, target: TableInfo, source: TableInfo): boolean {
-  const types = (info: TableInfo): string[] =>
-    writtenColumns(spec, info).map(({ declaredType }) => declaredType);
+  const types = (info: TableInfo): string[] => writtenColumns(spec, info).map(declarationOf);
   return types(target).join('\n') !== types(source).join('\n');
 }
 

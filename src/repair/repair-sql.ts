@@ -43,9 +43,19 @@ const ACLITEM_OID = 1033;
  * Columns travel in binary arrays, which name their type by its number. There are no arrays of
  * arrays, and unnest() spreads a composite over several columns. What cannot travel so is a text.
  */
-function travelsAsText({ typeOid, baseTypeCategory, baseTypeKind }: ColumnInfo): boolean {
+function travelsAsText(column: ColumnInfo, onSource: ColumnInfo | undefined): boolean {
+  const { typeOid, baseTypeCategory, baseTypeKind } = column;
   const hasBinaryForm = typeOid < FIRST_USER_OID && typeOid !== ACLITEM_OID;
-  return !hasBinaryForm || baseTypeCategory === 'A' || baseTypeKind === 'c';
+  const isSameType = onSource === undefined || onSource.typeOid === typeOid;
+  return !hasBinaryForm || !isSameType || baseTypeCategory === 'A' || baseTypeKind === 'c';
+}
+
+/** The table as the catalogs of the nodes have it. */
+export interface RepairedTable {
+  /** Its identity columns are those that cannot be updated. */
+  readonly target: TableInfo;
+  /** Its types may be others of the same family. */
+  readonly source: TableInfo;
 }
 
 /**
@@ -63,17 +73,15 @@ export class RepairSql {
   readonly #asTexts: () => RepairSql;
   #texts: RepairSql | null = null;
 
-  /**
-   * @param info of the target: its identity columns are those that cannot be updated
-   * @param form how staged values travel
-   */
+  /** @param form how staged values travel */
   constructor(
     spec: TableSpec,
-    info: TableInfo,
+    infos: RepairedTable,
     seed: DigestSeed,
     form: 'binary' | 'texts' = 'binary',
   ) {
-    this.#asTexts = () => new RepairSql(spec, info, seed, 'texts');
+    const info = infos.target;
+    this.#asTexts = () => new RepairSql(spec, infos, seed, 'texts');
     this.#spec = spec;
     this.#key = new KeySql(spec.key);
     this.#table = quoteQualified(spec.schema, spec.name);
@@ -92,7 +100,8 @@ export class RepairSql {
         return { ...{ name, staged, isFixed, value, stored }, read: '', arrayType: 'text[]' };
       }
       const digestColumn = spec.columns.find((other) => other.name === column.name);
-      return travelsAsText(column) && digestColumn !== undefined
+      const onSource = infos.source.columns.find((other) => other.name === column.name);
+      return travelsAsText(column, onSource) && digestColumn !== undefined
         ? {
             ...{ name, staged, isFixed, arrayType: 'text[]' },
             read: textExpression(digestColumn, 't'),

@@ -267,7 +267,11 @@ class TransactionWrites {
     const makesRoom = sql.hasFixedColumns && whyNotReplaced(this.#options) === null;
     const moved = makesRoom ? await this.#run(sql.makeRoom('fixed'), updates, chosen) : [];
     const updated = await this.#run(sql.update(), updates, chosen);
-    return moved.length === 0 ? updated : [...updated, ...(await this.#insert(updates, moved))];
+    if (moved.length === 0) return updated;
+    const inserted = await this.#insert(updates, moved);
+    // They are deleted already.
+    if (inserted.length < moved.length) throw await this.#changed(without(moved, inserted));
+    return [...updated, ...inserted];
   }
 
   async #insert(
@@ -281,7 +285,10 @@ class TransactionWrites {
     const statement = sql.insert(usable === 'any' ? arbiters : usable);
     const [count] = await this.#staged(statement, rows, chosen);
     if (Number(count) === wanted.length) return [...wanted];
-    return count === '0' ? [] : this.#run(sql.written(), rows, chosen);
+    const found = count === '0' ? [] : await this.#run(sql.written(), rows, chosen);
+    // Some were stored under another key than was meant.
+    if (found.length !== Number(count)) throw await this.#changed(without(wanted, found));
+    return found;
   }
 
   #sqlOf({ areTexts }: StagedRows): RepairSql {
@@ -325,6 +332,18 @@ class TransactionWrites {
       triggers,
     );
   }
+
+  async #changed(numbers: readonly number[]): Promise<ChangedByTarget> {
+    return new ChangedByTarget(
+      numbers,
+      await firingTriggers(this.#session, this.#options.tableOid),
+    );
+  }
+}
+
+function without(numbers: readonly number[], others: readonly number[]): number[] {
+  const left = new Set(others);
+  return numbers.filter((number) => !left.has(number));
 }
 
 /** The digest that the row is to have; undefined: there is to be none. */

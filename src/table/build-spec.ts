@@ -217,10 +217,10 @@ function commonTextForm(
   warnings: string[],
 ): TextForm {
   const forms = new Set(onNodes.map(({ column }) => textFormOf(column)));
-  const declared = new Set(onNodes.map(({ column }) => column.declaredType));
+  const declared = new Set(onNodes.map(({ column }) => declarationOf(column)));
   const column = onNodes[0]?.column;
   if (column !== undefined && declared.size > 1) {
-    const types = onNodes.map((one) => `${one.column.declaredType} on ${one.node}`).join(', ');
+    const types = onNodes.map((one) => `${declarationOf(one.column)} on ${one.node}`).join(', ');
     const isNumeric = column.baseTypeOid === NUMERIC_OID;
     if (!isNumeric && !isOneFamily(onNodes) && !MODIFIER_FREE_OIDS.has(column.baseTypeOid)) {
       throw mismatch(
@@ -234,6 +234,11 @@ function commonTextForm(
   const [form] = forms;
   // The output function is right for every type.
   return form === undefined || forms.size > 1 ? 'output' : form;
+}
+
+/** A domain of the same name may be over another length or scale. */
+export function declarationOf({ declaredType, storedType }: ColumnInfo): string {
+  return declaredType === storedType ? declaredType : `${declaredType} (${storedType})`;
 }
 
 function describeType(column: ColumnInfo): string {

@@ -13,6 +13,7 @@ const OUTPUTS_OF_NAMES = [
  *
  * - Names of types come from format_type(oid, -1): without the modifier `character` and `bit` would
  *   mean one character and one bit.
+ * - A column of a domain has no modifier of its own; only one type of a chain of domains can have one.
  * - Partitions are found through pg_inherits because pg_partition_tree() locks them and would wait
  *   behind DDL.
  * - The key's operators are those of its index. An index without an order (GiST) has others; then
@@ -49,13 +50,13 @@ WITH RECURSIVE target AS MATERIALIZED (
 ), used_type AS MATERIALIZED (
   SELECT DISTINCT a.atttypid AS oid FROM attribute a
 ), domain_chain AS (
-  SELECT u.oid AS root, u.oid AS type_oid FROM used_type u
+  SELECT u.oid AS root, u.oid AS type_oid, -1 AS modifier FROM used_type u
    UNION ALL
-  SELECT d.root, t.typbasetype
+  SELECT d.root, t.typbasetype, GREATEST(d.modifier, t.typtypmod)
     FROM domain_chain d
     JOIN pg_catalog.pg_type t ON t.oid = d.type_oid AND t.typtype = 'd'
 ), base AS MATERIALIZED (
-  SELECT d.root, t.oid, n.nspname, t.typname, t.typcategory, t.typtype
+  SELECT d.root, t.oid, d.modifier, n.nspname, t.typname, t.typcategory, t.typtype
     FROM domain_chain d
     JOIN pg_catalog.pg_type t ON t.oid = d.type_oid AND t.typtype <> 'd'
     JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
@@ -178,7 +179,8 @@ WITH RECURSIVE target AS MATERIALIZED (
            'typeOid', a.atttypid::int8,
            'typeName', f.name,
            'declaredType', pg_catalog.format_type(a.atttypid, a.atttypmod),
-           'typeModifier', a.atttypmod,
+           'storedType', pg_catalog.format_type(f.oid, GREATEST(f.modifier, a.atttypmod)),
+           'typeModifier', GREATEST(f.modifier, a.atttypmod),
            'baseTypeOid', f.oid::int8,
            'baseTypeName', f.base_name,
            'baseTypeSql', pg_catalog.format('%I.%I', f.nspname, f.typname),

@@ -110,6 +110,7 @@ interface CatalogColumn {
   readonly typeOid: number;
   readonly typeName: string;
   readonly declaredType: string;
+  readonly storedType: string;
   readonly typeModifier: number;
   readonly baseTypeOid: number;
   readonly baseTypeName: string;

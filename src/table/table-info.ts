@@ -9,6 +9,9 @@ export interface ColumnInfo {
   readonly typeName: string;
   /** format_type() with modifier, for people and for comparing nodes. */
   readonly declaredType: string;
+  /** The same of the base type, with the modifier that it has here: what is stored. */
+  readonly storedType: string;
+  /** Of the stored type; -1: none. */
   readonly typeModifier: number;
   /** Underlying type of a domain (recursively), else the type itself. */
   readonly baseTypeOid: number;

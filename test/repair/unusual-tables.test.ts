@@ -7,6 +7,7 @@ const TABLES = `
 CREATE EXTENSION btree_gist;
 CREATE TABLE swapped (id bigint PRIMARY KEY, code text UNIQUE);
 CREATE TABLE counted (id bigint PRIMARY KEY, serial int GENERATED ALWAYS AS IDENTITY);
+CREATE TABLE kept (id bigint PRIMARY KEY, serial int GENERATED ALWAYS AS IDENTITY);
 CREATE TABLE archived (id bigint PRIMARY KEY, code text UNIQUE);
 CREATE TABLE archive (id bigint);
 CREATE FUNCTION archive() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.archive VALUES (OLD.id); RETURN OLD; END';
@@ -117,6 +118,47 @@ describe('repair of tables that are unlike most', () => {
        INSERT INTO placed VALUES (99, '[95,98)')`,
     );
     await repairedWhole('placed', { upserted: 3, deleted: 1 });
+  });
+
+  it('writes values into other types of one family, and fails those that do not fit', async () => {
+    await mesh.query('n1', 'CREATE TABLE wide (id int PRIMARY KEY, v varchar(3), w int)');
+    await mesh.query('n2', 'CREATE TABLE wide (id bigint PRIMARY KEY, v text, w smallint)');
+    const fill = "INSERT INTO wide SELECT i, 'a', 1 FROM generate_series(1, 20) i";
+    await mesh.driftSql('n1', `${fill}; UPDATE wide SET w = 70000 WHERE id = 20`);
+    await mesh.driftSql(
+      'n2',
+      `${fill}; DELETE FROM wide WHERE id < 4; UPDATE wide SET v = 'longer' WHERE id = 9;
+       INSERT INTO wide VALUES (5000000000, 'b', 2)`,
+    );
+    const [warning] = await repaired('wide', { upserted: 4, deleted: 1, failed: 1 });
+    assert.match(warning ?? '', /SQLSTATE 22003/);
+  });
+
+  it('leaves nothing behind of a key that the table stores as another one', async () => {
+    await mesh.query('n1', 'CREATE TABLE fine (id numeric(10,3) PRIMARY KEY)');
+    await mesh.query('n2', 'CREATE TABLE fine (id numeric(10,2) PRIMARY KEY)');
+    for (const node of mesh.names) await mesh.driftSql(node, 'INSERT INTO fine VALUES (1), (2)');
+    // Of the two one is stored, as 2.01, and the other finds 1.00 there.
+    await mesh.driftSql('n1', 'INSERT INTO fine VALUES (1.001), (2.005)');
+    const [warning] = await repaired('fine', { failed: 2, alreadyEqual: 2 });
+    assert.match(warning ?? '', /2 rows could not be written: the table made something else/);
+    assert.deepEqual(await mesh.query('n2', 'SELECT id FROM fine ORDER BY 1'), [
+      ['1.00'],
+      ['2.00'],
+    ]);
+  });
+
+  it('keeps a row that it would have to delete and cannot insert again', async () => {
+    await spoil(
+      'INSERT INTO kept (id) SELECT i FROM generate_series(1, 3) i',
+      `DELETE FROM kept WHERE id = 2; INSERT INTO kept (id, serial) OVERRIDING SYSTEM VALUE VALUES (2, 77);
+       CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+       CREATE TRIGGER refuse BEFORE INSERT ON kept FOR EACH ROW EXECUTE FUNCTION refuse();
+       ALTER TABLE kept ENABLE ALWAYS TRIGGER refuse`,
+    );
+    const [warning] = await repaired('kept', { failed: 1 });
+    assert.match(warning ?? '', /changes or drops what is written \("refuse"\)/);
+    assert.deepEqual(await mesh.query('n2', 'SELECT serial FROM kept WHERE id = 2'), [['77']]);
   });
 
   it('passes by rules that do not fire for it, and refuses those that do', async () => {

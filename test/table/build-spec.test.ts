@@ -45,6 +45,7 @@ function column(name: string, typeName: string, changes: Partial<ColumnInfo> = {
     typeOid: type.oid,
     typeName,
     declaredType: typeName,
+    storedType: changes.declaredType ?? typeName,
     typeModifier: -1,
     baseTypeOid: type.oid,
     baseTypeName: typeName,
@@ -243,6 +244,33 @@ describe('buildTableSpec', () => {
     );
     assert.equal(spec.warnings?.length, 1);
     fails('SCHEMA_MISMATCH', /v/, nodes(declared('bpchar', 10), declared('bpchar', 20)));
+  });
+
+  it('looks into domains: one name may stand for another length or scale', () => {
+    const v = (type: string, length: number): TableInfo =>
+      table([
+        ID,
+        column('v', type, {
+          ...{ typeName: 'public.d', declaredType: 'public.d', typeModifier: length },
+          storedType: `${type}(${length})`,
+        }),
+      ]);
+    const charsDiffer = new Map([
+      ['n1', v('bpchar', 5)],
+      ['n2', v('bpchar', 8)],
+    ]);
+    assert.throws(() => buildTableSpec(charsDiffer), {
+      code: 'SCHEMA_MISMATCH',
+      message:
+        'column v of public.t is written differently by its types: public.d (bpchar(5)) on n1, public.d (bpchar(8)) on n2',
+    });
+    const spec = buildTableSpec(
+      new Map([
+        ['n1', v('numeric', 5)],
+        ['n2', v('numeric', 8)],
+      ]),
+    );
+    assert.equal(spec.columns.find(({ name }) => name === 'v')?.textForm, 'numeric');
   });
 
   it('needs a key, and the same one everywhere', () => {

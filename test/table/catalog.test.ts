@@ -127,6 +127,8 @@ describe('readTable', () => {
       return [column.typeName, column.declaredType, column.baseTypeName, column.hasTextCast];
     };
     assert.deepEqual(facts('price'), ['public.price', 'public.price', 'numeric', false]);
+    const { storedType, typeModifier } = columnOf(table, 'price');
+    assert.deepEqual([storedType, typeModifier], ['numeric(12,2)', 786_438]);
     assert.deepEqual(facts('code'), ['bpchar', 'character(3)', 'bpchar', true]);
     assert.deepEqual(facts('flag'), ['"bit"', 'bit(4)', '"bit"', false]);
     assert.deepEqual(facts('name'), [

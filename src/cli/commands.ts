@@ -8,6 +8,7 @@ import {
   DRIFT_REPAIR,
   REPAIR,
   RERUN,
+  REPLICATION_DIFF,
   SCHEMA_DIFF,
   TABLE_DIFF,
   TREE_DIFF,
@@ -61,6 +62,7 @@ export const GROUPS: Readonly<Record<string, string>> = {
 };
 
 const TABLE = '<schema.table>';
+const OF_STRUCTURE = new Set(['compare', 'ddl-only', 'ace-exit-codes']);
 const TABLES = '<schema.table|pattern>';
 const INCIDENT = '<incident>';
 
@@ -144,6 +146,26 @@ export const COMMANDS: readonly CommandSpec[] = [
       params: { ...common(flags), ...output(flags) },
       inputFile: diffFile('table-rerun', flags),
     })),
+  }),
+  ours('repset-diff', '<set|publication>', {
+    flags: [...SCHEMA_DIFF.filter(({ name }) => !OF_STRUCTURE.has(name)), ...SKIP],
+    doc: "compare every table of a replication set of Spock's, or of a publication",
+    examples: ['prod default'],
+    action: request((input) =>
+      onMany(tableDiffRequest(input), { repset: input.argument, ...skipTables(input.flags) }),
+    ),
+  }),
+  ours('spock-diff', null, {
+    flags: REPLICATION_DIFF,
+    doc: "as replication-diff, by ACE's name",
+    examples: ['prod'],
+    action: request(({ flags }) => ({ name: 'replication-diff', params: common(flags) })),
+  }),
+  ours('replication-diff', null, {
+    flags: REPLICATION_DIFF,
+    doc: 'compare how the nodes replicate, and say what does not run',
+    examples: ['prod', 'prod --json'],
+    action: request(({ flags }) => ({ name: 'replication-diff', params: common(flags) })),
   }),
   ours('table-repair', TABLE, {
     flags: REPAIR,
@@ -293,8 +315,6 @@ export const COMMANDS: readonly CommandSpec[] = [
   }),
   refused('config init', 'write an aced.yaml by hand; none is needed, every option has a default'),
   refused('cluster init', 'write a pg_service.conf with [cluster] and [cluster.node] sections'),
-  refused('repset-diff', 'run table-diff for each table'),
-  refused('spock-diff', 'compare spock.subscription and spock.tables by hand'),
   refused('start', 'start aced; for scheduled diffs use cron or a systemd timer'),
   refused('server', 'start aced; acectl talks to its unix socket'),
 ];

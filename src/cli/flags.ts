@@ -238,6 +238,15 @@ export const SCHEMA_DIFF: readonly FlagSpec[] = [
   ...TABLE_DIFF.filter(({ name }) => name !== 'table-filter' && name !== 'against-origin'),
 ];
 
+export const REPLICATION_DIFF: readonly FlagSpec[] = [
+  {
+    ...OUTPUT,
+    read: (value) => (value === 'json' ? value : undefined),
+    accepts: 'json only',
+    doc: 'accepted for ACE; --json prints the result',
+  },
+];
+
 export const BUILD: readonly FlagSpec[] = [
   BLOCK_SIZE,
   MAX_CPU_RATIO,

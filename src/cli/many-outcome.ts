@@ -22,9 +22,12 @@ const ENDS: Readonly<Record<TableEnd, { readonly what: string; readonly exitCode
 
 /** One summary; of the tables that are as they should be only the number. The worst exit code. */
 export function describeMany(result: ManyTablesResult<unknown>): Outcome {
-  const { tables, counts, files, timeTakenMs } = result;
+  const { tables, counts, warnings, files, timeTakenMs } = result;
   const seconds = (timeTakenMs / 1000).toFixed(2);
-  const lines: OutcomeLine[] = [info(`Summary: ${countOf(tables.length)} in ${seconds} s`)];
+  const lines: OutcomeLine[] = [
+    ...warnings.map(warn),
+    info(`Summary: ${countOf(tables.length)} in ${seconds} s`),
+  ];
   let exitCode = EXIT_DONE;
   for (const [end, told] of Object.entries(ENDS) as [TableEnd, (typeof ENDS)[TableEnd]][]) {
     if (counts[end] === 0) continue;

@@ -27,6 +27,7 @@ import {
   type OutcomeLine,
 } from './outcome-lines.js';
 import { describeMany } from './many-outcome.js';
+import { describeReplication } from './replication-outcome.js';
 import { describeStructure } from './structure-outcome.js';
 import { describeServer } from '../protocol/servers.js';
 
@@ -45,6 +46,7 @@ const DESCRIBERS: Describers = {
   'table-diff': describeDiff,
   'structure-diff': describeStructure,
   'table-rerun': describeDiff,
+  'replication-diff': describeReplication,
   'table-repair': describeRepair,
   status: describeStatus,
   'drift-list': describeDriftList,

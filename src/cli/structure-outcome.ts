@@ -10,7 +10,9 @@ export function describeStructure(result: StructureDiffResult): Outcome {
   for (const { reason, objects: names } of leftOut) {
     lines.push(info(`Left out, ${reason}: ${names.join(', ')}`));
   }
-  for (const difference of differences) lines.push(...differenceLines(difference));
+  for (const difference of differences) {
+    lines.push(...differenceLines(difference, `${difference.rank.replace('_', '-')}: `));
+  }
   const count = Object.values(objects).reduce((sum, one) => sum + one, 0);
   const seconds = (timeTakenMs / 1000).toFixed(2);
   const compared = `${count} objects of schema ${schema} compared in ${seconds} s`;
@@ -30,10 +32,14 @@ function told({ counts }: StructureDiffResult): string {
     .join(', ');
 }
 
-function differenceLines({ kind, object, fact, rank, values }: StructureDifference): OutcomeLine[] {
+/** `label`: what stands before it. */
+export function differenceLines(
+  { kind, object, fact, rank, values }: StructureDifference,
+  label: string,
+): OutcomeLine[] {
   const tell = rank === 'cosmetic' ? info : warn;
   const nodes = Object.keys(values);
-  const title = `${rank.replace('_', '-')}: ${kind} ${object}`;
+  const title = `${label}${kind} ${object}`;
   if (fact === null) {
     const has = nodes.filter((node) => values[node] !== null);
     const lacks = nodes.filter((node) => values[node] === null);

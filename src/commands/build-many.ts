@@ -53,7 +53,10 @@ export async function buildMany(
     );
     done += batch.length;
   }
-  return manyResult(outcomes, startedAtMs);
+  return manyResult(outcomes, {
+    startedAtMs,
+    warnings: tables.warnings,
+  });
 }
 
 /** Largest first, as runOnEach begins. */

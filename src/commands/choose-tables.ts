@@ -25,6 +25,8 @@ export interface ChosenTables {
   readonly skipped: readonly LeftTable[];
   /** Some node has no such table. */
   readonly missing: readonly LeftTable[];
+  /** Sets that do not hold the same on every node that has them. */
+  readonly warnings: readonly string[];
 }
 
 export interface ChooseOptions {
@@ -39,6 +41,7 @@ export interface ChooseOptions {
 interface Wanted {
   readonly what: string;
   readonly has: (table: TableName) => boolean;
+  readonly warnings?: readonly string[];
 }
 
 /**
@@ -80,7 +83,7 @@ async function readWanted(
   }
   if (repset !== undefined) {
     wanted.push(
-      await membersOf(pools, `replication set ${repset}`, {
+      await membersOf(pools, `replication set or publication ${repset}`, {
         signal,
         read: (session) => setMembers(session, repset),
       }),
@@ -90,10 +93,7 @@ async function readWanted(
     wanted.push(
       await membersOf(pools, `publication ${publication}`, {
         signal,
-        read: async (session) =>
-          (await hasPublication(session, publication))
-            ? readPublicationMembers(session, publication, signal)
-            : null,
+        read: (session) => publicationMembers(session, publication),
       }),
     );
   }
@@ -123,10 +123,34 @@ async function membersOf(
     });
   }
   const keys = new Set(sets.flat().map(keyOf));
-  return { what, has: (table) => keys.has(keyOf(table)) };
+  return { what, has: (table) => keys.has(keyOf(table)), warnings: unlikeSets(what, found) };
 }
 
-/** Errors: MISSING_PRIVILEGE, since a set that cannot be read must not look like none. */
+/** Tables that only some of the nodes with the set have in it: changes do not travel alike. */
+function unlikeSets(
+  what: string,
+  found: ReadonlyMap<string, readonly TableName[] | null>,
+): string[] {
+  const onNodes = new Map<string, { readonly label: string; readonly nodes: string[] }>();
+  const nodes = [...found].flatMap(([node, tables]) => (tables === null ? [] : [node]));
+  for (const [node, tables] of found) {
+    for (const table of tables ?? []) {
+      const known = onNodes.get(keyOf(table)) ?? { label: labelOf(table), nodes: [] };
+      known.nodes.push(node);
+      onNodes.set(keyOf(table), known);
+    }
+  }
+  return [...onNodes.values()].flatMap(({ label, nodes: having }) => {
+    const lacking = nodes.filter((node) => !having.includes(node));
+    if (lacking.length === 0) return [];
+    return [`${label} is in ${what} on ${having.join(', ')}, not on ${lacking.join(', ')}`];
+  });
+}
+
+/**
+ * Of a replication set of Spock's, or where a node has no such set of a publication. Errors:
+ * MISSING_PRIVILEGE, since a set that cannot be read must not look like none.
+ */
 async function setMembers(session: Session, repset: string): Promise<readonly TableName[] | null> {
   const { names, tables, missingGrant } = await readSpockSets(session, [repset]);
   if (missingGrant !== null) {
@@ -137,7 +161,16 @@ async function setMembers(session: Session, repset: string): Promise<readonly Ta
       { hint: `run there: ${missingGrant}` },
     );
   }
-  return names.length === 0 ? null : tables;
+  return names.length === 0 ? publicationMembers(session, repset) : tables;
+}
+
+async function publicationMembers(
+  session: Session,
+  publication: string,
+): Promise<readonly TableName[] | null> {
+  return (await hasPublication(session, publication))
+    ? readPublicationMembers(session, publication)
+    : null;
 }
 
 interface AmongOptions {
@@ -191,6 +224,7 @@ export function chooseAmong(
     chosen: chosen.toSorted(byName),
     skipped: skipped.toSorted(byName),
     missing: missing.toSorted(byName),
+    warnings: wanted.flatMap(({ warnings = [] }) => warnings),
   };
 }
 

@@ -67,7 +67,10 @@ export async function diffTrees(
         treeDiff({ ...onTable(params, table), maxCpuRatio: ratio / sideBySide }, one),
     })),
   );
-  return manyResult([...leftOutcomes<DiffResult>(chosen, 'missing'), ...outcomes], startedAtMs);
+  return manyResult([...leftOutcomes<DiffResult>(chosen, 'missing'), ...outcomes], {
+    startedAtMs,
+    warnings: chosen.warnings,
+  });
 }
 
 /**

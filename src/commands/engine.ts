@@ -43,6 +43,7 @@ import { Refresher } from '../cluster/refresher.js';
 import { Metrics } from '../observe/metrics.js';
 import { readStatus } from './status.js';
 import { SubscriptionWatch } from '../cluster/subscription-watch.js';
+import { replicationDiff } from './replication-diff.js';
 import { structureDiff } from './structure-diff.js';
 import { teardown, teardownTable } from './teardown.js';
 import { update } from './update.js';
@@ -132,6 +133,7 @@ export class Engine implements CommandRunner {
       },
       'table-diff': async (params, context) =>
         this.#remember(params, await diffTable(cluster, params, context)),
+      'replication-diff': (params, context) => replicationDiff(cluster, params, context),
       'structure-diff': (params, context) => structureDiff(cluster, params, context),
       'table-rerun': (params, context) => rerunTable(cluster, params, context),
       'table-repair': async (params, context) => {

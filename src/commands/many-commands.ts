@@ -97,5 +97,8 @@ async function runOnTrees<Result>(
   const startedAtMs = Date.now();
   const trees = await chooseTrees(cluster, choice, context);
   const outcomes = await runOnEach(trees.chosen, context, work);
-  return manyResult([...leftOutcomes<Result>(trees, 'missing'), ...outcomes], startedAtMs);
+  return manyResult([...leftOutcomes<Result>(trees, 'missing'), ...outcomes], {
+    startedAtMs,
+    warnings: trees.warnings,
+  });
 }

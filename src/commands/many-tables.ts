@@ -65,7 +65,11 @@ export async function runOnTables<Result>(
     signal: context.signal,
   });
   const outcomes = await runOnEach(tables.chosen, context, work);
-  return manyResult([...leftOutcomes<Result>(tables, 'missing'), ...outcomes], startedAtMs);
+  const { warnings } = tables;
+  return manyResult([...leftOutcomes<Result>(tables, 'missing'), ...outcomes], {
+    startedAtMs,
+    warnings,
+  });
 }
 
 /** What was not looked at, and why. */
@@ -135,7 +139,7 @@ function contextOf(context: CommandContext, label: string, signal: AbortSignal):
 
 export function manyResult<Result>(
   outcomes: readonly TableOutcome<Result>[],
-  startedAtMs: number,
+  { startedAtMs, warnings }: { readonly startedAtMs: number; readonly warnings: readonly string[] },
 ): ManyTablesResult<Result> {
   const tables = outcomes.toSorted((a, b) => (a.table < b.table ? -1 : 1));
   const counts: Record<TableEnd, number> = {
@@ -148,7 +152,10 @@ export function manyResult<Result>(
     failed: 0,
   };
   for (const { end } of tables) counts[end]++;
-  return { tables, counts, files: filesOf(tables), timeTakenMs: Date.now() - startedAtMs };
+  return {
+    ...{ tables, counts, warnings, files: filesOf(tables) },
+    timeTakenMs: Date.now() - startedAtMs,
+  };
 }
 
 function filesOf(tables: readonly TableOutcome<unknown>[]): string[] {

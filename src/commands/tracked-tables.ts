@@ -30,5 +30,5 @@ export async function chooseTrees(
     if (tree === undefined) skipped.push({ ...table, reason: 'it has no tree' });
     else trees.set(table, tree);
   }
-  return { chosen: [...trees.keys()], skipped, missing: tables.missing, trees };
+  return { ...tables, chosen: [...trees.keys()], skipped, trees };
 }

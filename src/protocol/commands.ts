@@ -1,5 +1,6 @@
 import type { DriftListResult, IncidentState, LiveVerdict, OpenCondition } from './drift.js';
 import type { ManyTablesOutcomes, ManyTablesParams } from './many-tables.js';
+import type { ReplicationDiffResult } from './replication-diff.js';
 import type { StructureDiffParams, StructureDiffResult } from './schema-diff.js';
 import type { ServerAddress, Servers } from './servers.js';
 
@@ -109,6 +110,7 @@ export interface CommandParams extends ManyTablesParams {
   'table-diff': TableDiffParams;
   'structure-diff': StructureDiffParams;
   'table-rerun': RerunParams;
+  'replication-diff': CommonParams;
   'table-repair': RepairParams;
   status: CommonParams;
   'drift-list': CommonParams;
@@ -347,6 +349,7 @@ export interface CommandOutcomes extends ManyTablesOutcomes {
   'table-diff': DiffResult;
   'structure-diff': StructureDiffResult;
   'table-rerun': DiffResult;
+  'replication-diff': ReplicationDiffResult;
   'table-repair': RepairResult;
   status: StatusResult;
   'drift-list': DriftListResult;

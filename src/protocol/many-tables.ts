@@ -61,6 +61,8 @@ export interface TableOutcome<Result> {
 export interface ManyTablesResult<Result> {
   readonly tables: readonly TableOutcome<Result>[];
   readonly counts: Readonly<Record<TableEnd, number>>;
+  /** What a person should know beside the tables' own results. */
+  readonly warnings: readonly string[];
   /** Names of files in the report directory. */
   readonly files: readonly string[];
   readonly timeTakenMs: number;

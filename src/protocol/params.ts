@@ -64,6 +64,7 @@ const OF_ONE: Fields<Exclude<CommandName, ManyTablesName>> = {
     columns: 'texts',
     excludeColumns: 'texts',
   },
+  'replication-diff': COMMON,
   'structure-diff': {
     ...COMMON,
     schema: 'text',

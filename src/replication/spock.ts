@@ -177,6 +177,127 @@ export async function readSpockCopies(
   );
 }
 
+/** A table, or a sequence, in one of a node's own sets. */
+export interface SpockMember extends SpockSetTable {
+  /** The row filter as the server prints it; null: all rows. */
+  readonly filter: string | null;
+  readonly columns: readonly string[] | null;
+}
+
+export interface SpockSettings {
+  /** Set -> the operations that it lets through. */
+  readonly sets: ReadonlyMap<string, string>;
+  readonly members: readonly SpockMember[];
+  /** Subscription -> its settings, and `status` as the server tells it. */
+  readonly subscriptions: ReadonlyMap<string, Readonly<Record<string, string | null>>>;
+  /** Changes that could not be applied, ever; null: it cannot be told. */
+  readonly exceptions: number | null;
+  readonly missingGrant: string | null;
+}
+
+/** How a node replicates by Spock, in full. Null: no Spock in this database. */
+export async function readSpockSettings(session: Session): Promise<SpockSettings | null> {
+  const known = await readTables(session);
+  if (!known.has('subscription')) return null;
+  const needed = ['subscription', 'replication_set', 'replication_set_table'];
+  if (needed.some((name) => known.get(name)?.isReadable !== true)) {
+    const nothing = { sets: new Map(), members: [], subscriptions: new Map(), exceptions: null };
+    return { ...nothing, missingGrant: grantFor(session) };
+  }
+  const sets = await session.query(
+    `SELECT s.set_name, pg_catalog.concat_ws(', ', CASE WHEN s.replicate_insert THEN 'insert' END,
+              CASE WHEN s.replicate_update THEN 'update' END, CASE WHEN s.replicate_delete THEN 'delete' END,
+              CASE WHEN s.replicate_truncate THEN 'truncate' END)
+       FROM spock.replication_set s`,
+  );
+  const canCount = known.get('exception_log')?.isReadable === true;
+  const [[exceptions] = []] = canCount
+    ? await session.query('SELECT pg_catalog.count(*) FROM spock.exception_log')
+    : [];
+  return {
+    sets: new Map(sets.map(([name, operations]) => [name ?? '', operations ?? ''])),
+    members: await readMembers(session, known.get('replication_set_seq')?.isReadable === true),
+    subscriptions: await readSubscriptionSettings(session),
+    exceptions: exceptions == null ? null : Number(exceptions),
+    missingGrant: null,
+  };
+}
+
+async function readMembers(session: Session, hasSequences: boolean): Promise<SpockMember[]> {
+  const ofSequences = `
+     UNION ALL
+    SELECT s.set_name, n.nspname, c.relname, NULL, NULL
+      FROM spock.replication_set_seq q
+      JOIN spock.replication_set s ON s.set_id = q.set_id
+      JOIN pg_catalog.pg_class c ON c.oid = q.set_seqoid
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace`;
+  const rows = await session.query(`
+    SELECT s.set_name, n.nspname, c.relname, pg_catalog.pg_get_expr(t.set_row_filter, t.set_reloid),
+           pg_catalog.array_to_json(t.set_att_list)::text
+      FROM spock.replication_set_table t
+      JOIN spock.replication_set s ON s.set_id = t.set_id
+      JOIN pg_catalog.pg_class c ON c.oid = t.set_reloid
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    ${hasSequences ? ofSequences : ''}`);
+  return rows.map(([set, schema, name, filter, columns]) => ({
+    set: set ?? '',
+    schema: schema ?? '',
+    name: name ?? '',
+    filter: filter ?? null,
+    columns: columns == null ? null : (JSON.parse(columns) as string[]).toSorted(),
+  }));
+}
+
+const SUBSCRIPTION_SETTINGS: Readonly<Record<string, string>> = {
+  sets: 'sub_replication_sets',
+  'forward origins': 'sub_forward_origins',
+  'apply delay': 'sub_apply_delay',
+  'text transfer': 'sub_force_text_transfer',
+  'skip LSN': 'sub_skip_lsn',
+  'skip schema': 'sub_skip_schema',
+};
+
+/** By the row as JSON: columns came with releases. */
+async function readSubscriptionSettings(
+  session: Session,
+): Promise<Map<string, Record<string, string | null>>> {
+  const rows = await session.query(
+    'SELECT s.sub_name, pg_catalog.to_jsonb(s)::text FROM spock.subscription s',
+  );
+  const statuses = await readStatuses(session);
+  return new Map(
+    rows.map(([name, text]) => {
+      const row = JSON.parse(text ?? '{}') as Readonly<Record<string, unknown>>;
+      const settings = Object.entries(SUBSCRIPTION_SETTINGS).map(([fact, column]) => [
+        fact,
+        settingText(row[column]),
+      ]);
+      const status = statuses.get(name ?? '') ?? null;
+      return [name ?? '', { ...Object.fromEntries(settings), status }];
+    }),
+  );
+}
+
+function settingText(value: unknown): string | null {
+  if (value === null || value === undefined) return null;
+  if (Array.isArray(value)) return value.map(String).toSorted().join(', ');
+  return typeof value === 'string' ? value : JSON.stringify(value);
+}
+
+/** `replicating`, `down`, `disabled` …, where the role may ask. */
+async function readStatuses(session: Session): Promise<Map<string, string>> {
+  const found = await session.query(
+    `SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+      WHERE n.nspname = 'spock' AND p.proname = 'sub_show_status'
+        AND pg_catalog.has_function_privilege(p.oid, 'EXECUTE')`,
+  );
+  if (found.length === 0) return new Map();
+  const rows = await session.query(
+    'SELECT s.subscription_name, s.status FROM spock.sub_show_status() AS s',
+  );
+  return new Map(rows.map(([name, status]) => [name ?? '', status ?? '']));
+}
+
 const RULES_QUERY = `
 WITH RECURSIVE member(asked, oid) AS (
   SELECT w.asked, c.oid
@@ -210,6 +331,9 @@ const READ_TABLES = [
   'replication_set_table',
 ];
 
+/** Looked at where they are there and may be read. */
+const OTHER_TABLES = ['replication_set_seq', 'exception_log'];
+
 /** By the catalog's own tables: to_regclass fails for a role without USAGE on the schema. */
 async function readTables(session: Session): Promise<Map<string, SpockTable>> {
   const rows = await session.query(
@@ -221,7 +345,7 @@ async function readTables(session: Session): Promise<Map<string, SpockTable>> {
        JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
       WHERE n.nspname = 'spock' AND c.relname = ANY ($1::name[])
       GROUP BY c.relname`,
-    [[...READ_TABLES]],
+    [[...READ_TABLES, ...OTHER_TABLES]],
   );
   return new Map(
     rows.map(([name, columns, isReadable]) => [

@@ -3,7 +3,7 @@ import type { Definition } from './definitions.js';
 import { rankOf } from './ranks.js';
 
 /** Objects that do the same whatever their names are. */
-const NAMED_ALIKE = new Set(['constraint', 'index']);
+const NAMED_ALIKE = new Set(['constraint', 'index', 'publication']);
 
 interface OnNodes {
   readonly kind: Definition['kind'];

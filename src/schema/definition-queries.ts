@@ -24,7 +24,13 @@ export type ObjectKind =
   | 'type'
   | 'statistics'
   | 'extension'
-  | 'collation';
+  | 'collation'
+  // Of replication: see readReplicationDefinitions.
+  | 'publication'
+  | 'replication set'
+  | 'replicated table'
+  | 'subscription'
+  | 'settings';
 
 /** Who may do what: the owner under that word, so that it is compared apart. */
 function privileges(acl: string, owner: string, kind: string): string {

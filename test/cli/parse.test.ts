@@ -168,6 +168,17 @@ describe('requests', () => {
         params: { schema: 'sales', skipTables: ['a'], aceExitCodes: true },
       },
     ],
+    [
+      'repset-diff hub default --skip-tables a',
+      'hub',
+      { name: 'table-diff-many', params: { repset: 'default', skipTables: ['a'] } },
+    ],
+    ['spock-diff hub -o json', 'hub', { name: 'replication-diff', params: {} }],
+    [
+      'replication-diff -n n1,n2',
+      undefined,
+      { name: 'replication-diff', params: { nodes: ['n1', 'n2'] } },
+    ],
     ['table-diff -- -odd', undefined, { name: 'table-diff', params: { table: '-odd' } }],
     [
       'table-repair -f d.json --source-of-truth n1 -ygit public.t',
@@ -301,8 +312,7 @@ describe('refusals name what was typed and what to do', () => {
     ['mtree build t -k r.json', 'UNSUPPORTED', /--ranges-file\/-k/, /leave it out/],
     ['schema-diff', 'BAD_USAGE', /schema-diff needs <schema>/, /\[cluster\] <schema>/],
     ['schema-diff hub s --compare=both', 'BAD_USAGE', /"both"/, /data or structure/],
-    ['repset-diff hub default', 'UNSUPPORTED', /no repset-diff/, /table-diff/],
-    ['spock-diff hub -o html', 'UNSUPPORTED', /no spock-diff/, /spock/],
+    ['spock-diff hub -o html', 'BAD_USAGE', /"html"/, /json only/],
     ['table-rerun hub', 'BAD_USAGE', /needs --diff-file/, /that a diff has written/],
     ['config init -p x -z', 'UNSUPPORTED', /no config init/, /aced\.yaml/],
     ['cluster init', 'UNSUPPORTED', /no cluster init/, /pg_service\.conf/],

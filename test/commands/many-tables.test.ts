@@ -181,7 +181,7 @@ describe('commands on many tables', () => {
     await assert.rejects(run('table-diff-many', { tables: ['a.b.c'] }), { code: 'BAD_USAGE' });
     await assert.rejects(run('table-diff-many', { repset: 'default' }), {
       code: 'NO_SUCH_TABLE',
-      message: /no node has a replication set default/,
+      message: /no node has a replication set or publication default/,
     });
   });
 

@@ -89,6 +89,7 @@ const MANY: CommandOutcomes['table-diff-many'] = {
       result: null,
     }),
   ),
+  warnings: [],
   counts: { equal: 1, different: 1, done: 0, unproved: 1, missing: 1, skipped: 1, failed: 1 },
   files: [],
   timeTakenMs: 5,
@@ -211,6 +212,16 @@ export class EchoRunner implements CommandRunner {
         return INCIDENT;
       case 'drift-repair':
         return { ...repair('t'), incident: INCIDENT.id, isResolved: true };
+      case 'replication-diff':
+        return {
+          nodes: ['n1', 'n2'],
+          subscriptions: [],
+          differences: [],
+          problems: [],
+          hidden: [],
+          warnings: [],
+          timeTakenMs: 5,
+        };
       case 'structure-diff':
         return STRUCTURE;
       case 'table-diff-many':

@@ -168,10 +168,12 @@ const COLUMNS: FlagSpec = {
   doc: 'only these columns are compared, and the key',
 };
 
-const UNTIL = refused('until', undefined, {
-  takes: 'value',
-  instead: 'leave it out: rows that are still being replicated are waited for, not reported',
-});
+const UNTIL = text(
+  'until',
+  undefined,
+  'a time as in RFC 3339',
+  'leave out rows that were written later',
+);
 
 export const TIMER: readonly FlagSpec[] = [
   refused('schedule', 'S', { takes: 'nothing', instead: 'use cron or a systemd timer' }),
@@ -211,10 +213,33 @@ export const TABLE_DIFF: readonly FlagSpec[] = [
   },
   COLUMNS,
   EXCLUDE_COLUMNS,
-  refused('against-origin', undefined, {
-    takes: 'value',
-    instead: 'compare all rows, and name the source of truth when repairing',
-  }),
+  {
+    name: 'max-diff-rows',
+    read: number(1, 1_000_000_000, true),
+    accepts: 'an integer from 1 to 1000000000',
+    doc: 'stop at so many differing rows of two nodes',
+  },
+  {
+    name: 'sample',
+    read: (text) => {
+      const percent = number(0, 100, false)(text);
+      return percent === 0 ? undefined : percent;
+    },
+    accepts: 'a number of percent from above 0 to 100',
+    doc: 'compare only so much of the table; never a match',
+  },
+  {
+    name: 'tolerance',
+    read: list,
+    accepts: 'column=number, joined by commas',
+    doc: 'count numbers that are so close apart',
+  },
+  text(
+    'against-origin',
+    undefined,
+    "a node's name",
+    'compare the rows that some node has from there',
+  ),
   UNTIL,
   toggle('ensure-pgcrypto', undefined, 'accepted for ACE; pgcrypto is not needed'),
   ...TIMER,

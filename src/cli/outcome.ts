@@ -77,6 +77,12 @@ function describeDiff(result: DiffResult & OfServers): Outcome {
   const found = Object.entries(result.differences).filter(([, rows]) => rows > 0);
   lines.push(verdictLine(result));
   for (const [pair, rows] of found) lines.push(warn(`Found ${rows} differences between ${pair}`));
+  for (const [pair, rows] of Object.entries(result.toleratedRows ?? {})) {
+    lines.push(warn(`${rows} more differ within the tolerance between ${pair}`));
+  }
+  if (result.newerRows !== undefined) {
+    lines.push(info(`${result.newerRows} rows that differ were written later, and left out`));
+  }
   const agreement = agreementLine(result);
   if (agreement !== null) lines.push(agreement);
   if (result.verdict === 'drift' && result.inFlightRows > 0) {

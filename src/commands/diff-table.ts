@@ -8,12 +8,13 @@ import {
 import { comparedTable } from '../cluster/compared-table.js';
 import type { Cluster } from '../cluster/cluster.js';
 import { KeySink } from '../diff/diff-sink.js';
+import { originDiff } from '../diff/origin-diff.js';
 import { tableDiff, type TableDiffOptions } from '../diff/table-diff.js';
 import { BlockSql } from '../merkle/block-sql.js';
 import { onEveryNode, type NodePools } from '../postgres/every-node.js';
 import type { CommandContext, DiffResult, TableDiffParams } from '../protocol/commands.js';
 import type { KeyText } from '../table/table-spec.js';
-import { errorMessage } from '../base/errors.js';
+import { AcedError, errorMessage } from '../base/errors.js';
 import { proveBlocks, recordWrongLeaves } from '../cluster/proof.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import type { TableName } from '../table/table-name.js';
@@ -49,9 +50,10 @@ export async function diffTable(
     requireColumns(catalog, leftOut);
     requireColumns(catalog, only ?? [], '--columns');
   }
+  requireCommitTimes(params, nodes, commitTimeNodes);
   const { spec, infos } = catalog;
   const { config } = cluster;
-  const { tableFilter } = params;
+  const { tableFilter, againstOrigin } = params;
   const blockSize = params.blockSize ?? 100_000;
   const concurrencyFactor = params.concurrencyFactor ?? config.diff.concurrencyFactor;
   const mostRows = Math.max(0, ...Array.from(infos.values(), (info) => info.estimatedRows));
@@ -61,14 +63,15 @@ export async function diffTable(
     seed: cluster.store.seed,
     ...(tableFilter === undefined ? {} : { filter: tableFilter }),
   });
-  const run = (either: NodePools): Promise<DiffResult> =>
-    tableDiff({
-      ...options,
-      table: comparedTable(cluster, {
-        ...{ spec, sql, infos, pools: either, commitTimeNodes },
-        signal: context.signal,
-      }),
+  const run = (either: NodePools): Promise<DiffResult> => {
+    const table = comparedTable(cluster, {
+      ...{ spec, sql, infos, pools: either, commitTimeNodes },
+      signal: context.signal,
     });
+    return againstOrigin === undefined
+      ? tableDiff({ ...options, table })
+      : originDiff({ ...options, table, origin: againstOrigin });
+  };
   const options: Omit<TableDiffOptions, 'table'> = {
     config,
     blockRows: isOrderIndexed(spec)
@@ -81,6 +84,7 @@ export async function diffTable(
     concurrencyFactor,
     concurrency: cluster.hashConcurrency(concurrencyFactor),
     ...(tableFilter === undefined ? {} : { tableFilter }),
+    ...wishesOf(params),
     sinks: [drifted],
     onContradiction: ({ node, sum, rows }) => {
       const { schema, name: table } = name;
@@ -99,6 +103,43 @@ export async function diffTable(
         });
   const warning = await doubtTree(cluster, name, drifted.keys, { ...context, nodes });
   return warning === null ? result : { ...result, warnings: [...result.warnings, warning] };
+}
+
+/** What is asked of the comparison itself. */
+function wishesOf({
+  maxDiffRows,
+  samplePercent,
+  tolerances,
+  until,
+}: TableDiffParams): Pick<
+  TableDiffOptions,
+  'maxDiffRows' | 'samplePercent' | 'tolerances' | 'until'
+> {
+  return {
+    ...(maxDiffRows === undefined ? {} : { maxDiffRows }),
+    ...(samplePercent === undefined ? {} : { samplePercent }),
+    ...(tolerances === undefined ? {} : { tolerances }),
+    ...(until === undefined ? {} : { until }),
+  };
+}
+
+/** Errors: UNSUPPORTED when the flags ask for what some node does not record. */
+export function requireCommitTimes(
+  { againstOrigin, until }: Pick<TableDiffParams, 'againstOrigin' | 'until'>,
+  nodes: readonly string[],
+  recording: ReadonlySet<string>,
+): void {
+  const silent = nodes.filter((node) => !recording.has(node));
+  const flag =
+    againstOrigin !== undefined ? '--against-origin' : until !== undefined ? '--until' : null;
+  if (flag === null || silent.length === 0) return;
+  throw new AcedError(
+    'UNSUPPORTED',
+    `${flag} needs to know when and where from rows were written, which is not recorded on ${silent.join(', ')}`,
+    {
+      hint: 'set track_commit_timestamp = on there and restart the server; it records from then on',
+    },
+  );
 }
 
 interface DoubtOptions {

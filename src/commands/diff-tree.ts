@@ -8,7 +8,7 @@ import { ensureCurrentTree, requireInitialised, workOptions } from '../cluster/t
 import { proveBlocks, recordWrongLeaves } from '../cluster/proof.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import { refreshAndSplit, type TreeWorkOptions } from '../cluster/tree-work.js';
-import { tellLeftOut } from './diff-table.js';
+import { requireCommitTimes, tellLeftOut } from './diff-table.js';
 import { treeDiff } from '../diff/tree-diff.js';
 import type { CommandContext, DiffResult, TreeDiffParams } from '../protocol/commands.js';
 
@@ -36,6 +36,7 @@ export async function diffTree(
       readCommitTimeNodes(pools, context.signal),
       isCaughtUp,
     ]);
+    requireCommitTimes(params, nodes, commitTimeNodes);
     const { table, catalog } = current;
     const work = {
       ...workOptions(cluster, params.maxCpuRatio, context),
@@ -56,6 +57,7 @@ export async function diffTree(
       }),
       blockRows: table.blockRows,
       output: params.output ?? 'json',
+      ...(params.until === undefined ? {} : { until: params.until }),
       context,
       tracked: table,
       refreshed,

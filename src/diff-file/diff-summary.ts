@@ -17,6 +17,12 @@ export interface SummaryFields {
   readonly excludedColumns: readonly { readonly name: string; readonly reason: string }[];
   readonly warnings: readonly string[];
   readonly tableFilter?: string;
+  /** As it was asked for. */
+  readonly againstOrigin?: string;
+  /** RFC 3339. */
+  readonly until?: string;
+  /** `n1/n2` -> keys that differ within the tolerance; they are not in the file. */
+  readonly toleratedRows?: Readonly<Record<string, number>>;
 }
 
 /** What the writer itself knows. */
@@ -45,6 +51,10 @@ export function formatSummary(fields: SummaryFields, facts: SummaryFacts): strin
       schema: facts.schema,
       table: facts.table,
       ...(filter === undefined ? {} : { table_filter: filter }),
+      ...(fields.againstOrigin === undefined
+        ? {}
+        : { against_origin: fields.againstOrigin, origin_only: true }),
+      ...(fields.until === undefined ? {} : { until: fields.until }),
       nodes: facts.nodes,
       block_size: fields.blockSize,
       compare_unit_size: fields.compareUnitSize,
@@ -68,6 +78,7 @@ export function formatSummary(fields: SummaryFields, facts: SummaryFacts): strin
         verdict: fields.verdict,
         excluded_columns: fields.excludedColumns,
         warnings: fields.warnings,
+        ...(fields.toleratedRows === undefined ? {} : { tolerated_rows: fields.toleratedRows }),
       },
     },
     1,

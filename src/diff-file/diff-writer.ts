@@ -26,6 +26,8 @@ export interface DiffFileOptions {
   /** Differences stored per pair of nodes; those beyond it are only counted. */
   readonly maxDiffRows: number;
   readonly seedId: string;
+  /** Rows that are not equal and close enough not to be stored; they are counted apart. */
+  readonly isTolerated?: (a: RowImage, b: RowImage) => boolean;
   /** Where the nodes are. */
   readonly servers: Servers;
 }
@@ -42,6 +44,7 @@ interface Pair {
   readonly a: Side;
   readonly b: Side;
   count: number;
+  tolerated: number;
 }
 
 /**
@@ -77,6 +80,15 @@ export class DiffFileWriter {
     );
   }
 
+  /** `n1/n2` -> keys that differ within the tolerance, for pairs that have any. */
+  get tolerated(): Readonly<Record<string, number>> {
+    return Object.fromEntries(
+      this.#pairs
+        .filter(({ tolerated }) => tolerated > 0)
+        .map(({ name, tolerated }) => [name, tolerated]),
+    );
+  }
+
   /** Some rows were counted but not stored. */
   get limitReached(): boolean {
     return this.#limitReached;
@@ -91,6 +103,10 @@ export class DiffFileWriter {
           const a = images.get(pair.a.node) ?? null;
           const b = images.get(pair.b.node) ?? null;
           if (a?.digest === b?.digest) continue;
+          if (a !== null && b !== null && this.#options.isTolerated?.(a, b) === true) {
+            pair.tolerated += 1;
+            continue;
+          }
           pair.count += 1;
           if (pair.count > this.#options.maxDiffRows) {
             this.#limitReached = true;
@@ -206,6 +222,7 @@ function pairsOf(nodes: readonly string[], directory: string): Pair[] {
         a: side(first, 'a'),
         b: side(second, 'b'),
         count: 0,
+        tolerated: 0,
       });
     });
   });

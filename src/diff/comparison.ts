@@ -8,7 +8,10 @@ import { openQuestion, type KeyText } from '../table/table-spec.js';
 import type { DiffSink } from './diff-sink.js';
 import { DifferenceSearch, type SearchOptions } from './difference-search.js';
 import { agreeingNodes } from './agreement.js';
+import { reportColumns } from './compared-table.js';
 import { FileSink } from './file-sink.js';
+import { parseTolerances } from './tolerance.js';
+import { parseUntil } from './until.js';
 
 export interface ComparisonOptions extends Pick<
   SearchOptions,
@@ -19,6 +22,12 @@ export interface ComparisonOptions extends Pick<
   /** Of the file's name; `diffs` when absent. */
   readonly suffix?: 'diffs' | 'rerun-diffs';
   readonly context: CommandContext;
+  /** Differences stored per pair of nodes; absent: as configured. */
+  readonly maxDiffRows?: number;
+  /** `column=number`: rows that differ by no more are counted apart and not stored. */
+  readonly tolerances?: readonly string[];
+  /** RFC 3339: rows that were written later are left out. */
+  readonly until?: string;
   /** Take the rows too, beside the file. */
   readonly sinks?: readonly DiffSink[];
 }
@@ -35,6 +44,10 @@ export interface RunFacts {
   readonly tableFilter?: string;
   /** Only so many rows were looked at. */
   readonly comparedRows?: number;
+  /** As it was asked for: only rows of this origin were looked at. */
+  readonly againstOrigin?: string;
+  /** What ought to have been looked at and was not, a sentence: there is no match then. */
+  readonly unlookedAt?: string;
 }
 
 /** One comparison: a search whose rows go to a file, and what is to be said of it in the end. */
@@ -57,7 +70,16 @@ export class Comparison {
       startedAt: this.#startedAt,
       output,
       suffix: options.suffix ?? 'diffs',
-      maxDiffRows: config.diff.maxDiffRows,
+      maxDiffRows: options.maxDiffRows ?? config.diff.maxDiffRows,
+      ...(options.tolerances === undefined
+        ? {}
+        : {
+            tolerances: parseTolerances(
+              options.tolerances,
+              reportColumns(table),
+              table.spec.key.map(({ name }) => name),
+            ),
+          }),
       servers: serversOf(config.nodes.filter(({ name }) => nodes.includes(name))),
       replication: () => this.#search.replication,
     });
@@ -65,6 +87,7 @@ export class Comparison {
       ...options,
       settleTimeoutMs: config.diff.settleTimeoutMs,
       onWarning: (message, about) => this.warn(message, about),
+      ...(options.until === undefined ? {} : { untilMicros: parseUntil(options.until) }),
       sinks: [this.#file, ...(options.sinks ?? [])],
     });
   }
@@ -86,11 +109,20 @@ export class Comparison {
     await this.#search.ofKeys(keys);
   }
 
+  /** The limit of differing rows is reached. */
+  get hasEnough(): boolean {
+    return this.#file.isFull;
+  }
+
   /** The verdict, and the file when there are differences. */
   async finish(facts: RunFacts): Promise<DiffResult> {
     const { spec, pools } = this.#options.table;
-    const verdict = this.#verdict();
+    const verdict = this.#verdict(facts);
+    const { newerRows } = this.#search;
+    const toleratedRows = this.#file.tolerated;
+    const isTolerant = Object.keys(toleratedRows).length > 0;
     this.#warnOfUnprovedColumns();
+    if (facts.unlookedAt !== undefined) this.warn(facts.unlookedAt);
     const timeTakenMs = Date.now() - this.#startedAt.getTime();
     const files = await this.#file.finish(this.#summary(facts, verdict, timeTakenMs));
     return {
@@ -99,7 +131,9 @@ export class Comparison {
       nodes: [...pools.keys()],
       positions: facts.positions,
       differences: this.#file.counts,
-      ...this.#agreement(verdict),
+      ...this.#agreement(verdict, facts),
+      ...(isTolerant ? { toleratedRows } : {}),
+      ...(newerRows > 0 ? { newerRows } : {}),
       ...(facts.comparedRows === undefined ? {} : { comparedRows: facts.comparedRows }),
       inFlightRows: this.#search.inFlightRows,
       rowLimitReached: this.#file.isFull,
@@ -118,19 +152,24 @@ export class Comparison {
     });
   }
 
-  #verdict(): Verdict {
+  #verdict({ unlookedAt = '' }: RunFacts): Verdict {
     const { isStarved, faults, inFlightRows } = this.#search;
     if (isStarved) return 'starved';
-    if (Object.values(this.#file.counts).some((count) => count > 0)) return 'drift';
+    // Rows within a tolerance are not equal either.
+    const counts = [...Object.values(this.#file.counts), ...Object.values(this.#file.tolerated)];
+    if (counts.some((count) => count > 0)) return 'drift';
     if (faults.length > 0) return 'unverified';
     if (inFlightRows > 0) return 'in_flight';
+    if (unlookedAt !== '') return 'unverified';
     return openQuestion(this.#options.table.spec) ?? 'match';
   }
 
   /** Which nodes agree is known once every row that differs is. */
-  #agreement(verdict: Verdict): Pick<DiffResult, 'agreement'> {
+  #agreement(verdict: Verdict, facts: RunFacts): Pick<DiffResult, 'agreement'> {
     const isWhole = verdict === 'match' || verdict === 'drift';
     const { faults, inFlightRows } = this.#search;
+    const { tolerated } = this.#file;
+    if (facts.unlookedAt !== undefined || Object.keys(tolerated).length > 0) return {};
     if (!isWhole || faults.length > 0 || inFlightRows > 0 || this.#file.isFull) return {};
     return { agreement: agreeingNodes([...this.#options.table.pools.keys()], this.#file.counts) };
   }
@@ -165,6 +204,9 @@ export class Comparison {
       excludedColumns: this.#excludedColumns(),
       warnings: [...this.#warnings.values()],
       ...(facts.tableFilter === undefined ? {} : { tableFilter: facts.tableFilter }),
+      ...(facts.againstOrigin === undefined ? {} : { againstOrigin: facts.againstOrigin }),
+      ...(this.#options.until === undefined ? {} : { until: this.#options.until }),
+      ...(this.#options.tolerances === undefined ? {} : { toleratedRows: this.#file.tolerated }),
     };
   }
 }

@@ -9,7 +9,8 @@ import type { DiffSink } from './diff-sink.js';
 import { oneAhead } from './one-ahead.js';
 import type { RowDifference } from './row-difference.js';
 import { searchKeys, searchRows } from './row-search.js';
-import { settle } from './settle.js';
+import { settle, type DriftedRow } from './settle.js';
+import { isNewer } from './until.js';
 
 export interface SearchOptions {
   readonly table: ComparedTable;
@@ -22,6 +23,8 @@ export interface SearchOptions {
   readonly onWarning: (message: string, about?: string) => void;
   /** Take the rows that are proved to differ. One that is full ends the search, between two batches. */
   readonly sinks: readonly DiffSink[];
+  /** Rows that some node has written after this moment are left out and counted. */
+  readonly untilMicros?: bigint;
   /** Asked about blocks that differed though no row was found to: which of them are wrong elsewhere. */
   readonly findFaults?: (ranges: readonly BlockRange[]) => Promise<readonly UnverifiedBlock[]>;
   /** A block's sums and its rows contradict each other: for the record. */
@@ -52,6 +55,7 @@ export class DifferenceSearch {
   #replication: Replication | null = null;
   #inFlightRows = 0;
   #isStarved = false;
+  #newerRows = 0;
 
   constructor(options: SearchOptions) {
     this.#options = options;
@@ -66,6 +70,11 @@ export class DifferenceSearch {
   /** Some replication path did not move while rows were settled. */
   get isStarved(): boolean {
     return this.#isStarved;
+  }
+
+  /** Rows that differ and were left out, because some node has written them since `untilMicros`. */
+  get newerRows(): number {
+    return this.#newerRows;
   }
 
   get faults(): readonly UnverifiedBlock[] {
@@ -152,12 +161,21 @@ export class DifferenceSearch {
       onWarning,
       onDrift: async (rows) => {
         for (const { range } of rows) drifted.add(range);
-        for (const sink of sinks) await sink.take(rows);
+        const wanted = this.#upToUntil(rows);
+        for (const sink of sinks) await sink.take(wanted);
       },
     });
     this.#inFlightRows += inFlightRows;
     this.#isStarved ||= isStarved;
     return inFlightRows === 0 && !isStarved;
+  }
+
+  #upToUntil(rows: readonly DriftedRow[]): readonly DriftedRow[] {
+    const { untilMicros } = this.#options;
+    if (untilMicros === undefined) return rows;
+    const wanted = rows.filter((row) => !isNewer(row, untilMicros));
+    this.#newerRows += rows.length - wanted.length;
+    return wanted;
   }
 
   /** Returns the blocks in which rows differ after all. */

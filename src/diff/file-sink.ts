@@ -8,6 +8,7 @@ import { reportColumns, type ComparedTable } from './compared-table.js';
 import type { DiffSink } from './diff-sink.js';
 import { isKeyTextUnique, keyId } from './row-difference.js';
 import type { DriftedRow, FetchedRow } from './settle.js';
+import { isTolerated, type Tolerances } from './tolerance.js';
 
 export interface FileSinkOptions {
   readonly table: ComparedTable;
@@ -17,6 +18,7 @@ export interface FileSinkOptions {
   readonly suffix: 'diffs' | 'rerun-diffs';
   /** Differences stored per pair of nodes. */
   readonly maxDiffRows: number;
+  readonly tolerances?: Tolerances;
   readonly servers: Servers;
   /** Known once rows differ. */
   readonly replication: () => Replication | null;
@@ -48,6 +50,11 @@ export class FileSink implements DiffSink {
     return this.#writer === null ? {} : { ...this.#writer.counts };
   }
 
+  /** `n1/n2` -> rows that differ within the tolerance, for pairs that have any. */
+  get tolerated(): Readonly<Record<string, number>> {
+    return this.#writer === null ? {} : { ...this.#writer.tolerated };
+  }
+
   async take(rows: readonly DriftedRow[]): Promise<void> {
     this.#writer ??= await this.#createWriter();
     const origins = this.#originsByNode();
@@ -74,7 +81,8 @@ export class FileSink implements DiffSink {
   }
 
   #createWriter(): Promise<DiffFileWriter> {
-    const { table, directory, startedAt, suffix, maxDiffRows, servers } = this.#options;
+    const { table, directory, startedAt, suffix, maxDiffRows, servers, tolerances } = this.#options;
+    const columns = reportColumns(table);
     return DiffFileWriter.create({
       directory,
       schema: table.spec.schema,
@@ -82,11 +90,14 @@ export class FileSink implements DiffSink {
       suffix,
       startedAt,
       nodes: this.#nodes,
-      columns: reportColumns(table),
+      columns,
       primaryKey: table.spec.key.map(({ name }) => name),
       maxDiffRows,
       seedId: table.seedId,
       servers,
+      ...(tolerances === undefined
+        ? {}
+        : { isTolerated: (a, b) => isTolerated(a, b, { columns, tolerances }) }),
     });
   }
 

@@ -42,10 +42,7 @@ export async function searchRows(
     );
   });
   const differences = findDifferences([...byNode.values()]);
-  return sortByKey(
-    isKeyTextUnique(spec) ? differences : await searchKeys(differences, options),
-    options,
-  );
+  return isKeyTextUnique(spec) ? sortByKey(differences, options) : searchKeys(differences, options);
 }
 
 /** From number (of the range, or of a key that was asked for), digest, key texts, version. */
@@ -60,12 +57,13 @@ export type AskedKey = Pick<RowDifference, 'key' | 'range'>;
 
 /**
  * Reads the rows of these keys on every node by the key's own operator, in whatever spelling; returns
- * those that differ: one difference a key, under the spelling of the first node that has the row.
+ * those that differ, in key order: one difference a key, under the spelling of the first node that has the row.
  */
 export async function searchKeys(
   keys: readonly AskedKey[],
-  { pools, sql, spec, signal }: RowSearchOptions,
+  options: RowSearchOptions,
 ): Promise<RowDifference[]> {
+  const { pools, sql, spec, signal } = options;
   const matched = new Map<string, RowDifference>();
   for (const chunk of chunksOf(keys, KEYS_PER_STATEMENT)) {
     const query = sql.statesByKey(chunk.map(({ key }) => key));
@@ -85,7 +83,7 @@ export async function searchKeys(
       matched.set(keyId(key), { key, range: asked.range, states });
     });
   }
-  return [...matched.values()];
+  return sortByKey([...matched.values()], options);
 }
 
 async function sortByKey(

@@ -141,6 +141,28 @@ export class BlockSql {
   }
 
   /**
+   * Of a range, the rows whose last writer came by one of these replication origins. Columns: `f`, NULL,
+   * key texts; and one row `t`, how many rows there are whose origin the server does not know any more.
+   */
+  keysByOrigin(range: BlockRange, originIds: readonly string[]): BlockQuery {
+    const params: (string | readonly string[])[] = [];
+    const bind = (text: string): string => `$${params.push(text)}`;
+    const rows = this.#rows(this.#key.pieces(this.#range(range, bind)));
+    const ids = `$${params.push(originIds)}::text[]`;
+    const origin = `LEFT JOIN LATERAL pg_catalog.pg_xact_commit_timestamp_origin(t.xmin) w(committed_at, origin) ON true`;
+    const names = this.#keyTexts.map((_, i) => `k${i}`).join(', ');
+    return {
+      text: `WITH found AS MATERIALIZED (
+          SELECT ${this.#keyTexts.map((text, i) => `${text} AS k${i}`).join(', ')}, w.committed_at, w.origin::text AS id
+            FROM (SELECT t.*, t.xmin FROM ${rows}) t ${origin})
+        SELECT false, NULL, ${names} FROM found WHERE committed_at IS NOT NULL AND id = ANY (${ids})
+        UNION ALL
+        SELECT true, count(*)::text, ${this.#keyTexts.map(() => 'NULL').join(', ')} FROM found WHERE committed_at IS NULL`,
+      params,
+    };
+  }
+
+  /**
    * Keys that cut a range into pieces of `step` rows, ascending, `limit` of them at most: each is
    * the lower end of the next piece. Walks the key's index, a hop a piece.
    */

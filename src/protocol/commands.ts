@@ -39,6 +39,8 @@ export interface UpdateParams extends TableParams {
 
 export interface TreeDiffParams extends TableParams {
   readonly output?: 'json' | 'html';
+  /** As of `table-diff`. */
+  readonly until?: string;
   readonly maxCpuRatio?: number;
   readonly skipCdc?: boolean;
   readonly cdcTimeoutMs?: number;
@@ -58,6 +60,16 @@ export interface TableDiffParams extends TableParams {
   readonly compareUnitSize?: number;
   readonly concurrencyFactor?: number;
   readonly tableFilter?: string;
+  /** Compares the rows that some node has from this origin: a node, a replication origin or its number. */
+  readonly againstOrigin?: string;
+  /** RFC 3339: rows that some node has written later are left out. */
+  readonly until?: string;
+  /** Differences stored per pair of nodes; absent: as configured. */
+  readonly maxDiffRows?: number;
+  /** Only so many percent of the key ranges are compared: never a match. */
+  readonly samplePercent?: number;
+  /** `column=number`: rows that differ by no more are counted apart, and are not in the file. */
+  readonly tolerances?: readonly string[];
   /** Names of the only columns that are compared, beside the key's. */
   readonly columns?: readonly string[];
   /** Names of columns that are not compared. */
@@ -141,6 +153,10 @@ export interface DiffResult {
   readonly differences: Readonly<Record<string, number>>;
   /** Groups of nodes whose rows are proved equal, one a node where it agrees with none; absent: not known. */
   readonly agreement?: readonly (readonly string[])[];
+  /** `n1/n2` -> rows that differ within the tolerance, and are neither equal nor in `differences`. */
+  readonly toleratedRows?: Readonly<Record<string, number>>;
+  /** Rows that differ and were left out, for some node has written them after `until`. */
+  readonly newerRows?: number;
   /** Only so many rows were looked at, those of a diff file; absent: all of the table. */
   readonly comparedRows?: number;
   /** Rows that still moved when settling gave up; neither equal nor different. */

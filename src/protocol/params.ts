@@ -3,7 +3,8 @@ import type { CommandName, CommandParams } from './commands.js';
 import type { ManyTablesName } from './many-tables.js';
 import { isServerAddress, type Servers } from './servers.js';
 
-type FieldKind = 'text' | 'texts' | 'flag' | 'number' | 'ratio' | 'factor' | 'rows' | 'output';
+type FieldKind =
+  'text' | 'texts' | 'flag' | 'number' | 'ratio' | 'factor' | 'rows' | 'percent' | 'output';
 
 /** No name or filter that a person writes is longer. */
 const MAX_TEXT_CHARS = 10_000;
@@ -48,6 +49,7 @@ const OF_ONE: Fields<Exclude<CommandName, ManyTablesName>> = {
   'mtree-table-diff': {
     ...TABLE,
     output: 'output',
+    until: 'text',
     maxCpuRatio: 'ratio',
     skipCdc: 'flag',
     cdcTimeoutMs: 'number',
@@ -61,6 +63,11 @@ const OF_ONE: Fields<Exclude<CommandName, ManyTablesName>> = {
     compareUnitSize: 'rows',
     concurrencyFactor: 'factor',
     tableFilter: 'text',
+    againstOrigin: 'text',
+    until: 'text',
+    maxDiffRows: 'rows',
+    samplePercent: 'percent',
+    tolerances: 'texts',
     columns: 'texts',
     excludeColumns: 'texts',
   },
@@ -124,6 +131,7 @@ const CHECKS: Readonly<Record<FieldKind, (value: unknown) => boolean>> = {
   ratio: (value) => isWithin(value, 0, 1),
   factor: (value) => isWithin(value, 0, 4),
   rows: (value) => isWithin(value, 1, MAX_NUMBER) && Number.isInteger(value),
+  percent: (value) => isWithin(value, 0, 100) && value !== 0,
   output: (value) => value === 'json' || value === 'html',
 };
 

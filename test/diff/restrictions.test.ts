@@ -1,0 +1,165 @@
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { silentLogger } from '../../src/base/log.js';
+import { Cluster } from '../../src/cluster/cluster.js';
+import { diffTable } from '../../src/commands/diff-table.js';
+import type { DiffResult, TableDiffParams } from '../../src/protocol/commands.js';
+import { removeDirectory, scratchDirectory, testContext } from '../support/context.js';
+import { startMesh, type Mesh } from '../support/mesh.js';
+import { differingKeys } from '../support/verdict.js';
+
+const TABLES = `
+  CREATE TABLE came (id int PRIMARY KEY, v text);
+  CREATE TABLE times (id int PRIMARY KEY, v text);
+  CREATE TABLE sums (id int PRIMARY KEY, amount numeric, f float8, n bigint, note text);
+  CREATE TABLE many (id int PRIMARY KEY, v int)`;
+
+describe('a diff of less than the whole table', () => {
+  let mesh: Mesh;
+  let cluster: Cluster;
+  let directory: string;
+
+  before(async () => {
+    mesh = await startMesh({
+      nodes: 3,
+      tables: TABLES,
+      settings: { track_commit_timestamp: 'on' },
+    });
+    await mesh.query('n1', `INSERT INTO came SELECT i, 'n1' FROM generate_series(1, 10) i`);
+    await mesh.query('n3', `INSERT INTO came SELECT i, 'n3' FROM generate_series(11, 20) i`);
+    await mesh.query('n1', `INSERT INTO times SELECT i, i FROM generate_series(1, 10) i`);
+    await mesh.query(
+      'n1',
+      `INSERT INTO sums SELECT i, i, i / 3.0::float8, i, i FROM generate_series(1, 10) i`,
+    );
+    await mesh.query('n1', 'INSERT INTO many SELECT i, i FROM generate_series(1, 20000) i');
+    await mesh.waitForReplication();
+    directory = await scratchDirectory();
+    cluster = new Cluster(mesh.config(directory), silentLogger());
+  });
+
+  after(async () => {
+    await cluster.close();
+    await mesh.stop();
+    await removeDirectory(directory);
+  });
+
+  function diff(table: string, params: Partial<TableDiffParams> = {}): Promise<DiffResult> {
+    return diffTable(cluster, { table, ...params }, testContext(directory));
+  }
+
+  async function summaryOf({ files }: DiffResult): Promise<Record<string, unknown>> {
+    const text = await readFile(join(directory, files[0] ?? ''), 'utf8');
+    return (JSON.parse(text) as { summary: Record<string, unknown> }).summary;
+  }
+
+  describe('--against-origin', () => {
+    it('equal rows are no difference, however they came to a node', async () => {
+      for (const againstOrigin of ['n1', 'n2', 'n3']) {
+        const run = diff('came', { againstOrigin });
+        if (againstOrigin === 'n2') assert.equal((await run).differences['n1/n2'], undefined);
+        else assert.equal((await run).verdict, 'match', againstOrigin);
+      }
+    });
+
+    it('takes whole rows of the keys that any node has from there', async () => {
+      await mesh.driftSql(
+        'n2',
+        `DELETE FROM came WHERE id = 12; UPDATE came SET v = 'x' WHERE id = 13`,
+      );
+      await mesh.driftSql('n1', `UPDATE came SET v = 'y' WHERE id = 3`);
+      await mesh.driftSql('n2', 'DELETE FROM came WHERE id = 4');
+      const fromN3 = await diff('came', { againstOrigin: 'n3' });
+      assert.equal(fromN3.verdict, 'drift');
+      assert.deepEqual(await differingKeys(directory, fromN3, 'id'), {
+        'n1/n2': { n1: [12, 13], n2: [13] },
+        'n2/n3': { n2: [13], n3: [12, 13] },
+      });
+      const summary = await summaryOf(fromN3);
+      assert.deepEqual([summary['against_origin'], summary['origin_only']], ['n3', true]);
+      const fromN1 = await diff('came', { againstOrigin: 'n1' });
+      assert.deepEqual(await differingKeys(directory, fromN1, 'id'), {
+        'n1/n2': { n1: [3, 4], n2: [3] },
+        'n1/n3': { n1: [3], n3: [3] },
+        'n2/n3': { n2: [], n3: [4] },
+      });
+    });
+
+    it('where a node knows no such origin the others decide; where none does it is refused', async () => {
+      const two = await diff('came', { againstOrigin: 'mesh_drift', nodes: ['n2', 'n3'] });
+      assert.deepEqual(await differingKeys(directory, two, 'id'), {
+        'n2/n3': { n2: [13], n3: [13] },
+      });
+      await assert.rejects(diff('came', { againstOrigin: 'n9' }), {
+        code: 'BAD_USAGE',
+        message: /no compared node knows an origin n9/,
+      });
+    });
+  });
+
+  it('--until leaves out what some node has written later, and says how much', async () => {
+    await mesh.driftSql('n2', `UPDATE times SET v = 'early' WHERE id = 1`);
+    const [[until]] = (await mesh.query(
+      'n1',
+      `SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`,
+    )) as [[string]];
+    await mesh.driftSql('n3', `UPDATE times SET v = 'late' WHERE id IN (1, 2)`);
+    const all = await diff('times');
+    assert.equal(all.differences['n2/n3'], 2);
+    const early = await diff('times', { until });
+    assert.deepEqual([early.verdict, early.newerRows, early.differences], ['match', 2, {}]);
+    const later = await diff('times', { until: '2199-01-01T00:00:00+05:00' });
+    assert.deepEqual([later.differences, later.newerRows], [all.differences, undefined]);
+    assert.equal((await summaryOf(later))['until'], '2199-01-01T00:00:00+05:00');
+    for (const wrong of ['yesterday', '2026-01-01', '2026-01-01T00:00:00']) {
+      await assert.rejects(diff('times', { until: wrong }), { code: 'BAD_USAGE' });
+    }
+  });
+
+  it('--tolerance counts what is close enough apart, and never says equal', async () => {
+    await mesh.driftSql(
+      'n2',
+      `UPDATE sums SET amount = amount + 0.010, f = f + 1e-12 WHERE id = 1;
+       UPDATE sums SET amount = amount - 0.0100001 WHERE id = 2;
+       UPDATE sums SET amount = amount + 0.001, note = 'other' WHERE id = 3;
+       UPDATE sums SET amount = 'NaN' WHERE id = 4; UPDATE sums SET amount = NULL WHERE id = 5`,
+    );
+    const tolerances = ['amount=0.01', 'f=1e-9'];
+    const found = await diff('sums', { tolerances });
+    assert.deepEqual(found.toleratedRows, { 'n1/n2': 1, 'n2/n3': 1 });
+    assert.equal(found.agreement, undefined);
+    assert.deepEqual((await differingKeys(directory, found, 'id'))['n1/n2'], {
+      n1: [2, 3, 4, 5],
+      n2: [2, 3, 4, 5],
+    });
+    const aced = (await summaryOf(found))['aced'] as Record<string, unknown>;
+    assert.deepEqual(aced['tolerated_rows'], { 'n1/n2': 1, 'n2/n3': 1 });
+    await mesh.driftSql('n2', 'UPDATE sums SET amount = id, note = id WHERE id > 1');
+    const close = await diff('sums', { tolerances });
+    assert.deepEqual([close.verdict, close.differences, close.files], ['drift', {}, []]);
+    for (const wrong of ['amount', 'amount=-1', 'note=1', 'id=1', 'nope=1', '=1']) {
+      await assert.rejects(diff('sums', { tolerances: [wrong] }), { code: 'BAD_USAGE' }, wrong);
+    }
+  });
+
+  it('--sample finds what lies in it, and is never a match', async () => {
+    const some = await diff('many', { samplePercent: 20 });
+    assert.equal(some.verdict, 'unverified');
+    assert.ok(some.warnings.some((text) => /A sample was compared: 4 of 20 ranges/.test(text)));
+    assert.equal((await diff('many', { samplePercent: 100 })).verdict, 'unverified');
+    assert.equal((await diff('many')).verdict, 'match');
+    await mesh.driftSql('n2', 'UPDATE many SET v = -v WHERE id % 1000 = 7');
+    const { verdict, differences } = await diff('many', { samplePercent: 20 });
+    assert.deepEqual([verdict, differences['n1/n2']], ['drift', 4]);
+  });
+
+  it('--max-diff-rows ends the search', async () => {
+    const result = await diff('many', { maxDiffRows: 3 });
+    assert.equal(result.rowLimitReached, true);
+    assert.equal(result.agreement, undefined);
+    const { 'n1/n2': pair } = await differingKeys(directory, result, 'id');
+    assert.deepEqual(pair?.['n1'], [7, 1007, 2007]);
+  });
+});

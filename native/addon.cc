@@ -12,7 +12,7 @@ bool Export(napi_env env, napi_value exports, const char* name, napi_callback ca
 }  // namespace
 
 NAPI_MODULE_INIT() {
-  if (!Export(env, exports, "createHasher", CreateHasher) ||
+  if (!Export(env, exports, "createRowHasher", CreateRowHasher) ||
       !Export(env, exports, "createRowMatcher", CreateRowMatcher)) {
     napi_throw_error(env, nullptr, "aced_native: cannot register");
     return nullptr;

@@ -1,100 +1,42 @@
-// PostgreSQL's hash_bytes_extended (Bob Jenkins' lookup3, 64-bit result), chained over the columns
-// of one row. The JavaScript twin is src/digest/hash.ts; golden vectors hold the two to a server.
+// The digest of one row: its columns hashed one on top of the other, by their text or by their value.
+// The JavaScript twin is src/digest/row-hasher.ts.
 //
 // A hasher is a function of one argument, the buffer with the column texts. Everything else goes
 // through one Int32Array that the hasher owns and whose memory stays where it is: asking Node-API
 // for the address of a typed array costs more than hashing a short column does.
 
 #include "addon.h"
+#include "hash.h"
+#include "value-hash.h"
 
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace {
 
 // Layout of the shared Int32Array; src/base/native.ts has the same numbers.
 constexpr uint32_t kResultLow = 0;
 constexpr uint32_t kResultHigh = 1;
-constexpr uint32_t kFirstRange = 2;
+// Not 0: a column's text is none of its type, and there is no digest.
+constexpr uint32_t kStatus = 2;
+constexpr uint32_t kFirstRange = 3;
 // A start of -1 means SQL NULL; the range's end is not looked at.
 constexpr int32_t kNullStart = -1;
 
 // A row of PostgreSQL has at most 1600 columns; the limit keeps the allocation sane.
 constexpr uint32_t kMaxColumns = 65536;
 
-struct Digest {
-  uint32_t low;
-  uint32_t high;
-};
-
-inline uint32_t Rotate(uint32_t x, int k) { return (x << k) | (x >> (32 - k)); }
-
-inline uint32_t Word(const uint8_t* p) {
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-  return uint32_t{p[0]} | uint32_t{p[1]} << 8 | uint32_t{p[2]} << 16 | uint32_t{p[3]} << 24;
-#else
-  uint32_t word;
-  std::memcpy(&word, p, sizeof word);
-  return word;
-#endif
-}
-
-inline void Mix(uint32_t& a, uint32_t& b, uint32_t& c) {
-  a -= c; a ^= Rotate(c, 4); c += b;
-  b -= a; b ^= Rotate(a, 6); a += c;
-  c -= b; c ^= Rotate(b, 8); b += a;
-  a -= c; a ^= Rotate(c, 16); c += b;
-  b -= a; b ^= Rotate(a, 19); a += c;
-  c -= b; c ^= Rotate(b, 4); b += a;
-}
-
-inline Digest HashBytesExtended(const uint8_t* bytes, uint32_t length, Digest seed) {
-  uint32_t a = 0x9e3779b9u + length + 3923095u;
-  uint32_t b = a;
-  uint32_t c = a;
-  if ((seed.low | seed.high) != 0) {
-    a += seed.high;
-    b += seed.low;
-    Mix(a, b, c);
-  }
-  uint32_t rest = length;
-  for (; rest >= 12; rest -= 12, bytes += 12) {
-    a += Word(bytes);
-    b += Word(bytes + 4);
-    c += Word(bytes + 8);
-    Mix(a, b, c);
-  }
-  // The lowest byte of c is left to the length, so its three tail bytes start one higher.
-  switch (rest) {
-    case 11: c += uint32_t{bytes[10]} << 24; [[fallthrough]];
-    case 10: c += uint32_t{bytes[9]} << 16; [[fallthrough]];
-    case 9: c += uint32_t{bytes[8]} << 8; [[fallthrough]];
-    case 8: b += Word(bytes + 4); a += Word(bytes); break;
-    case 7: b += uint32_t{bytes[6]} << 16; [[fallthrough]];
-    case 6: b += uint32_t{bytes[5]} << 8; [[fallthrough]];
-    case 5: b += bytes[4]; [[fallthrough]];
-    case 4: a += Word(bytes); break;
-    case 3: a += uint32_t{bytes[2]} << 16; [[fallthrough]];
-    case 2: a += uint32_t{bytes[1]} << 8; [[fallthrough]];
-    case 1: a += bytes[0]; break;
-    default: break;
-  }
-  c ^= b; c -= Rotate(b, 14);
-  a ^= c; a -= Rotate(c, 11);
-  b ^= a; b -= Rotate(a, 25);
-  c ^= b; c -= Rotate(b, 16);
-  a ^= c; a -= Rotate(c, 4);
-  b ^= a; b -= Rotate(a, 14);
-  c ^= b; c -= Rotate(b, 24);
-  return {c, b};
-}
-
 struct Hasher {
   Digest seed;
-  uint32_t column_count;
+  // One of value-hash.h's per column.
+  std::vector<uint8_t> forms;
   std::string null_token;
+  // Digits of a numeric; kept, so that no row allocates.
+  std::vector<uint8_t> scratch;
+  // Of the values, in their order; see kMarksPerWord.
+  std::vector<int32_t> mark_words;
   int32_t* shared;
   // Strong: while the function can be called, the shared memory exists.
   napi_ref shared_buffer;
@@ -103,6 +45,13 @@ struct Hasher {
 napi_value Fail(napi_env env, const char* message) {
   napi_throw_range_error(env, nullptr, message);
   return nullptr;
+}
+
+void Mark(Hasher& hasher, uint32_t index, int32_t mark) {
+  const uint32_t place = index % kMarksPerWord;
+  if (place == 0) hasher.mark_words.push_back(0);
+  // A mark may be -1: shifting that is left to the multiplication.
+  hasher.mark_words.back() += mark * (int32_t{1} << (2 * place));
 }
 
 // hash(buffer): digest of the ranges in the shared array, into its first two elements.
@@ -118,26 +67,42 @@ napi_value Hash(napi_env env, napi_callback_info info) {
   if (argument_count < 1 || napi_get_buffer_info(env, argument, &address, &length) != napi_ok) {
     return Fail(env, "row hasher: the argument is no Buffer");
   }
-  const Hasher* hasher = static_cast<const Hasher*>(data);
+  Hasher& hasher = *static_cast<Hasher*>(data);
   const uint8_t* bytes = static_cast<const uint8_t*>(address);
-  const uint8_t* token = reinterpret_cast<const uint8_t*>(hasher->null_token.data());
-  const uint32_t token_length = static_cast<uint32_t>(hasher->null_token.size());
-  const int32_t* range = hasher->shared + kFirstRange;
-  Digest digest = hasher->seed;
-  for (uint32_t i = 0; i < hasher->column_count; i++, range += 2) {
+  const int32_t* range = hasher.shared + kFirstRange;
+  Digest digest = hasher.seed;
+  uint32_t marks = 0;
+  hasher.mark_words.clear();
+  for (const uint8_t form : hasher.forms) {
     const int32_t start = range[0];
-    if (start == kNullStart) {
-      digest = HashBytesExtended(token, token_length, digest);
-      continue;
-    }
     const int32_t end = range[1];
-    if (start < 0 || end < start || static_cast<size_t>(end) > length) {
+    range += 2;
+    const bool is_null = start == kNullStart;
+    if (!is_null && (start < 0 || end < start || static_cast<size_t>(end) > length)) {
       return Fail(env, "row hasher: a column lies outside the buffer");
     }
-    digest = HashBytesExtended(bytes + start, static_cast<uint32_t>(end - start), digest);
+    const Text text = is_null ? Text{nullptr, nullptr} : Text{bytes + start, bytes + end};
+    if (form >= kFirstValueForm) {
+      const int32_t mark = HashValue(form, text, hasher.scratch, digest);
+      if (mark == kUnreadable) {
+        hasher.shared[kStatus] = 1;
+        return nullptr;
+      }
+      Mark(hasher, marks++, mark);
+    } else if (is_null) {
+      digest = HashBytesExtended(reinterpret_cast<const uint8_t*>(hasher.null_token.data()),
+                                 static_cast<uint32_t>(hasher.null_token.size()), digest);
+    } else {
+      const uint8_t* stop = form == kTrimmedText ? TrimmedEnd(text) : text.end;
+      digest = HashBytesExtended(text.begin, static_cast<uint32_t>(stop - text.begin), digest);
+    }
   }
-  hasher->shared[kResultLow] = static_cast<int32_t>(digest.low);
-  hasher->shared[kResultHigh] = static_cast<int32_t>(digest.high);
+  for (const int32_t word : hasher.mark_words) {
+    digest = HashWord(static_cast<uint32_t>(word), digest);
+  }
+  hasher.shared[kResultLow] = static_cast<int32_t>(digest.low);
+  hasher.shared[kResultHigh] = static_cast<int32_t>(digest.high);
+  hasher.shared[kStatus] = 0;
   return nullptr;
 }
 
@@ -149,25 +114,32 @@ void DeleteHasher(napi_env env, void* data, void*) {
 
 }  // namespace
 
-napi_value CreateHasher(napi_env env, napi_callback_info info) {
+napi_value CreateRowHasher(napi_env env, napi_callback_info info) {
   size_t argument_count = 4;
   napi_value arguments[4];
   int32_t seed_low;
   int32_t seed_high;
   void* token;
   size_t token_length;
-  uint32_t column_count;
+  void* forms;
+  size_t column_count;
   if (napi_get_cb_info(env, info, &argument_count, arguments, nullptr, nullptr) != napi_ok ||
       argument_count < 4 || napi_get_value_int32(env, arguments[0], &seed_low) != napi_ok ||
       napi_get_value_int32(env, arguments[1], &seed_high) != napi_ok ||
       napi_get_buffer_info(env, arguments[2], &token, &token_length) != napi_ok ||
-      napi_get_value_uint32(env, arguments[3], &column_count) != napi_ok ||
+      napi_get_buffer_info(env, arguments[3], &forms, &column_count) != napi_ok ||
       token_length > INT32_MAX || column_count > kMaxColumns) {
     return Fail(env, "row hasher: bad arguments");
   }
   auto hasher = std::make_unique<Hasher>();
   hasher->seed = {static_cast<uint32_t>(seed_low), static_cast<uint32_t>(seed_high)};
-  hasher->column_count = column_count;
+  if (column_count > 0) {
+    const uint8_t* first = static_cast<const uint8_t*>(forms);
+    hasher->forms.assign(first, first + column_count);
+  }
+  for (const uint8_t form : hasher->forms) {
+    if (form > kLastForm) return Fail(env, "row hasher: a form that is not known");
+  }
   if (token_length > 0) hasher->null_token.assign(static_cast<const char*>(token), token_length);
 
   const size_t element_count = kFirstRange + size_t{2} * column_count;

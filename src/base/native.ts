@@ -6,13 +6,15 @@ import { fileURLToPath } from 'node:url';
 /** Layout of NativeHasher.shared; native/row-hasher.cc has the same numbers. */
 export const SHARED_RESULT_LOW = 0;
 export const SHARED_RESULT_HIGH = 1;
-export const SHARED_FIRST_RANGE = 2;
+/** Not 0: a column's text is none of its type, and there is no digest. */
+export const SHARED_STATUS = 2;
+export const SHARED_FIRST_RANGE = 3;
 /** As a range's start: the column is SQL NULL. */
 export const SHARED_NULL_START = -1;
 
 export interface NativeHasher {
   /**
-   * Result, then (start, end) per column. The addon holds its address: never transfer or detach
+   * Result, status, then (start, end) per column. The addon holds its address: never transfer or detach
    * its ArrayBuffer.
    */
   readonly shared: Int32Array;
@@ -36,11 +38,12 @@ export interface NativeRowMatcher {
 }
 
 export interface NativeAddon {
-  readonly createHasher: (
+  /** A byte per column: how it is hashed, as native/value-hash.h numbers it. */
+  readonly createRowHasher: (
     seedLow: number,
     seedHigh: number,
     nullToken: Buffer,
-    columnCount: number,
+    forms: Buffer,
   ) => NativeHasher;
   /** The wanted values are given by their indices, ascending; literals are not empty. */
   readonly createRowMatcher: (
@@ -85,8 +88,8 @@ function isNativeAddon(value: unknown): value is NativeAddon {
   return (
     typeof value === 'object' &&
     value !== null &&
-    'createHasher' in value &&
-    typeof value.createHasher === 'function' &&
+    'createRowHasher' in value &&
+    typeof value.createRowHasher === 'function' &&
     'createRowMatcher' in value &&
     typeof value.createRowMatcher === 'function'
   );

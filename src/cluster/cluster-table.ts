@@ -2,6 +2,8 @@ import { AcedError } from '../base/errors.js';
 import { onEveryNode, withSessions, type NodePools } from '../postgres/every-node.js';
 import type { Replication } from '../replication/passage.js';
 import { readTables, resolveTable } from '../table/catalog.js';
+import { readUnprovedForms } from '../table/digest-check.js';
+import type { ValueForm } from '../digest/digest-column.js';
 import { publishedTables, type PublishedTable } from '../replication/published-tables.js';
 import { buildTableSpec, type SpecOptions } from '../table/build-spec.js';
 import type { CatalogReading } from '../table/fingerprint.js';
@@ -46,9 +48,11 @@ export async function readClusterTables(
   options: ClusterTableOptions = {},
 ): Promise<(ClusterTable | AcedError)[]> {
   const { publication } = options;
+  const unproved = new Set<ValueForm>();
   const onNodes = await onEveryNode(pools, signal, (_, pool, either) =>
     pool.use(async (session) => {
       const infos = await readTables(session, tables, either);
+      for (const form of await readUnprovedForms(session, either)) unproved.add(form);
       const published =
         publication === undefined ? [] : await publishedTables(session, publication, tables);
       return { infos, published };
@@ -68,7 +72,7 @@ export async function readClusterTables(
       readings[node] = withPublication({ oid, leaves, fingerprint }, published);
     }
     try {
-      return { infos, spec: buildTableSpec(infos, options), readings };
+      return { infos, spec: buildTableSpec(infos, { ...options, unproved }), readings };
     } catch (error) {
       if (error instanceof AcedError) return error;
       throw error;

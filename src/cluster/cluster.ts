@@ -12,6 +12,7 @@ import { OpenDatabases } from '../postgres/open-databases.js';
 import type { SessionPool } from '../postgres/session-pool.js';
 import { SessionPool as Pool } from '../postgres/session-pool.js';
 import { parseTableName, possibleTables } from '../table/table-name.js';
+import { DIGEST_VERSION } from '../digest/digest-column.js';
 import type { TableSpec } from '../table/table-spec.js';
 import { Store, type StoredTable } from '../store/store.js';
 import { Conditions } from './conditions.js';
@@ -21,6 +22,8 @@ import { Mutex } from './mutex.js';
 const EXTRA_CONNECTIONS = 3;
 
 const INTERRUPTED = 'a build was interrupted: the process ended before it was done';
+/** Why a tree of an earlier release is built again. */
+export const OLD_DIGEST_VERSION = 'its digests are those of an earlier version of aced';
 
 export interface ClusterOptions {
   /** Follow the rows of tracked tables one by one, see OpenRows. */
@@ -312,7 +315,9 @@ export class Cluster {
       const table = this.#trackedTable(one);
       const key = tableKey(table.spec.schema, table.spec.name);
       this.#tables.set(key, table);
+      const isOld = table.spec.digestVersion !== DIGEST_VERSION;
       if (table.state === 'building') table.setState('failed', INTERRUPTED);
+      else if (isOld && table.state === 'live') table.setState('stale', OLD_DIGEST_VERSION);
       else if (unfinished.has(key)) table.setState(table.state, INTERRUPTED);
     }
   }

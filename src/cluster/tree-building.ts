@@ -1,11 +1,12 @@
+import { DIGEST_VERSION } from '../digest/digest-column.js';
 import { AcedError, logMessage } from '../base/errors.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import { onEveryNode } from '../postgres/every-node.js';
 import type { CommandContext } from '../protocol/commands.js';
 import { publishTableWhole, type AddTableOptions } from '../replication/publication.js';
 import type { TableName } from '../table/table-name.js';
-import { isOrderIndexed } from '../table/table-spec.js';
-import type { Cluster } from './cluster.js';
+import { digestRule, isOrderIndexed } from '../table/table-spec.js';
+import { OLD_DIGEST_VERSION, type Cluster } from './cluster.js';
 import { readClusterTable, type ClusterTable } from './cluster-table.js';
 import { noticingStale } from './stale.js';
 import { cutAndRead, splitOversize, type TreeWorkOptions } from './tree-work.js';
@@ -36,11 +37,12 @@ export async function ensureCurrentTree(
     readCatalogChanges(cluster, table, { nodes, signal: context.signal }),
   );
   const isWhole = table.state === 'live' || table.state === 'stale';
-  if (changed.length === 0 && isWhole) return { table, catalog };
+  const oldDigest = whyOldDigest(table, catalog, nodes);
+  if (changed.length === 0 && oldDigest === null && isWhole) return { table, catalog };
   const reason =
     changed.length > 0
       ? `its definition or publication changed on ${changed.join(', ')}`
-      : (table.reason ?? 'its build did not finish');
+      : (oldDigest ?? table.reason ?? 'its build did not finish');
   if (isWhole) table.setState('stale', reason);
   context.emit({
     type: 'log',
@@ -57,6 +59,18 @@ export async function ensureCurrentTree(
     throw nodes.length < table.nodes.length ? needsEveryNode(table.label, reason, error) : error;
   });
   return { table: rebuilt, catalog };
+}
+
+/** Why the leaves cannot be compared with what is read from now on; null: they can. */
+function whyOldDigest(
+  table: TrackedTable,
+  { spec }: ClusterTable,
+  nodes: readonly string[],
+): string | null {
+  if (table.spec.digestVersion !== DIGEST_VERSION) return OLD_DIGEST_VERSION;
+  // Fewer nodes may agree on more: the tree's own rules are those of all.
+  const isSame = nodes.length < table.nodes.length || digestRule(spec) === digestRule(table.spec);
+  return isSame ? null : 'a node hashes values in another way than when it was built';
 }
 
 function needsEveryNode(label: string, reason: string, cause: unknown): unknown {

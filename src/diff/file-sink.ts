@@ -4,6 +4,7 @@ import type { Servers } from '../protocol/servers.js';
 import { writeHtmlReport } from '../report/html.js';
 import type { Replication } from '../replication/passage.js';
 import { originNodes, writerOf } from '../replication/topology.js';
+import { digestId } from '../table/table-spec.js';
 import { reportColumns, type ComparedTable } from './compared-table.js';
 import type { DiffSink } from './diff-sink.js';
 import { isKeyTextUnique, keyId } from './row-difference.js';
@@ -93,7 +94,7 @@ export class FileSink implements DiffSink {
       columns,
       primaryKey: table.spec.key.map(({ name }) => name),
       maxDiffRows,
-      seedId: table.seedId,
+      seedId: digestId(table.seedId, table.spec),
       servers,
       ...(tolerances === undefined
         ? {}

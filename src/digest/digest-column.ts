@@ -8,9 +8,28 @@
  */
 export type TextForm = 'plain' | 'output' | 'numeric' | 'boolean' | 'bpchar';
 
+/**
+ * Types that are hashed by their value, which costs the server a fraction of what its output function
+ * does. Only such whose values are equal exactly when their texts are. `int4` is smallint too; `int8`
+ * is any integer, where the nodes declare them differently; `decimal` is numeric with a scale.
+ */
+export type ValueForm =
+  'int4' | 'int8' | 'bool' | 'decimal' | 'date' | 'timestamp' | 'timestamptz' | 'uuid';
+
+export type HashForm = TextForm | ValueForm;
+
 export interface DigestColumn {
   readonly name: string;
   readonly textForm: TextForm;
+  /** Absent: hashed by its text. */
+  readonly valueForm?: ValueForm;
+}
+
+/** Named in a table's state: digests of another version cannot be compared. 1 knew texts only. */
+export const DIGEST_VERSION = 2;
+
+export function hashFormOf(column: DigestColumn): HashForm {
+  return column.valueForm ?? column.textForm;
 }
 
 /**

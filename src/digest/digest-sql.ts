@@ -1,5 +1,7 @@
 import { quoteIdentifier, quoteLiteral } from '../base/quote.js';
-import type { DigestColumn, DigestSeed, TextForm } from './digest-column.js';
+import type { DigestColumn, DigestSeed, TextForm, ValueForm } from './digest-column.js';
+import { MARKS_PER_WORD } from './value-form.js';
+import { marksHash, valueHash } from './value-sql.js';
 
 // Fixed OIDs of pg_type.dat.
 const BOOL_OID = 16;
@@ -35,7 +37,7 @@ export function textFormOf(type: TypeFacts): TextForm {
 
 /**
  * SQL bigint expression: the digest of a row, as createRowHasher computes it from the stream. The
- * session must have the pinned settings. Each column is evaluated once; parallel safe.
+ * session must have the pinned settings. Parallel safe.
  *
  * Functions carry their schema because a user's `concat(boolean)` on the search path would win
  * over the built-in `concat(VARIADIC "any")`.
@@ -51,9 +53,20 @@ export function digestExpression(
   const nullToken = quoteLiteral(seed.nullToken);
   // Quoted: -9223372036854775808 without quotes is the negation of a number that is no bigint.
   let expression = `'${BigInt.asIntN(64, seed.seed)}'::bigint`;
+  const marked: { form: ValueForm; column: string }[] = [];
   for (const column of columns) {
-    const text = textOrToken(column, nullToken, alias);
-    expression = `pg_catalog.hashtextextended(${text} COLLATE "C", ${expression})`;
+    if (column.valueForm === undefined) {
+      const text = textOrToken(column, nullToken, alias);
+      expression = `pg_catalog.hashtextextended(${text} COLLATE "C", ${expression})`;
+    } else {
+      const value = { form: column.valueForm, column: reference(column, alias) };
+      expression = valueHash(value.form, value.column, expression);
+      marked.push(value);
+    }
+  }
+  // Last: what a column's own hash does to the digest is not always more than a bit or a unit.
+  for (let first = 0; first < marked.length; first += MARKS_PER_WORD) {
+    expression = marksHash(marked.slice(first, first + MARKS_PER_WORD), expression);
   }
   return expression;
 }

@@ -1,5 +1,10 @@
 import { createRowHasher, type RowHasher } from '../digest/row-hasher.js';
-import type { DigestSeed } from '../digest/digest-column.js';
+import {
+  hashFormOf,
+  type DigestColumn,
+  type DigestSeed,
+  type HashForm,
+} from '../digest/digest-column.js';
 import type { Locator } from '../merkle/locator.js';
 import { highHalf, lowHalf, type LeafSet } from '../merkle/leaves.js';
 import type { LayoutChange, PositionMap } from '../merkle/layout.js';
@@ -488,6 +493,10 @@ function fillUnchanged(newTuple: Tuple, oldTuple: Tuple): void {
   }
 }
 
+function formOf(column: DigestColumn | undefined): HashForm {
+  return column === undefined ? 'plain' : hashFormOf(column);
+}
+
 function mapTuples(relation: Relation, spec: TableSpec, seed: DigestSeed): TupleMapping {
   const indexes = new Map(relation.columns.map((column, index) => [column.name, index]));
   const keyColumns = spec.key.map((column) => indexes.get(column.name));
@@ -500,7 +509,7 @@ function mapTuples(relation: Relation, spec: TableSpec, seed: DigestSeed): Tuple
           seed,
           compared.map((tupleIndex, i) => ({
             tupleIndex,
-            textForm: spec.columns[i]?.textForm ?? 'plain',
+            form: formOf(spec.columns[i]),
           })),
         )
       : null,
@@ -509,7 +518,7 @@ function mapTuples(relation: Relation, spec: TableSpec, seed: DigestSeed): Tuple
           seed,
           keyColumns.map((tupleIndex, i) => ({
             tupleIndex,
-            textForm: spec.key[i]?.textForm ?? 'plain',
+            form: formOf(spec.key[i]),
           })),
         )
       : null,

@@ -9,7 +9,7 @@ import type { Replication } from '../replication/passage.js';
 import type { RepairReportWriter } from '../report/repair-report.js';
 import { declarationOf } from '../table/build-spec.js';
 import type { TableInfo } from '../table/table-info.js';
-import type { TableSpec } from '../table/table-spec.js';
+import { digestId, type TableSpec } from '../table/table-spec.js';
 import { swapped, ValueHasher, type ExpectedRows } from './expectation.js';
 import { describeLeftRows } from './left-rows.js';
 import { describeOrphans } from './orphans.js';
@@ -90,7 +90,7 @@ function valueHasher(run: RepairRun, node: string): ValueHasher | null {
   const { file, seedId, path, spec } = run;
   const info = infoOf(run, node);
   const ignored = info.columns.map(({ name }) => name);
-  const isOurs = file.head.seedId === seedId;
+  const isOurs = file.head.seedId === digestId(seedId, spec);
   return isOurs ? null : new ValueHasher(path, columnsOf(spec, info), ignored);
 }
 

@@ -1,6 +1,12 @@
 import { AcedError } from '../base/errors.js';
-import type { DigestColumn, TextForm } from '../digest/digest-column.js';
+import {
+  DIGEST_VERSION,
+  type DigestColumn,
+  type TextForm,
+  type ValueForm,
+} from '../digest/digest-column.js';
 import { textFormOf } from '../digest/digest-sql.js';
+import { commonValueForm } from '../digest/value-form.js';
 import { isTextUnique, keyOperatorsOf, keyOrderOf, type NodeColumn } from './key-order.js';
 import type { ColumnInfo, TableInfo } from './table-info.js';
 import type { ExcludedColumn, KeyColumnSpec, TableSpec } from './table-spec.js';
@@ -12,6 +18,8 @@ export interface SpecOptions {
   readonly only?: readonly string[];
   /** For a tree, which changes in the stream keep current: see ExclusionCause. */
   readonly isTree?: boolean;
+  /** Forms that some node does not hash as we do: such columns are hashed by their text. */
+  readonly unproved?: ReadonlySet<ValueForm>;
 }
 
 /**
@@ -43,7 +51,9 @@ export function buildTableSpec(
     const onNodes = columnOnNodes(infos, name);
     if (!isOneFamily(onNodes)) requireSameType(first, onNodes);
     const textForm = commonTextForm(first, onNodes, warnings);
-    columns.push({ name, textForm });
+    const valueForm = commonValueForm(onNodes.map(({ column }) => column));
+    const isProved = valueForm !== null && options.unproved?.has(valueForm) !== true;
+    columns.push({ name, textForm, ...(isProved ? { valueForm } : {}) });
     shared.set(name, onNodes);
   }
   const key = keyNames.map((name): KeyColumnSpec => {
@@ -66,6 +76,7 @@ export function buildTableSpec(
     isKeyOrdered: [...infos.values()].every((table) => table.isKeyOrdered),
     columns,
     excluded,
+    digestVersion: DIGEST_VERSION,
     ...(warnings.length > 0 ? { warnings } : {}),
   };
 }

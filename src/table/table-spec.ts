@@ -1,4 +1,5 @@
-import type { DigestColumn } from '../digest/digest-column.js';
+import { createHash } from 'node:crypto';
+import { hashFormOf, type DigestColumn } from '../digest/digest-column.js';
 
 /** How the order of a key column can be decided outside the server. `server`: it cannot. */
 export type KeyOrderKind =
@@ -54,6 +55,8 @@ export interface TableSpec {
   /** Compared columns in digest order (sorted by name, bytewise); the key's columns included. */
   readonly columns: readonly DigestColumn[];
   readonly excluded: readonly ExcludedColumn[];
+  /** By which rules `columns` are hashed; absent: 1. */
+  readonly digestVersion?: number;
   /** What a person should know although the tables can be compared, a sentence each. */
   readonly warnings?: readonly string[];
 }
@@ -75,6 +78,18 @@ export function withoutColumns(spec: TableSpec, names: readonly string[]): Table
   const key = new Set(spec.key.map(({ name }) => name));
   const gone = new Set(names.filter((name) => !key.has(name)));
   return { ...spec, columns: spec.columns.filter(({ name }) => !gone.has(name)) };
+}
+
+/** By which rules rows are hashed: what differs by them cannot be compared. */
+export function digestRule({ columns, digestVersion = 1 }: TableSpec): string {
+  const forms = columns.map((column) => [column.name, hashFormOf(column)]);
+  return JSON.stringify([digestVersion, ...forms]);
+}
+
+/** Public name of a table's digests, for diff files: equal names mean comparable digests. */
+export function digestId(seedId: string, spec: TableSpec): string {
+  const rule = createHash('sha256').update(digestRule(spec)).digest('hex').slice(0, 8);
+  return `${seedId}-${rule}`;
 }
 
 /** The text of a key, a value per key column, by the digest's text forms. Never null. */

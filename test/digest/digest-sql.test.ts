@@ -3,7 +3,14 @@ import { after, before, describe, it } from 'node:test';
 import { quoteIdentifier, quoteLiteral } from '../../src/base/quote.js';
 import { nativeUnavailableReason } from '../../src/base/native.js';
 import { createRowHasher, digestToBigInt, hashTexts } from '../../src/digest/row-hasher.js';
-import type { DigestColumn, DigestSeed, TextForm } from '../../src/digest/digest-column.js';
+import {
+  hashFormOf,
+  type DigestColumn,
+  type DigestSeed,
+  type TextForm,
+  type ValueForm,
+} from '../../src/digest/digest-column.js';
+import { valueFormOf } from '../../src/digest/value-form.js';
 import {
   digestExpression,
   keyTextExpression,
@@ -45,6 +52,17 @@ const TEXT_FORM_QUERY = `
     FROM base JOIN pg_type t ON t.oid = base.oid JOIN pg_class c ON c.oid = attrelid
    WHERE t.typtype <> 'd'`;
 
+const VALUE_TYPES: readonly (readonly [ValueForm, string])[] = [
+  ['timestamptz', 'timestamptz'],
+  ['timestamp', 'timestamp'],
+  ['int8', 'int8'],
+  ['decimal', 'numeric(9,2)'],
+  ['date', 'date'],
+  ['bool', 'bool'],
+  ['int4', 'int4'],
+  ['uuid', 'uuid'],
+];
+
 interface SampleTable {
   readonly table: string;
   readonly sample: TypeSample;
@@ -81,22 +99,19 @@ async function createTables(server: TestServer): Promise<SampleTable[]> {
     statements.push(`CREATE TABLE sample_${i} (id int PRIMARY KEY, ${column} ${sample.type});`);
   });
   await server.query(DATABASE, statements.join('\n'));
-  const forms = new Map(
+  const facts = new Map(
     (await server.query(DATABASE, TEXT_FORM_QUERY)).map(([table, column, oid, typmod, hasCast]) => [
       `${table ?? ''}.${column ?? ''}`,
-      textFormOf({
-        baseTypeOid: Number(oid),
-        typeModifier: Number(typmod),
-        hasTextCast: hasCast === 't',
-      }),
+      { baseTypeOid: Number(oid), typeModifier: Number(typmod), hasTextCast: hasCast === 't' },
     ]),
   );
   return samples.map((sample, i) => {
     const table = `sample_${i}`;
     const columns = [COLUMN, 'id'].map((name): DigestColumn => {
-      const textForm = forms.get(`${table}.${name}`);
-      assert.ok(textForm, `text form of ${table}.${name}`);
-      return { name, textForm };
+      const type = facts.get(`${table}.${name}`);
+      assert.ok(type, `type of ${table}.${name}`);
+      const valueForm = valueFormOf(type);
+      return { name, textForm: textFormOf(type), ...(valueForm === null ? {} : { valueForm }) };
     });
     return { table, sample, columns };
   });
@@ -197,7 +212,7 @@ for (const major of [15, 18] as const) {
           const plain = one.columns.map(({ name }) => ({ name, textForm: 'plain' as const }));
           const [asPlain, asForm] = [
             await sqlDigests(query, one.table, plain),
-            await sqlDigests(query, one.table, one.columns),
+            await sqlDigests(query, one.table, byText(one.columns)),
           ];
           if (asPlain.join() !== asForm.join()) differing.push(one.sample.type);
         }
@@ -223,7 +238,7 @@ for (const major of [15, 18] as const) {
           const output = one.columns.map(({ name }) => ({ name, textForm: 'output' as const }));
           assert.deepEqual(
             await sqlDigests(query, one.table, output),
-            await sqlDigests(query, one.table, one.columns),
+            await sqlDigests(query, one.table, byText(one.columns)),
             label(one),
           );
         }
@@ -265,8 +280,17 @@ for (const major of [15, 18] as const) {
           plain: 'text',
         };
         const forms = ['boolean', 'bpchar', 'output', 'numeric', 'plain'] as const;
-        const columns = forms.map((textForm) => ({ name: `c_${textForm}`, textForm }));
-        const list = forms.map((form) => `c_${form} ${types[form]}`).join();
+        const columns: DigestColumn[] = [
+          ...forms.map((textForm) => ({ name: `c_${textForm}`, textForm })),
+          ...VALUE_TYPES.map(([valueForm]) => ({
+            ...{ name: `v_${valueForm}`, textForm: 'plain' as const },
+            valueForm,
+          })),
+        ];
+        const list = [
+          ...forms.map((form) => `c_${form} ${types[form]}`),
+          ...VALUE_TYPES.map(([form, type]) => `v_${form} ${type}`),
+        ].join();
         await query('SET default_transaction_read_only = off');
         await query(`CREATE TABLE public.parallel (${list})`);
         await query('INSERT INTO public.parallel SELECT FROM generate_series(1, 100000)');
@@ -281,13 +305,35 @@ for (const major of [15, 18] as const) {
     it("depends on the pinned settings, which therefore hold against the server's", async () => {
       const types = ['date', 'timestamptz', 'interval', 'bytea', 'double precision'];
       for (const one of tables.filter(({ sample }) => types.includes(sample.type))) {
-        const expected = await pinned(server, (query) => sqlDigests(query, one.table, one.columns));
+        const columns = byText(one.columns);
+        const expected = await pinned(server, (query) => sqlDigests(query, one.table, columns));
         const asServer = await server.session(DATABASE, (query) =>
-          sqlDigests(query, one.table, one.columns),
+          sqlDigests(query, one.table, columns),
         );
         assert.notDeepEqual(asServer, expected, label(one));
       }
     });
+
+    it('takes a table of 1600 columns that are hashed by value', () =>
+      inSession(async (query) => {
+        const columns = Array.from({ length: 1600 }, (_, i): DigestColumn => {
+          const valueForm = VALUE_TYPES[i % VALUE_TYPES.length]?.[0] ?? 'int4';
+          return { name: `c${i}`, textForm: 'plain', valueForm };
+        });
+        const list = columns
+          .map(({ name }, i) => `${name} ${VALUE_TYPES[i % VALUE_TYPES.length]?.[1] ?? ''}`)
+          .join();
+        await server.query(
+          DATABASE,
+          `CREATE TABLE by_value (${list}); INSERT INTO by_value DEFAULT VALUES`,
+        );
+        const [[digest] = []] = await query(
+          `SELECT (sum(${digestExpression(columns, SEED, 't')}))::text FROM public.by_value t`,
+        );
+        const forms = columns.map(hashFormOf);
+        const nulls = forms.map(() => null);
+        assert.equal(digest, signed(hashTexts(SEED, forms, nulls)));
+      }));
 
     it('takes a table of 1600 columns', () =>
       inSession(async (query) => {
@@ -311,14 +357,16 @@ for (const major of [15, 18] as const) {
   });
 }
 
+function byText(columns: readonly DigestColumn[]): DigestColumn[] {
+  return columns.map(({ name, textForm }) => ({ name, textForm }));
+}
+
 /** By each implementation: from the tuple, and from its texts. */
 function streamDigests(row: InsertedRow, columns: readonly DigestColumn[]): string[] {
   const out = new Int32Array(2);
   const indexes = columns.map(({ name }) => row.columns.indexOf(name));
-  const hashColumns = columns.map(({ textForm }, i) => ({
-    tupleIndex: indexes[i] ?? -1,
-    textForm,
-  }));
+  const forms = columns.map(hashFormOf);
+  const hashColumns = forms.map((form, i) => ({ tupleIndex: indexes[i] ?? -1, form }));
   const implementations = ['javascript', 'native'] as const;
   const digests = implementations
     .filter((one) => one === 'javascript' || nativeUnavailableReason() === null)
@@ -327,7 +375,6 @@ function streamDigests(row: InsertedRow, columns: readonly DigestColumn[]): stri
       return digestToBigInt(out[0] ?? 0, out[1] ?? 0);
     });
   const texts = indexes.map((index) => columnText(row.tuple, index));
-  const forms = columns.map(({ textForm }) => textForm);
   return [...digests, hashTexts(SEED, forms, texts)].map(signed);
 }
 

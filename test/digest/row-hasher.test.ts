@@ -11,7 +11,7 @@ import {
   hashTexts,
   type HashColumn,
 } from '../../src/digest/row-hasher.js';
-import type { DigestSeed, TextForm } from '../../src/digest/digest-column.js';
+import type { DigestSeed, HashForm, TextForm } from '../../src/digest/digest-column.js';
 import { readGoldenFile } from './golden-file.js';
 import { tupleOf } from './tuples.js';
 
@@ -22,18 +22,18 @@ const needsNative = { skip: nativeUnavailableReason() ?? false };
 
 const implementations = ['native', 'javascript'] as const;
 
-function columnsOf(textForms: readonly TextForm[]): HashColumn[] {
-  return textForms.map((textForm, tupleIndex) => ({ tupleIndex, textForm }));
+function columnsOf(forms: readonly HashForm[]): HashColumn[] {
+  return forms.map((form, tupleIndex) => ({ tupleIndex, form }));
 }
 
 function digestOf(
   implementation: 'native' | 'javascript',
   seed: DigestSeed,
-  textForms: readonly TextForm[],
+  forms: readonly HashForm[],
   values: readonly (string | Buffer | null)[],
 ): bigint {
   const out = new Int32Array(2);
-  const hasher = createRowHasher(seed, columnsOf(textForms), implementation);
+  const hasher = createRowHasher(seed, columnsOf(forms), implementation);
   assert.equal(hasher.implementation, implementation);
   assert.equal(hasher.hash(tupleOf(values), out), true);
   return digestToBigInt(out[0] ?? 0, out[1] ?? 0);
@@ -125,8 +125,8 @@ for (const implementation of implementations) {
     it('takes the columns in the order asked for', () => {
       const out = new Int32Array(2);
       const columns: HashColumn[] = [
-        { tupleIndex: 2, textForm: 'plain' },
-        { tupleIndex: 0, textForm: 'numeric' },
+        { tupleIndex: 2, form: 'plain' },
+        { tupleIndex: 0, form: 'numeric' },
       ];
       assert.equal(
         createRowHasher(SEED, columns, implementation).hash(tupleOf(['1.50', null, 'c']), out),
@@ -185,7 +185,7 @@ for (const implementation of implementations) {
 
     it('refuses a column place that no tuple has', () => {
       assert.throws(
-        () => createRowHasher(SEED, [{ tupleIndex: -1, textForm: 'plain' }], implementation),
+        () => createRowHasher(SEED, [{ tupleIndex: -1, form: 'plain' }], implementation),
         RangeError,
       );
     });

@@ -9,6 +9,7 @@ import { SessionPool } from '../../src/postgres/session-pool.js';
 import { buildTableSpec } from '../../src/table/build-spec.js';
 import { readTopology } from '../../src/replication/topology.js';
 import type { TableInfo } from '../../src/table/table-info.js';
+import { digestId } from '../../src/table/table-spec.js';
 import type { TableSpec } from '../../src/table/table-spec.js';
 import { repairTable, type TableRepairResult } from '../../src/repair/repair.js';
 import { DiffFileWriter, type DiffRow, type RowImage } from '../../src/diff-file/diff-writer.js';
@@ -103,7 +104,7 @@ export class RepairHarness {
       columns: columns.map((column) => ({ name: column.name, baseTypeOid: column.baseTypeOid })),
       primaryKey: spec.key.map((column) => column.name),
       maxDiffRows: 1_000_000,
-      seedId,
+      seedId: digestId(seedId, spec),
       servers: {},
     });
     await writer.add([...rows.values()].map((images): DiffRow => ({ images })));

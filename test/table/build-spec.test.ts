@@ -3,6 +3,8 @@ import { describe, it } from 'node:test';
 import { AcedError } from '../../src/base/errors.js';
 import { buildTableSpec } from '../../src/table/build-spec.js';
 import type { CollationInfo, ColumnInfo, TableInfo } from '../../src/table/table-info.js';
+import { hashFormOf, type ValueForm } from '../../src/digest/digest-column.js';
+import { digestId, type TableSpec } from '../../src/table/table-spec.js';
 import { BUILT_IN_OPERATORS, BUILT_IN_KEY } from '../support/key-column.js';
 
 const ICU: CollationInfo = {
@@ -177,7 +179,7 @@ describe('buildTableSpec', () => {
     assert.deepEqual([excluded?.name, excluded?.cause], ['v', 'unstable']);
   });
 
-  it('compares types of one family by their text, with a warning, in a key too', () => {
+  it('compares types of one family as the widest of them, with a warning, in a key too', () => {
     for (const [one, other] of [
       ['integer', 'bigint'],
       ['character varying', 'text'],
@@ -186,11 +188,31 @@ describe('buildTableSpec', () => {
         nodes(table([ID, column('v', one)]), table([ID, column('v', other)])),
       );
       assert.match(spec.warnings?.[0] ?? '', /v is declared differently/);
-      assert.deepEqual(spec.columns[1], { name: 'v', textForm: 'plain' });
+      const valueForm = one === 'integer' ? { valueForm: 'int8' } : {};
+      assert.deepEqual(spec.columns[1], { name: 'v', textForm: 'plain', ...valueForm });
     }
     const [key] = buildTableSpec(nodes(table([column('id', 'integer')]), table([ID]))).key;
     assert.deepEqual([key?.typeName, key?.orderKind], ['pg_catalog.bigint', 'integer']);
     fails('SCHEMA_MISMATCH', /id/, nodes(table([ID]), table([column('id', 'numeric')])));
+  });
+
+  it('hashes by value what every node proves to hash alike, and a numeric only with a scale', () => {
+    const scaled = { typeModifier: 655_366 };
+    const infos = nodes(
+      table([ID, column('n', 'numeric', scaled), column('u', 'uuid'), column('d', 'date')]),
+      table([ID, column('n', 'numeric', scaled), column('u', 'uuid'), column('d', 'date')]),
+    );
+    const forms = (spec: TableSpec): string[] => spec.columns.map(hashFormOf);
+    assert.deepEqual(forms(buildTableSpec(infos)), ['date', 'int8', 'decimal', 'uuid']);
+    const unproved = new Set<ValueForm>(['decimal', 'date']);
+    const spec = buildTableSpec(infos, { unproved });
+    assert.deepEqual(forms(spec), ['plain', 'int8', 'plain', 'uuid']);
+    assert.notEqual(digestId('seed', spec), digestId('seed', buildTableSpec(infos)));
+    const loose = nodes(
+      table([ID, column('n', 'numeric', scaled)]),
+      table([ID, column('n', 'numeric')]),
+    );
+    assert.deepEqual(forms(buildTableSpec(loose)), ['int8', 'numeric']);
   });
 
   it('refuses columns of different types', () => {

@@ -32,6 +32,7 @@ const ERRORS = {
   REPORT_WRITE: { retry: false },
   REPAIR_ECHO: { retry: false },
   NOT_PROVED: { retry: true },
+  ROWS_CHANGED: { retry: false },
   STORE: { retry: false },
   STATE_LOCKED: { retry: true },
   DAEMON_UNREACHABLE: { retry: false },

@@ -173,6 +173,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     examples: [
       'prod public.orders -f public_orders_diffs-20260101000000.json -r n1 --dry-run',
       'prod public.orders -f public_orders_diffs-20260101000000.json --bidirectional',
+      'prod public.orders --undo public_orders_undo-20260101000000.json',
     ],
     action: request(repairRequest),
   }),
@@ -374,7 +375,17 @@ const REPAIR_EXCLUDES: readonly (readonly [string, string])[] = [
   ['fix-nulls', 'insert-only'],
   ['fix-nulls', 'upsert-only'],
   ['fix-nulls', 'source-of-truth'],
+  ...['diff-file', 'source-of-truth', 'insert-only', 'upsert-only', 'bidirectional'].map(
+    (name) => ['undo', name] as const,
+  ),
+  ['undo', 'fix-nulls'],
+  ['undo', 'stale'],
 ];
+
+function staleParam(flags: FlagValues): { stale?: 'skip' | 'apply' | 'fail' } {
+  const value = flags.get('stale');
+  return value === 'skip' || value === 'apply' || value === 'fail' ? { stale: value } : {};
+}
 
 function isGiven(flags: FlagValues, name: string): boolean {
   return flags.has(name) && flags.get(name) !== false;
@@ -387,9 +398,10 @@ function diffFile(command: string, flags: FlagValues): string {
 }
 
 function repairRequest({ flags, argument }: CommandInput): AnyRequest {
-  const inputFile = diffFile('table-repair', flags);
-  const needsNoSource = ['bidirectional', 'fix-nulls'];
-  if (!flags.has('source-of-truth') && !needsNoSource.some((name) => flags.get(name) === true)) {
+  const undo = flags.get('undo');
+  const inputFile = typeof undo === 'string' ? undo : diffFile('table-repair', flags);
+  const needsNoSource = ['bidirectional', 'fix-nulls', 'undo'];
+  if (!flags.has('source-of-truth') && !needsNoSource.some((name) => isGiven(flags, name))) {
     throw usage(
       'table-repair needs --source-of-truth',
       "give the name of the node whose rows the others' are to become, or --bidirectional or --fix-nulls",
@@ -411,6 +423,9 @@ function repairRequest({ flags, argument }: CommandInput): AnyRequest {
       ...switchParam('upsertOnly', flags, 'upsert-only'),
       ...switchParam('bidirectional', flags, 'bidirectional'),
       ...switchParam('fixNulls', flags, 'fix-nulls'),
+      ...staleParam(flags),
+      ...switchParam('saveUndo', flags, 'save-undo'),
+      ...(undo === undefined ? {} : { undo: true as const }),
       ...switchParam('fireTriggers', flags, 'fire-triggers'),
       ...switchParam('allowUnproved', flags, 'allow-unproved'),
     },

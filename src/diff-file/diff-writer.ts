@@ -18,7 +18,7 @@ export interface DiffFileOptions {
   readonly directory: string;
   readonly schema: string;
   readonly table: string;
-  readonly suffix: 'diffs' | 'rerun-diffs';
+  readonly suffix: 'diffs' | 'rerun-diffs' | 'undo';
   readonly startedAt: Date;
   readonly nodes: readonly string[];
   readonly columns: readonly ReportColumn[];

@@ -91,6 +91,12 @@ export interface RepairParams extends TableParams {
   readonly bidirectional?: boolean;
   /** Each node gets the other one's values where it has NULL; there is no source of truth. */
   readonly fixNulls?: boolean;
+  /** What becomes of rows that are no longer what the diff saw; absent: they are skipped. */
+  readonly stale?: 'skip' | 'apply' | 'fail';
+  /** The rows as they were are written to a file per repaired node. */
+  readonly saveUndo?: boolean;
+  /** The input is such a file: its rows are put back. */
+  readonly undo?: boolean;
   readonly fireTriggers?: boolean;
   /** Repair although it is not proved that the file's rows are drift, or that replication runs. */
   readonly allowUnproved?: boolean;

@@ -4,7 +4,16 @@ import type { ManyTablesName } from './many-tables.js';
 import { isServerAddress, type Servers } from './servers.js';
 
 type FieldKind =
-  'text' | 'texts' | 'flag' | 'number' | 'ratio' | 'factor' | 'rows' | 'percent' | 'output';
+  | 'text'
+  | 'texts'
+  | 'flag'
+  | 'number'
+  | 'ratio'
+  | 'factor'
+  | 'rows'
+  | 'percent'
+  | 'output'
+  | 'stale';
 
 /** No name or filter that a person writes is longer. */
 const MAX_TEXT_CHARS = 10_000;
@@ -88,6 +97,9 @@ const OF_ONE: Fields<Exclude<CommandName, ManyTablesName>> = {
     upsertOnly: 'flag',
     bidirectional: 'flag',
     fixNulls: 'flag',
+    stale: 'stale',
+    saveUndo: 'flag',
+    undo: 'flag',
     fireTriggers: 'flag',
     allowUnproved: 'flag',
   },
@@ -133,6 +145,7 @@ const CHECKS: Readonly<Record<FieldKind, (value: unknown) => boolean>> = {
   rows: (value) => isWithin(value, 1, MAX_NUMBER) && Number.isInteger(value),
   percent: (value) => isWithin(value, 0, 100) && value !== 0,
   output: (value) => value === 'json' || value === 'html',
+  stale: (value) => value === 'skip' || value === 'apply' || value === 'fail',
 };
 
 function isWithin(value: unknown, min: number, max: number): boolean {

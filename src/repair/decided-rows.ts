@@ -167,7 +167,7 @@ export class TrustFile implements Deciding {
 }
 
 /** The rows that exist, by the number of their key. */
-async function readRows(
+export async function readRows(
   reader: ReadSession,
   keys: readonly NumberedKey[],
   { sql, signal, withValues }: Pick<DecidingOptions, 'sql' | 'signal' | 'withValues'>,
@@ -257,7 +257,7 @@ interface ValueRow {
 }
 
 /** The digests that rows would have on the target; none for values that the columns do not take. */
-async function digestsOf(
+export async function digestsOf(
   rows: readonly ValueRow[],
   options: Pick<DecidingOptions, 'targetReader' | 'sql' | 'signal'>,
 ): Promise<Map<number, string>> {

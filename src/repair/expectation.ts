@@ -35,6 +35,21 @@ export function swapped(rows: ExpectedRows): ExpectedRows {
   };
 }
 
+/** In parts of so many rows, the last one smaller. */
+export function* inParts(
+  rows: Iterable<Expectation>,
+  size: number,
+): Generator<readonly Expectation[]> {
+  let part: Expectation[] = [];
+  for (const row of rows) {
+    part.push(row);
+    if (part.length < size) continue;
+    yield part;
+    part = [];
+  }
+  if (part.length > 0) yield part;
+}
+
 export interface ExpectationOptions {
   readonly path: string;
   /** The key's columns, in the order of the table's key. */
@@ -96,7 +111,7 @@ export class Expectations {
       this.#nextPlace = 0;
     }
     for (const row of rows) {
-      const place = this.#placeOf(keyOf(row, keyColumns, path));
+      const place = this.#placeOf(idOf(keyTextsOf(row, keyColumns, path)));
       const proofs = areSource ? this.#sources : this.#targets;
       proofs[place] = proofOf(row, values, path);
     }
@@ -173,9 +188,9 @@ export class Expectations {
   }
 }
 
-function keyOf(row: DiffFileRow, keyColumns: readonly string[], path: string): string {
-  const texts = keyTextsOf(row, keyColumns, path);
-  return texts.length === 1 ? (texts[0] ?? '') : JSON.stringify(texts);
+/** Keys are held as this: of one column by far most often. */
+function idOf(key: KeyText): string {
+  return key.length === 1 ? (key[0] ?? '') : JSON.stringify(key);
 }
 
 function proofOf(row: DiffFileRow, values: ValueHasher | null, path: string): string {

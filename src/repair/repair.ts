@@ -7,16 +7,29 @@ import type { RepairResult } from '../protocol/commands.js';
 import { OwnWrites } from './own-writes.js';
 import {
   columnsOf,
+  countChanged,
   infoOf,
   repairPair,
+  type NodeRepair,
   type RepairOptions,
   type RepairRun,
 } from './pair-repair.js';
 import { namedAsTyped, requireInput } from '../diff-file/input-file.js';
 import { checkProof } from './proof.js';
 import { RepairFile } from './repair-file.js';
-import { echoes, repairRequest, repairWay, type RepairPair } from './request.js';
-import type { RepairCounts } from './target-repair.js';
+import {
+  checkFile,
+  echoes,
+  repairRequest,
+  repairWay,
+  type RepairPair,
+  type RepairRequest,
+  type RepairWay,
+  type RequestFacts,
+} from './request.js';
+import { noCounts, sumCounts, type RepairCounts } from './target-repair.js';
+import { undoneNodes } from './undo-file.js';
+import { undoNode } from './undo.js';
 
 /** As the protocol's, with the rows that needed nothing. */
 export interface TableRepairResult extends RepairResult {
@@ -54,20 +67,20 @@ async function repairFromFile(options: RepairOptions): Promise<TableRepairResult
   const { head } = file;
   // The file's digests are of these columns only, and what was not compared is not written.
   const spec = withoutColumns(options.spec, head.excludedColumns);
-  const request = repairRequest({ source, head, path, spec, clusterNodes, usableNodes });
   const isDryRun = params.dryRun === true;
-  const run: RepairRun = { ...options, spec, path, file, way, isDryRun };
-  const warnings = [...request.warnings, ...(await check(run, replication, request.pairs))];
-  const report = params.generateReport === true ? await createReport(run, startedAt) : null;
+  const run: RepairRun = { ...options, spec, path, file, isDryRun };
+  const facts = { source, head, path, spec, clusterNodes, usableNodes };
+  const request = way.kind === 'undo' ? undoRequest(facts) : repairRequest(facts);
+  const warnings = [...request.warnings, ...(await check(run, { way, replication, request }))];
+  const report = params.generateReport === true ? await createReport(run, way, startedAt) : null;
   const nodes: Record<string, RepairCounts> = {};
   const files: string[] = [];
   try {
-    const ownWrites = way.kind === 'source' ? null : new OwnWrites();
-    for (const pair of request.pairs) {
-      for (const { node, result } of await repairPair(run, { pair, report, ownWrites })) {
-        nodes[node] = sum(nodes[node], result.counts);
-        warnings.push(...result.warnings);
-      }
+    for await (const result of repairAll(run, { way, pairs: request.pairs, report })) {
+      const { node, counts } = result;
+      nodes[node] = sumCounts(nodes[node] ?? noCounts(), counts);
+      warnings.push(...result.warnings);
+      files.push(...result.files);
     }
     if (report !== null) files.push(await report.finish(Date.now() - startedAt.getTime()));
   } catch (error) {
@@ -84,40 +97,103 @@ async function repairFromFile(options: RepairOptions): Promise<TableRepairResult
   };
 }
 
-function sum(before: RepairCounts | undefined, counts: RepairCounts): RepairCounts {
-  if (before === undefined) return counts;
-  return {
-    upserted: before.upserted + counts.upserted,
-    deleted: before.deleted + counts.deleted,
-    skipped: before.skipped + counts.skipped,
-    failed: before.failed + counts.failed,
-    alreadyEqual: before.alreadyEqual + counts.alreadyEqual,
-    left: before.left + counts.left,
-  };
+interface AllPairs {
+  readonly way: RepairWay;
+  readonly pairs: readonly RepairPair[];
+  readonly report: RepairReportWriter | null;
+}
+
+/** One node after the other. */
+async function* repairAll(
+  run: RepairRun,
+  { way, pairs, report }: AllPairs,
+): AsyncGenerator<NodeRepair> {
+  const ownWrites = way.kind === 'source' ? null : new OwnWrites();
+  for (const pair of pairs) {
+    if (way.kind === 'undo') yield await undoNode(run, { node: pair.target, report });
+    else yield* await repairPair(run, { way, pair, report, ownWrites });
+  }
+}
+
+/** What an undo file is about: pairs of a node with itself. */
+function undoRequest(facts: RequestFacts): RepairRequest {
+  const { head, path, clusterNodes, usableNodes } = facts;
+  checkFile(facts);
+  const pairs = undoneNodes(head.pairs, path).map((node) => {
+    if (!clusterNodes.includes(node) || !usableNodes.includes(node)) {
+      throw new AcedError(
+        'UNKNOWN_NODE',
+        `${path} is about node ${node}, which is not among them`,
+        {
+          hint: `The nodes are ${usableNodes.join(', ')}.`,
+        },
+      );
+    }
+    return { name: node, source: node, target: node };
+  });
+  return { pairs, warnings: [] };
 }
 
 /** What the repair is refused for; returns it as warnings where the user insists. */
-async function check(
-  run: RepairRun,
-  replication: Replication,
-  pairs: readonly RepairPair[],
-): Promise<string[]> {
+async function check(run: RepairRun, { way, replication, request }: Checked): Promise<string[]> {
+  const { pairs } = request;
   if (pairs.length === 0) return [];
-  const { way, isDryRun, file, path } = run;
+  const { isDryRun, file, path } = run;
+  if (run.params.saveUndo === true) checkUndo(way, pairs);
   const targets = pairs.map(({ target }) => target);
   const nodes = new Set([...targets, ...pairs.map(({ source }) => source)]);
   const written = way.kind === 'source' ? new Set(targets) : nodes;
   const found = echoes(replication.topology, written);
   const [first] = found;
   if (first !== undefined && !isDryRun) throw first;
-  return [
-    ...found.map((error) => `${error.message}. ${error.hint ?? ''}`),
-    ...(await checkProof({ ...run, replication, nodes, head: file.head, path })),
-  ];
+  const unproved = await checkProof({ ...run, replication, nodes, head: file.head, path });
+  if (run.params.stale === 'fail') await checkUnchanged(run, pairs);
+  return [...found.map((error) => `${error.message}. ${error.hint ?? ''}`), ...unproved];
 }
 
-async function createReport(run: RepairRun, startedAt: Date): Promise<RepairReportWriter> {
-  const { context, config, params, spec, path, way } = run;
+/** An undo file has a row once. */
+function checkUndo(way: RepairWay, pairs: readonly RepairPair[]): void {
+  const written = pairs.flatMap(({ source, target }) =>
+    ['source', 'undo'].includes(way.kind) ? [target] : [source, target],
+  );
+  const twice = written.find((node, i) => written.indexOf(node) !== i);
+  if (twice === undefined) return;
+  throw new AcedError(
+    'BAD_USAGE',
+    `--save-undo: ${twice} would be written once for each of its pairs`,
+    {
+      hint: 'Repair two nodes at a time: --nodes <one>,<other>.',
+    },
+  );
+}
+
+/** Errors: ROWS_CHANGED, before anything is written. */
+async function checkUnchanged(run: RepairRun, pairs: readonly RepairPair[]): Promise<void> {
+  const counts: string[] = [];
+  for (const pair of pairs) {
+    const changed = await countChanged(run, pair);
+    if (changed > 0) counts.push(`${changed} of ${pair.name}`);
+  }
+  if (counts.length === 0) return;
+  throw new AcedError(
+    'ROWS_CHANGED',
+    `nothing is repaired: rows are no longer what the diff saw, ${counts.join(', ')}`,
+    { hint: 'Run the diff again and repair from the new file, or leave --stale=fail out.' },
+  );
+}
+
+interface Checked {
+  readonly way: RepairWay;
+  readonly replication: Replication;
+  readonly request: RepairRequest;
+}
+
+async function createReport(
+  run: RepairRun,
+  way: RepairWay,
+  startedAt: Date,
+): Promise<RepairReportWriter> {
+  const { context, config, params, spec, path } = run;
   const source = way.kind === 'source' ? way.source : '';
   const credentials = config.nodes.find(({ name }) => name === source) ?? config.nodes[0];
   if (credentials === undefined) {

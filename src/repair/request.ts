@@ -19,7 +19,9 @@ export type RepairWay =
   /** Each node gets the rows that it lacks. */
   | { readonly kind: 'bidirectional' }
   /** Each node gets the other one's values where it has NULL. */
-  | { readonly kind: 'fix-nulls' };
+  | { readonly kind: 'fix-nulls' }
+  /** Rows become what they were before another repair. */
+  | { readonly kind: 'undo' };
 
 /** Flags that say what to do with the rows, by their parameter. */
 const WAY_FLAGS = {
@@ -49,6 +51,10 @@ export function repairWay(
   clusterNodes: readonly string[],
   usableNodes: readonly string[],
 ): RepairWay {
+  if (params.undo === true) {
+    checkAlone(params);
+    return { kind: 'undo' };
+  }
   for (const [one, other, hint] of EXCLUSIVE) {
     if (params[one] !== true || params[other] !== true) continue;
     throw excluded(WAY_FLAGS[one], WAY_FLAGS[other], hint);
@@ -66,6 +72,18 @@ export function repairWay(
   const isInsertOnly = params.insertOnly === true;
   const deletes = !isInsertOnly && params.upsertOnly !== true;
   return { kind: 'source', source, mode: { inserts: true, updates: !isInsertOnly, deletes } };
+}
+
+/** An undo file says itself what is to be done. */
+function checkAlone(params: RepairParams): void {
+  const flags: string[] = Object.entries(WAY_FLAGS).flatMap(([name, flag]) =>
+    params[name as WayFlag] === true ? [flag] : [],
+  );
+  if (params.sourceOfTruth !== undefined) flags.push('--source-of-truth');
+  if (params.stale !== undefined) flags.push('--stale');
+  const [first] = flags;
+  if (first === undefined) return;
+  throw excluded('--undo', first, 'Leave it out: the undo file says what the rows were.');
 }
 
 function excluded(one: string, other: string, hint: string): AcedError {
@@ -156,7 +174,11 @@ function sourceOfTruth(
   return source;
 }
 
-function checkFile({ head, path, spec }: RequestFacts): void {
+export function checkFile({
+  head,
+  path,
+  spec,
+}: Pick<RequestFacts, 'head' | 'path' | 'spec'>): void {
   if (head.schema !== spec.schema || head.table !== spec.name) {
     throw new AcedError(
       'BAD_DIFF_FILE',

@@ -1,6 +1,5 @@
 import { sleep, throwIfAborted } from '../base/abort.js';
 import type { KeyText } from '../table/table-spec.js';
-import type { RepairReportWriter } from '../report/repair-report.js';
 import { LookFirst, plannedRows, TrustFile, type Decided, type Deciding } from './decided-rows.js';
 import { isLeft, type Decision, type Ruling } from './decision.js';
 import type { ExpectedRows, Expectation, ValueHasher } from './expectation.js';
@@ -8,6 +7,7 @@ import type { OwnWrites } from './own-writes.js';
 import type { ReadSession } from './read-session.js';
 import type { RepairSql } from './repair-sql.js';
 import type { RowFailure } from './row-failure.js';
+import type { TakeChanges } from './row-changes.js';
 import { changedBy, RowWriter, whyNotReplaced, type WriteOutcome } from './row-writer.js';
 import { bytesOf, stage, type PlannedRow, type StagedTransaction } from './staged-rows.js';
 import type { TargetSession } from './target-session.js';
@@ -21,6 +21,21 @@ export interface RepairCounts {
   alreadyEqual: number;
   /** The chosen mode has nothing to do with them. */
   left: number;
+}
+
+export function noCounts(): RepairCounts {
+  return { upserted: 0, deleted: 0, skipped: 0, failed: 0, alreadyEqual: 0, left: 0 };
+}
+
+export function sumCounts(one: RepairCounts, other: RepairCounts): RepairCounts {
+  return {
+    upserted: one.upserted + other.upserted,
+    deleted: one.deleted + other.deleted,
+    skipped: one.skipped + other.skipped,
+    failed: one.failed + other.failed,
+    alreadyEqual: one.alreadyEqual + other.alreadyEqual,
+    left: one.left + other.left,
+  };
 }
 
 export interface TargetRepairOptions {
@@ -46,7 +61,9 @@ export interface TargetRepairOptions {
   readonly looksFirst: boolean;
   /** And their values too. */
   readonly looksAtValues: boolean;
-  readonly report: RepairReportWriter | null;
+  readonly changes: TakeChanges | null;
+  /** Another way to know what is to be done; null: the nodes' rows and the file tell. */
+  readonly deciding: Deciding | null;
   readonly signal: AbortSignal;
   readonly onProgress: (done: number, total: number) => void;
 }
@@ -105,14 +122,7 @@ export class TargetRepair {
   readonly #writer: RowWriter | null;
   readonly #deciding: Deciding;
   readonly #skipped: SkippedRows = { targetChanged: 0, sourceChanged: 0, locked: 0 };
-  readonly #counts: RepairCounts = {
-    upserted: 0,
-    deleted: 0,
-    skipped: 0,
-    failed: 0,
-    alreadyEqual: 0,
-    left: 0,
-  };
+  readonly #counts = noCounts();
   readonly #deletedKeys: KeyText[] = [];
   readonly #writtenKeys: KeyText[] = [];
   #batchRows: number;
@@ -122,11 +132,12 @@ export class TargetRepair {
     this.#options = options;
     const { target } = options;
     this.#writer = target === null ? null : new RowWriter({ ...options, target });
-    const { values, report } = options;
-    const withValues = report !== null || options.looksAtValues;
+    const { values } = options;
+    const withValues = options.changes !== null || options.looksAtValues;
     const isTrusting = target !== null && values === null && !withValues && !options.looksFirst;
     const deciding = { ...options, withValues };
-    this.#deciding = isTrusting ? new TrustFile(deciding) : new LookFirst(deciding);
+    this.#deciding =
+      options.deciding ?? (isTrusting ? new TrustFile(deciding) : new LookFirst(deciding));
     this.#rowBytes = options.rowBytes;
     this.#batchRows = Math.min(FIRST_BATCH_ROWS, fittingRows(this.#rowBytes));
   }
@@ -354,20 +365,16 @@ export class TargetRepair {
     return { reason: changedBy(triggers), kind: 'other' };
   }
 
-  async #report(decided: readonly Decided[], outcome: WriteOutcome): Promise<void> {
-    const { report, node } = this.#options;
-    if (report === null) return;
-    const gone = decided.filter(({ number }) => outcome.deleted.has(number));
-    const written = decided.filter(({ number }) => outcome.upserted.has(number));
-    await report.add(
-      node,
-      'deleted',
-      gone.map((row) => row.target?.values ?? []),
-    );
-    await report.add(
-      node,
-      'upserted',
-      written.map((row) => row.meant?.merged ?? row.source?.values ?? []),
+  async #report(decided: readonly Decided[], { deleted, upserted }: WriteOutcome): Promise<void> {
+    const done = decided.filter(({ number }) => deleted.has(number) || upserted.has(number));
+    await this.#options.changes?.(
+      done.map(({ number, target, source, meant }) => ({
+        before: target,
+        after:
+          deleted.has(number) || meant === undefined
+            ? undefined
+            : { digest: meant.digest, values: meant.merged ?? source?.values ?? [] },
+      })),
     );
   }
 }

@@ -12,7 +12,10 @@ const fillNulls: Merge = ({ target, source }) => {
 const MISSING_ROWS = { inserts: true, updates: false, deletes: false };
 
 /** What becomes of each key that is not ruled by itself. Pure. */
-export function rulingOfWay(way: RepairWay, appliesToStale: boolean): Ruling {
+export function rulingOfWay(
+  way: Exclude<RepairWay, { kind: 'undo' }>,
+  appliesToStale: boolean,
+): Ruling {
   switch (way.kind) {
     case 'source':
       return { wish: { kind: 'copy', mode: way.mode }, appliesToStale };

@@ -70,7 +70,8 @@ describe('Expectations', () => {
       ],
       ['id'],
     );
-    const expected = [1, 2, 3, 4, 5].map((id) => ({
+    const expected = [1, 2, 3, 4, 5].map((id, place) => ({
+      place,
       key: [String(id)],
       target: String(id),
       source: String(id),

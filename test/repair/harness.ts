@@ -176,6 +176,6 @@ export class RepairHarness {
 
 /** n1, where the mode takes one and the test names none. */
 function withSource(params: Partial<RepairParams>): Partial<RepairParams> {
-  const needsNone = params.bidirectional === true || params.fixNulls === true;
+  const needsNone = [params.bidirectional, params.fixNulls, params.undo].includes(true);
   return needsNone ? params : { sourceOfTruth: 'n1', ...params };
 }

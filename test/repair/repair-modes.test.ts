@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import type { CommandContext } from '../../src/protocol/commands.js';
 import { startMesh, type Mesh } from '../support/mesh.js';
@@ -8,6 +10,8 @@ const TABLES = `
 CREATE TABLE many (id bigint PRIMARY KEY, note text);
 CREATE TABLE kept (id bigint PRIMARY KEY, note text);
 CREATE TABLE sides (a int, b text, note text, PRIMARY KEY (b, a));
+CREATE TABLE moved (id int, "Or,der" text, v text, PRIMARY KEY ("Or,der", id));
+CREATE TABLE undone (id numeric PRIMARY KEY, n numeric(12,2), at timestamptz, ts timestamp, d date, tags text[], doc jsonb, by bytea, f float8, c char(4), r int4range, b bool, iv interval, note text);
 CREATE TABLE holes (id uuid PRIMARY KEY, n numeric(12,2), at timestamptz, tags text[], doc jsonb, by bytea, f float8, c char(4), r int4range, note text);
 `;
 
@@ -177,5 +181,127 @@ describe('what excludes each other', () => {
     for (const [params, message] of cases) {
       await assert.rejects(harness.repair('none.json', table('kept'), params), message);
     }
+  });
+});
+
+describe('--stale', () => {
+  const spoil = async (): Promise<string | null> => {
+    await load(
+      "TRUNCATE moved; INSERT INTO moved SELECT i, 'k', 'x' FROM generate_series(1, 50) i",
+    );
+    await mesh.driftSql(
+      'n2',
+      "UPDATE moved SET v = 'y' WHERE id <= 10; DELETE FROM moved WHERE id = 11; INSERT INTO moved VALUES (51, 'k', 'z')",
+    );
+    const file = await diff('moved');
+    await mesh.driftSql('n2', "UPDATE moved SET v = 'newer' WHERE id IN (1, 2, 51)");
+    await mesh.driftSql('n1', "UPDATE moved SET v = 'newer still' WHERE id = 3");
+    return file;
+  };
+
+  it('skip leaves rows that have moved on, and says so', async () => {
+    const { nodes } = await harness.repair(await spoil(), table('moved'), { stale: 'skip' });
+    assert.deepEqual(nodes['n2'], { ...NOTHING, upserted: 8, skipped: 4 });
+  });
+
+  it('fail writes nothing at all', async () => {
+    const file = await spoil();
+    await assert.rejects(harness.repair(file, table('moved'), { stale: 'fail' }), {
+      code: 'ROWS_CHANGED',
+      message: /4 of n1\/n2/,
+    });
+    const rows = await mesh.query('n2', "SELECT count(*) FROM moved WHERE v = 'y'");
+    assert.deepEqual(rows, [['8']]);
+  });
+
+  it('apply writes over them as they are now', async () => {
+    const { nodes } = await harness.repair(await spoil(), table('moved'), { stale: 'apply' });
+    assert.deepEqual(nodes['n2'], { ...NOTHING, upserted: 11, deleted: 1 });
+    const rows = await mesh.query('n2', 'SELECT v FROM moved WHERE id = 3');
+    assert.deepEqual(rows, [['newer still']]);
+  });
+});
+
+describe('--undo', () => {
+  it('puts rows back exactly as they were, but not those that have moved on since', async () => {
+    await load(`INSERT INTO undone SELECT i + 0.50, i + 0.10, '2024-01-02 03:04:05.123456+00', '2024-01-02 03:04:05.1', '2024-02-29', ARRAY['a,b', NULL, '"'],
+      '{"a": 1.50}', '\\x00ff', 0.1 + i, 'ab', '[1,5)', true, '1 day 02:00', 'row ' || i FROM generate_series(1, 40) i`);
+    await mesh.driftSql(
+      'n2',
+      `UPDATE undone SET n = NULL, at = 'infinity', ts = '0044-03-15 12:00:00 BC', d = '-infinity', tags = '{}', doc = '[1.10, null, "x"]', by = '',
+       f = 'NaN', c = 'é', r = 'empty', b = NULL, iv = '-1 mon', note = E'a\\nb"c' WHERE id < 10`,
+    );
+    await mesh.driftSql(
+      'n2',
+      "DELETE FROM undone WHERE id BETWEEN 20 AND 25; INSERT INTO undone (id, note) VALUES (100.10, 'extra'), (101, NULL)",
+    );
+    const before = await mesh.query('n2', 'SELECT u::text FROM undone u ORDER BY id');
+    const repaired = await harness.repair(await diff('undone'), table('undone'), {
+      saveUndo: true,
+    });
+    assert.deepEqual(repaired.nodes['n2'], { ...NOTHING, upserted: 14, deleted: 2 });
+    const [undo = ''] = repaired.files;
+    assert.match(undo, /^public_undone_undo-\d{14}\.json$/);
+    const path = join(harness.directory, undo);
+    await assert.rejects(harness.repair(path, table('undone')), /n2~before/);
+    const dry = await harness.repair(path, table('undone'), { undo: true, dryRun: true });
+    assert.deepEqual(dry.nodes['n2'], { ...NOTHING, upserted: 11, deleted: 5 });
+    await mesh.driftSql('n2', "UPDATE undone SET note = 'since' WHERE id = 1.5");
+    const undone = await harness.repair(path, table('undone'), { undo: true });
+    assert.deepEqual(undone.nodes['n2'], { ...NOTHING, upserted: 10, deleted: 5, skipped: 1 });
+    const after = await mesh.query(
+      'n2',
+      'SELECT u::text FROM undone u WHERE id <> 1.5 ORDER BY id',
+    );
+    assert.deepEqual(after, before.slice(1));
+    const again = await harness.repair(path, table('undone'), { undo: true });
+    assert.deepEqual(again.nodes['n2'], { ...NOTHING, alreadyEqual: 15, skipped: 1 });
+    await mesh.waitForReplication();
+    assert.deepEqual(await mesh.query('n1', "SELECT count(*) FROM undone WHERE at = 'infinity'"), [
+      ['0'],
+    ]);
+  });
+
+  it('keeps what was committed before a repair was interrupted', async () => {
+    await load("TRUNCATE many; INSERT INTO many SELECT i, 'x' FROM generate_series(1, 9000) i");
+    await mesh.driftSql('n2', "UPDATE many SET note = 'y' WHERE id > 1000");
+    const stop = new AbortController();
+    let told = 0;
+    const emit: CommandContext['emit'] = (event) => {
+      if (event.type !== 'progress' || !event.phase.startsWith('Repairing')) return;
+      told = event.done;
+      if (told > 0) stop.abort();
+    };
+    const files = new Set(await readdir(harness.directory));
+    const running = harness.repair(
+      await diff('many'),
+      table('many'),
+      { saveUndo: true },
+      { signal: stop.signal, emit },
+    );
+    await assert.rejects(running, (error: { code?: unknown }) => error.code === 'CANCELLED');
+    const undo = (await readdir(harness.directory)).find(
+      (name) => !files.has(name) && name.includes('_undo-'),
+    );
+    const { nodes } = await harness.repair(join(harness.directory, undo ?? ''), table('many'), {
+      undo: true,
+    });
+    assert.deepEqual(nodes['n2'], { ...NOTHING, upserted: told });
+    assert.deepEqual(await mesh.query('n2', "SELECT count(*) FROM many WHERE note = 'y'"), [
+      ['8000'],
+    ]);
+  });
+
+  it('takes no other file', async () => {
+    await mesh.driftSql('n2', "UPDATE kept SET note = 'w' WHERE id = 3");
+    const file = await diff('kept');
+    await assert.rejects(harness.repair(file, table('kept'), { undo: true }), {
+      code: 'BAD_DIFF_FILE',
+      message: /is no undo file/,
+    });
+    await assert.rejects(
+      harness.repair(file, table('kept'), { undo: true, upsertOnly: true }),
+      /--undo and --upsert-only/,
+    );
   });
 });

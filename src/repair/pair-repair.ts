@@ -104,7 +104,11 @@ export async function countChanged(run: RepairRun, pair: RepairPair): Promise<nu
       poolOf(run, pair.target).use(async (target) => {
         const looking = new LookFirst({
           ...{ source: new ReadSession(source), targetReader: new ReadSession(target) },
-          sql: new RepairSql(spec, infoOf(run, pair.target), seed),
+          sql: new RepairSql(
+            spec,
+            { target: infoOf(run, pair.target), source: infoOf(run, pair.source) },
+            seed,
+          ),
           values: valueHasher(run, pair.target),
           withValues: false,
           rulingOf: () => ({ wish: { kind: 'leave' }, appliesToStale: false }),

@@ -136,7 +136,7 @@ async function putBack(
   const info = infoOf(run, node);
   const pair = `${node}/${beforeOf(node)}`;
   const reader = new ReadSession(session);
-  const sql = new RepairSql(spec, info, seed);
+  const sql = new RepairSql(spec, { target: info, source: info }, seed);
   const columns = columnsOf(spec, info).map(({ name }) => name);
   const keyColumns = spec.key.map(({ name }) => name);
   const sides = { source: beforeOf(node), target: node };

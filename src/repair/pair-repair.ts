@@ -196,7 +196,7 @@ async function createUndoFile(run: RepairRun, node: string): Promise<UndoFile> {
     table: spec.name,
     columns: columnsOf(spec, infoOf(run, node)),
     primaryKey: spec.key.map(({ name }) => name),
-    seedId,
+    seedId: digestId(seedId, spec),
     servers: Object.fromEntries(servers),
     excludedColumns: file.head.excludedColumns,
   });

@@ -17,6 +17,7 @@ import { ReadSession } from './read-session.js';
 import { RepairSql } from './repair-sql.js';
 import type { RepairReportWriter } from '../report/repair-report.js';
 import { noCounts, sumCounts, TargetRepair } from './target-repair.js';
+import { digestId } from '../table/table-spec.js';
 import { beforeOf } from './undo-file.js';
 
 /** So many rows are put back from one reading of the file: their values are held. */
@@ -117,9 +118,10 @@ export async function undoNode(
   run: RepairRun,
   work: { readonly node: string; readonly report: RepairReportWriter | null },
 ): Promise<NodeRepair> {
-  const { file, path, seedId } = run;
-  if (file.head.seedId !== seedId) {
-    throw new AcedError('BAD_DIFF_FILE', `${path} was written with another state directory`, {
+  const { file, path, seedId, spec } = run;
+  if (file.head.seedId !== digestId(seedId, spec)) {
+    const message = `${path} was written with another state directory, or other columns`;
+    throw new AcedError('BAD_DIFF_FILE', message, {
       hint: 'Its digests mean nothing here: undo where the repair was made.',
     });
   }

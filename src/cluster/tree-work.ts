@@ -1,4 +1,5 @@
 import { allOrCause, runAll } from '../base/abort.js';
+import { AcedError } from '../base/errors.js';
 import type { LeafValue } from '../merkle/leaves.js';
 import { boundaryBatches, findBoundaries, type PartitionOptions } from '../ingest/partition.js';
 import { rehash } from '../ingest/rehash.js';
@@ -180,10 +181,25 @@ export async function splitOversize(
     }
     table.changeLayout(table.layout.split(found.position, boundaries));
     cut++;
+    if (cut % CUTS_BETWEEN_LOOKS === 0) requireOneOrder(table);
     const pieces = Array.from({ length: boundaries.length + 1 }, (_, i) => found.position + i);
     const all = new Map(cluster.config.nodes.map(({ name }) => [name, pieces] as const));
     await rehashOnNodes(cluster, table, all, options);
   }
+}
+
+const CUTS_BETWEEN_LOOKS = 500;
+
+/**
+ * Each boundary takes a block's worth of rows from some node. Far more boundaries than that come of
+ * nodes that order keys differently: what one of them cuts small is large again on another, for ever.
+ */
+function requireOneOrder(table: TrackedTable): void {
+  const rows = table.nodes.reduce((sum, node) => sum + table.leaves(node).totalRows, 0);
+  if (table.layout.size < CUTS_BETWEEN_LOOKS + (2 * rows) / table.blockRows) return;
+  throw new AcedError('SCHEMA_MISMATCH', `the nodes order the keys of ${table.label} differently`, {
+    hint: 'table-diff compares it block by block; see whether types, collations and locales agree',
+  });
 }
 
 function findOversize(

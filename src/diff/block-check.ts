@@ -19,8 +19,11 @@ export interface Contradiction {
 
 export interface BlockCheck {
   readonly contradictions: readonly Contradiction[];
-  /** Blocks in which rows differ now. */
-  readonly differing: readonly BlockRange[];
+  /**
+   * Blocks in which rows differ now, with the states of these rows: the same ones later mean that no
+   * node has written the row in between.
+   */
+  readonly differing: ReadonlyMap<BlockRange, ReadonlySet<string>>;
 }
 
 export interface BlockCheckOptions {
@@ -34,8 +37,8 @@ export interface BlockCheckOptions {
 /** One node's block in one snapshot, by two statements. */
 interface BlockReading {
   sum: LeafValue;
-  /** Key as JSON -> digest. */
-  readonly rows: Map<string, string>;
+  /** By the key as JSON. */
+  readonly rows: Map<string, { readonly digest: string; readonly version: string }>;
 }
 
 /**
@@ -49,7 +52,7 @@ export async function checkBlocks(
 ): Promise<BlockCheck> {
   const numbered = ranges.map((range, number) => ({ ...range, number }));
   const open = await unequalSums(numbered, options);
-  if (open.length === 0) return { contradictions: [], differing: [] };
+  if (open.length === 0) return { contradictions: [], differing: new Map() };
   const readings = await onEveryNode(options.pools, options.signal, (_, pool, signal) =>
     pool.use(
       (session) => inSnapshot(session, () => readBoth(session, open, { ...options, signal })),
@@ -57,13 +60,14 @@ export async function checkBlocks(
     ),
   );
   const contradictions: Contradiction[] = [];
-  const differing: BlockRange[] = [];
+  const differing = new Map<BlockRange, ReadonlySet<string>>();
   for (const { number } of open) {
     const range = ranges[number];
     if (range === undefined) continue;
     const found = contradictionIn(number, readings);
+    const rows = differingRows(number, readings);
     if (found !== null) contradictions.push({ ...found, range });
-    else if (rowsDiffer(number, readings)) differing.push(range);
+    else if (rows.size > 0) differing.set(range, rows);
   }
   return { contradictions, differing };
 }
@@ -101,7 +105,8 @@ async function readBoth(
   const query = sql.rowDigests(ranges);
   for (const row of await session.query(query.text, query.params, signal)) {
     const key = JSON.stringify(row.slice(2, 2 + keyColumns));
-    blocks.get(Number(row[0]))?.rows.set(key, row[1] ?? '');
+    const state = { digest: row[1] ?? '', version: row[2 + keyColumns] ?? '' };
+    blocks.get(Number(row[0]))?.rows.set(key, state);
   }
   return blocks;
 }
@@ -120,7 +125,7 @@ function contradictionIn(
       return { node, sum, rows, reason: `on ${node} its sum is not that of its rows` };
     }
     first ??= { node, sum };
-    if (!isSame(sum, first.sum) && !rowsDiffer(number, readings)) {
+    if (!isSame(sum, first.sum) && differingRows(number, readings).size === 0) {
       const reason = `${first.node} and ${node} have equal rows in it and unequal sums`;
       return { node, sum, rows: first.sum, reason };
     }
@@ -133,16 +138,21 @@ function contradictionIn(
   return null;
 }
 
-function rowsDiffer(
+/** Keys that are not the same everywhere, each with its state on every node. */
+function differingRows(
   number: number,
   readings: ReadonlyMap<string, ReadonlyMap<number, BlockReading>>,
-): boolean {
-  const [first, ...others] = Array.from(readings.values(), (blocks) => blocks.get(number)?.rows);
-  return others.some(
-    (rows) =>
-      rows?.size !== first?.size ||
-      Array.from(first ?? []).some(([key, digest]) => rows?.get(key) !== digest),
-  );
+): Set<string> {
+  const nodes = Array.from(readings.values(), (blocks) => blocks.get(number)?.rows);
+  const keys = new Set(nodes.flatMap((rows) => [...(rows?.keys() ?? [])]));
+  const differing = new Set<string>();
+  for (const key of keys) {
+    const states = nodes.map((rows) => rows?.get(key) ?? null);
+    if (states.some((state) => state?.digest !== states[0]?.digest)) {
+      differing.add(JSON.stringify([key, states]));
+    }
+  }
+  return differing;
 }
 
 /** A node that has a row of the given node's block in another block. */
@@ -160,9 +170,9 @@ function nodeWithStrayRow(
   return null;
 }
 
-function sumOf(rows: ReadonlyMap<string, string>): LeafValue {
+function sumOf(rows: BlockReading['rows']): LeafValue {
   let sum = 0n;
-  for (const digest of rows.values()) sum += BigInt(digest);
+  for (const { digest } of rows.values()) sum += BigInt(digest);
   return { rows: rows.size, sum: BigInt.asUintN(64, sum) };
 }
 

@@ -2,7 +2,7 @@ import type { CommandContext } from '../protocol/commands.js';
 import type { BlockRange } from '../merkle/layout.js';
 import type { KeyText } from '../table/table-spec.js';
 import { letReplicationPass, type Passage, type Replication } from '../replication/passage.js';
-import { checkBlocks, type Contradiction } from './block-check.js';
+import { checkBlocks, type BlockCheck, type Contradiction } from './block-check.js';
 import { chunksOf } from './chunks.js';
 import { reportColumns, type ComparedTable } from './compared-table.js';
 import type { DiffSink } from './diff-sink.js';
@@ -95,7 +95,23 @@ export class DifferenceSearch {
     if (open.length === 0) return;
     for (const fault of (await this.#options.findFaults?.(open)) ?? []) this.#unverified(fault);
     // Where sums and rows agree, rows that turn out to be equal were in flight.
-    await this.#look(await this.#check(open));
+    const differing = await this.#check(open);
+    const equal = await this.#look([...differing.keys()]);
+    if (equal.length > 0) await this.#requireMoved(equal, differing);
+  }
+
+  /** A row that has been neither written nor found to differ, and still differs, is not in flight. */
+  async #requireMoved(
+    ranges: readonly BlockRange[],
+    before: BlockCheck['differing'],
+  ): Promise<void> {
+    for (const [range, rows] of await this.#check(ranges)) {
+      const known = before.get(range);
+      if (![...rows].some((row) => known?.has(row) === true)) continue;
+      const reason =
+        'rows in it differ that are equal by key: the nodes do not call the same keys equal';
+      this.#unverified({ range, reason });
+    }
   }
 
   /** Looks at the rows that have these keys, and at no others. */
@@ -179,14 +195,14 @@ export class DifferenceSearch {
   }
 
   /** Returns the blocks in which rows differ after all. */
-  async #check(ranges: readonly BlockRange[]): Promise<readonly BlockRange[]> {
+  async #check(ranges: readonly BlockRange[]): Promise<BlockCheck['differing']> {
     const { table, context, onContradiction } = this.#options;
     const { pools, sql, spec } = table;
-    const differing: BlockRange[] = [];
+    const differing = new Map<BlockRange, ReadonlySet<string>>();
     for (const batch of this.#batches(ranges)) {
       const options = { pools, sql, keyColumns: spec.key.length, signal: context.signal };
       const found = await checkBlocks(batch, options);
-      differing.push(...found.differing);
+      for (const [range, rows] of found.differing) differing.set(range, rows);
       for (const contradiction of found.contradictions) {
         onContradiction(contradiction);
         this.#unverified(contradiction);

@@ -203,6 +203,13 @@ SELECT t.number, pg_catalog.json_build_object(
   'persistence', t.relpersistence,
   'replicaIdentity', t.relreplident,
   'encoding', (SELECT pg_catalog.pg_encoding_to_char(d.encoding) FROM database d),
+  'locale', (
+    SELECT pg_catalog.concat_ws(' ',
+             CASE d.datlocprovider WHEN 'c' THEN 'libc' WHEN 'i' THEN 'ICU' ELSE 'builtin' END,
+             COALESCE(d.row ->> 'datlocale', d.row ->> 'daticulocale', d.datcollate),
+             CASE d.datlocprovider WHEN 'c' THEN d.row ->> 'datctype' END,
+             d.row ->> 'daticurules')
+      FROM database d),
   'estimatedRows', m.rows,
   'keyCorrelation', (
     SELECT s.correlation

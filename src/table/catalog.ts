@@ -81,6 +81,7 @@ function toTableInfo(name: TableName, table: CatalogTable, reading: CatalogReadi
     name: name.name,
     isPartitioned: table.kind === 'p',
     databaseEncoding: table.encoding,
+    databaseLocale: table.locale,
     columns: table.columns.map(toColumn),
     primaryKey: table.primaryKey,
     keyOperators: table.keyOperators.map(toOperators),
@@ -131,6 +132,7 @@ interface CatalogTable {
   readonly persistence: string;
   readonly replicaIdentity: 'd' | 'n' | 'f' | 'i';
   readonly encoding: string;
+  readonly locale: string;
   readonly estimatedRows: number;
   readonly keyCorrelation: number | null;
   readonly primaryKey: string[];

@@ -27,6 +27,9 @@ const ORDER_KINDS: ReadonlyMap<number, KeyOrderKind> = new Map([
   [2950, 'uuid'],
 ]);
 
+/** FirstNormalObjectId: types from here on are the user's. */
+const FIRST_USER_OID = 16_384;
+
 const BYTE_COLLATION = 'pg_catalog."C"';
 
 /**
@@ -40,6 +43,8 @@ export function keyOrderOf(
   const first = onNodes[0]?.column;
   if (first === undefined) throw new AcedError('INTERNAL', 'a key column exists on no node');
   if (first.baseTypeKind === 'e') requireSameLabels(onNodes);
+  if (followsDatabase(first)) requireSameLocale(onNodes);
+  requireSameEquality(onNodes);
   const kind = ORDER_KINDS.get(first.baseTypeOid) ?? 'server';
   const collation = first.collation;
   if (collation === null) return { orderKind: kind, collate: null };
@@ -50,6 +55,49 @@ export function keyOrderOf(
     };
   }
   return { orderKind: kind === 'bytes' ? 'bytes' : 'server', collate: BYTE_COLLATION };
+}
+
+const JSONB_OIDS: readonly number[] = [3802, 3807];
+
+/**
+ * Types that compare texts within their values by the database's own locale, or by that of a part,
+ * whatever collation the query asks for: jsonb, citext, and what is made of several types.
+ */
+function followsDatabase(column: ColumnInfo): boolean {
+  const { baseTypeOid, baseTypeKind, baseTypeCategory, collation } = column;
+  if (JSONB_OIDS.includes(baseTypeOid)) return true;
+  if (baseTypeOid < FIRST_USER_OID) return false;
+  const isMade = ['c', 'r', 'm'].includes(baseTypeKind) || baseTypeCategory === 'A';
+  return isMade || (baseTypeKind === 'b' && collation !== null);
+}
+
+function requireSameLocale(onNodes: readonly NodeColumn[]): void {
+  const [first, ...others] = onNodes;
+  const other = others.find(({ table }) => table.databaseLocale !== first?.table.databaseLocale);
+  if (first === undefined || other === undefined) return;
+  throw new AcedError(
+    'SCHEMA_MISMATCH',
+    `key column ${first.column.name} is of type ${first.column.baseTypeName}, which compares by the ` +
+      `database's locale: that is ${first.table.databaseLocale} on ${first.node} but ` +
+      `${other.table.databaseLocale} on ${other.node}`,
+    { hint: 'Such a key can be compared only between databases of one locale.' },
+  );
+}
+
+/** Where equal is more than alike, the nodes must call the same keys equal. */
+function requireSameEquality(onNodes: readonly NodeColumn[]): void {
+  if (onNodes.every(({ column }) => column.collation?.isDeterministic !== false)) return;
+  const [first, ...others] = onNodes;
+  const facts = ({ column: { collation } }: NodeColumn): string =>
+    JSON.stringify([collation?.isDeterministic, collation?.provider, collation?.locale]);
+  const other = others.find((one) => first !== undefined && facts(one) !== facts(first));
+  if (first === undefined || other === undefined) return;
+  throw new AcedError(
+    'SCHEMA_MISMATCH',
+    `key column ${first.column.name} has a collation that is not deterministic, and it is another ` +
+      `one on ${other.node} than on ${first.node}: they do not call the same keys equal`,
+    { hint: 'Define the collation alike on all nodes.' },
+  );
 }
 
 /** The key column's operators, the same on all nodes. Errors: SCHEMA_MISMATCH. */

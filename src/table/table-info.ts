@@ -57,6 +57,8 @@ export interface TableInfo {
   readonly isPartitioned: boolean;
   /** The encoding of the node's database, e.g. `UTF8`. */
   readonly databaseEncoding: string;
+  /** Provider and locale of the database's default collation, for people and for comparing. */
+  readonly databaseLocale: string;
   readonly columns: readonly ColumnInfo[];
   /** Column names in the key's declared order; empty: no primary key. */
   readonly primaryKey: readonly string[];

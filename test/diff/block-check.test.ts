@@ -59,16 +59,21 @@ describe('blocks in which no row was found to differ', () => {
       { lower: null, upper: ['20'] },
       { lower: ['20'], upper: null },
     ];
-    assert.deepEqual(await check('plain', [low, high]), { contradictions: [], differing: [] });
+    const none = { contradictions: [], differing: new Map() };
+    assert.deepEqual(await check('plain', [low, high]), none);
     await server.query(
       'other',
       "UPDATE plain SET v = 'x' WHERE id = 33; DELETE FROM plain WHERE id = 3",
     );
-    assert.deepEqual(await check('plain', [low, high]), {
-      contradictions: [],
-      differing: [low, high],
-    });
-    assert.deepEqual((await check('plain', [{ lower: ['4'], upper: ['30'] }])).differing, []);
+    const { contradictions, differing } = await check('plain', [low, high]);
+    assert.deepEqual(contradictions, []);
+    assert.deepEqual([...differing.keys()], [low, high]);
+    assert.deepEqual((await check('plain', [low, high])).differing, differing);
+    assert.equal((await check('plain', [{ lower: ['4'], upper: ['30'] }])).differing.size, 0);
+    await server.query('one', 'UPDATE plain SET v = v WHERE id = 33');
+    const written = (await check('plain', [low, high])).differing;
+    assert.deepEqual(written.get(low), differing.get(low));
+    assert.notDeepEqual(written.get(high), differing.get(high));
   });
 
   it('equal rows that the nodes have in other blocks are a contradiction, not a match', async () => {
@@ -78,7 +83,7 @@ describe('blocks in which no row was found to differ', () => {
       { lower: ['s'], upper: null },
     ];
     const { contradictions, differing } = await check('worded', ranges);
-    assert.deepEqual(differing, []);
+    assert.equal(differing.size, 0);
     assert.deepEqual(
       contradictions.map(({ range }) => range),
       [ranges[1], ranges[2]],

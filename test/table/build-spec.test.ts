@@ -72,6 +72,7 @@ function table(columns: ColumnInfo[], changes: Partial<TableInfo> = {}): TableIn
     name: 't',
     isPartitioned: false,
     databaseEncoding: 'UTF8',
+    databaseLocale: 'ICU en-US 153.120',
     columns,
     primaryKey: ['id'],
     keyOperators: (changes.primaryKey ?? ['id']).map(() => BUILT_IN_OPERATORS),
@@ -364,7 +365,6 @@ describe('order of keys', () => {
       { ...ICU, version: '154.1' },
       { ...ICU, locale: 'de-DE' },
       { ...ICU, provider: 'c' },
-      { ...ICU, isDeterministic: false },
     ];
     for (const collation of others) {
       assert.deepEqual(keyOf(icu, column('id', 'text', { collation })), BYTES_FORCED);
@@ -373,6 +373,15 @@ describe('order of keys', () => {
     assert.deepEqual(keyOf(musl, musl), BYTES_FORCED);
     const fuzzy = column('id', 'text', { collation: { ...ICU, isDeterministic: false } });
     assert.deepEqual(keyOf(fuzzy, fuzzy), BYTES_FORCED);
+    const newer = { ...ICU, isDeterministic: false, version: '154.1' };
+    assert.deepEqual(keyOf(fuzzy, column('id', 'text', { collation: newer })), BYTES_FORCED);
+    const german = { ...ICU, isDeterministic: false, locale: 'de-DE' };
+    for (const other of [icu, column('id', 'text', { collation: german })]) {
+      assert.throws(() => keyOf(fuzzy, other), {
+        code: 'SCHEMA_MISMATCH',
+        message: /they do not call the same keys equal/,
+      });
+    }
   });
 
   it('text: different byte-order collations agree', () => {

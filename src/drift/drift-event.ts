@@ -65,6 +65,7 @@ export function driftEvent(incident: IncidentEvent, scope: EventScope): DriftEve
     origin: known('origin'),
     xid: known('xid'),
     commitTime: known('commitTime'),
+    ...(certificate.hints.length === 0 ? {} : { hints: certificate.hints }),
     ...(state.acknowledgedBy === null ? {} : { acknowledgedBy: state.acknowledgedBy }),
     ...(incident.event === 'drift_resolved'
       ? { how: incident.how, openForMs: incident.openForMs }

@@ -4,6 +4,7 @@ import { errorMessage, logMessage } from '../base/errors.js';
 import { formatLsn } from '../base/lsn.js';
 import { readCommitTimeNodes, readReplication } from '../cluster/cluster-table.js';
 import type { Cluster } from '../cluster/cluster.js';
+import type { Mutex } from '../cluster/mutex.js';
 import { Periodic } from '../cluster/periodic.js';
 import { chunksOf } from '../diff/chunks.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
@@ -116,22 +117,26 @@ export class DriftWatch {
     this.#noteVerdicts(nowMs);
     if (!this.#isStreaming) return POLL_MS;
     const overdueAtMs = nowMs - GRACE_MS;
-    const overdue = [...this.#judged.values()].filter((one) => one.isOverdue(overdueAtMs, nowMs));
+    // While a command works on a table its rows stay open.
+    const overdue = [...this.#judged.values()].filter(
+      (one) => one.isOverdue(overdueAtMs, nowMs) && !this.#mutexOf(one).isBusy,
+    );
     if (overdue.length === 0) return POLL_MS;
     const round = await this.#passEverything(nowMs, signal);
     if (round === null) return REST_MS;
-    let isHeldUp = round.lagging.size > 0;
     for (const some of chunksOf(overdue, CONCURRENCY)) {
       await runAll(some, signal, async (judged) => {
-        const { schema, name } = judged.table.spec;
-        const mutex = this.#cluster.mutex(schema, name);
-        // A command works on the table; its rows stay open.
-        if (mutex.isBusy) isHeldUp = true;
-        else await mutex.run(() => this.#judgeOrTell(judged, overdueAtMs, round));
+        const mutex = this.#mutexOf(judged);
+        if (mutex.isBusy) return;
+        await mutex.run(() => this.#judgeOrTell(judged, overdueAtMs, round));
       });
     }
     this.#noteVerdicts(Date.now());
-    return isHeldUp ? REST_MS : POLL_MS;
+    return round.lagging.size > 0 ? REST_MS : POLL_MS;
+  }
+
+  #mutexOf({ table }: JudgedTable): Mutex {
+    return this.#cluster.mutex(table.spec.schema, table.spec.name);
   }
 
   /** Counters are sent a second or more after what they count. */
@@ -139,6 +144,11 @@ export class DriftWatch {
     const { openedAtMs } = incident;
     if (openedAtMs === null || nowMs - openedAtMs > HINTS_AFTER_MS) return;
     incident.hint(this.#hintsOf(openedAtMs));
+  }
+
+  /** A hint is worth no finding. */
+  async #readCounters({ context: { signal } }: Round): Promise<void> {
+    await this.#reach.readCounters(signal).catch(() => undefined);
   }
 
   #hintsOf(openedAtMs: number): string[] {
@@ -273,6 +283,8 @@ export class DriftWatch {
     judged.heldUpBy = found.heldUpBy ?? judged.heldUpBy;
     judged.rest(found.unsettled.size > 0);
     const trigger = blocks === null ? 'whole_table' : 'change';
+    // What has grown since the last look may be of this.
+    if (incident.id === null && found.drifted.size > 0) await this.#readCounters(round);
     const hints = this.#hintsOf(Date.now());
     const facts = { trigger, topology, positions: round.positions, nodes, hints } as const;
     const findings = {

@@ -1,9 +1,9 @@
 import type { IncidentEvent } from './incident.js';
 import type { Suppressed } from './drift-event.js';
 
-/** So many lines in a row, and then one more each second: a node put back to an old image is one flood. */
+/** So many lines in a row, and then ten each second: a node put back to an old image is one flood. */
 const BURST = 50;
-const PER_SECOND = 1;
+const PER_SECOND = 10;
 const TELL_EVERY_MS = 10_000;
 const MAX_TABLES = 10;
 
@@ -22,7 +22,9 @@ export class Flood {
   admits(event: IncidentEvent, nowMs: number): boolean {
     const { table } = event.state;
     const before = this.#waiting.get(table);
-    if (before === undefined && this.#take(nowMs)) return true;
+    // An end is told at once, unless its beginning waits.
+    if (before === undefined && (event.event === 'drift_resolved' || this.#take(nowMs)))
+      return true;
     this.#waiting.set(table, joined(before, event));
     return false;
   }

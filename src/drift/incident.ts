@@ -26,6 +26,15 @@ export function causeOf(
   const [writer, other] = present.filter(({ origin }) => origin === '');
   if (writer === undefined) return 'unknown';
   if (other !== undefined) return 'conflict';
+  // Applied there under the writer's commit time, and yet another row.
+  const isAltered = present.some(
+    ({ digest, commitTs, origin }) =>
+      digest !== writer.digest &&
+      origin !== '' &&
+      commitTs !== null &&
+      commitTs === writer.commitTs,
+  );
+  if (isAltered) return 'altered';
   const shared = present.filter(({ digest }) => digest === writer.digest).length;
   return shared > 1 ? 'lacking' : 'local_write';
 }

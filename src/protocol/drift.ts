@@ -27,10 +27,13 @@ export type DriftTrigger = 'change' | 'whole_table';
  * - `conflict`: several nodes wrote the row themselves, and each kept its own.
  * - `foreign_origin`: a row was written under a replication origin that is no subscription's: peers with
  *   `origin = none` never got it.
+ * - `altered`: another node applied what the writer wrote, and has something else: a trigger, or other
+ *   columns.
  * - `lacking`: some nodes lack what the writer shares with others: it was never applied there, or undone.
  * - `unknown`: commit times are not recorded everywhere, or they do not tell.
  */
-export type DriftCause = 'local_write' | 'conflict' | 'foreign_origin' | 'lacking' | 'unknown';
+export type DriftCause =
+  'local_write' | 'conflict' | 'foreign_origin' | 'altered' | 'lacking' | 'unknown';
 
 /** What was known when an incident was opened. */
 export interface BirthCertificate {

@@ -8,6 +8,7 @@ import { measureCommandLine } from './command-line.js';
 import { measureDrain } from './drain.js';
 import { measureDrift } from './drift-delay.js';
 import { measureHarm } from './harm.js';
+import { measureInjections } from './injected.js';
 import { measureManyTables } from './many-tables.js';
 import { measureMemory } from './memory.js';
 import { measureFewDifferences, measureManyDifferences, measureRepair } from './row-differences.js';
@@ -27,7 +28,10 @@ const MEASURES: Readonly<Record<string, (run: BenchRun) => Promise<void>>> = {
   drain: measureDrain,
   memory: measureMemory,
   harm: measureHarm,
-  drift: measureDrift,
+  drift: async (run) => {
+    await measureDrift(run);
+    await measureInjections(run);
+  },
 };
 
 const { values } = parseArgs({

@@ -32,13 +32,14 @@ const ORDER = [
   'drift',
   'observe',
   'commands',
+  'schedule',
   'server',
   'cli',
   'main',
 ] as const;
 
 /** The command line knows the daemon by its protocol only. */
-const CLI_MAY_IMPORT = /^(cli\/|base\/(errors|abort)\.ts$|protocol\/|server\/client\.ts$)/;
+const CLI_MAY_IMPORT = /^(cli\/|base\/(errors|abort|duration)\.ts$|protocol\/|server\/client\.ts$)/;
 
 interface Import {
   readonly from: string;

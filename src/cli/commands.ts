@@ -2,6 +2,7 @@ import type { CommandName, CommandParams } from '../protocol/commands.js';
 import type { TableChoice } from '../protocol/many-tables.js';
 import {
   BUILD,
+  COMPONENT,
   COMMON,
   COMMON_OF_CLUSTER,
   DRIFT_ACK,
@@ -11,6 +12,7 @@ import {
   REPLICATION_DIFF,
   SCHEMA_DIFF,
   TABLE_DIFF,
+  TASKS,
   TREE_DIFF,
   UPDATE,
   VERIFY,
@@ -317,8 +319,30 @@ export const COMMANDS: readonly CommandSpec[] = [
   }),
   refused('config init', 'write an aced.yaml by hand; none is needed, every option has a default'),
   refused('cluster init', 'write a pg_service.conf with [cluster] and [cluster.node] sections'),
-  refused('start', 'start aced; for scheduled diffs use cron or a systemd timer'),
-  refused('server', 'start aced; acectl talks to its unix socket'),
+  ours('tasks', null, {
+    flags: TASKS,
+    doc: 'commands that have ended, and the jobs that aced runs by itself',
+    examples: ['prod', 'prod --job nightly-orders --limit 5'],
+    action: request(({ flags }) => ({
+      name: 'tasks',
+      params: {
+        ...common(flags),
+        ...numberParam('limit', flags, 'limit'),
+        ...textParam('job', flags, 'job'),
+      },
+    })),
+  }),
+  ours('start', null, {
+    flags: COMPONENT,
+    doc: "the daemon, in the foreground, by ACE's name: one process follows the nodes, runs the jobs of schedule_jobs and listens",
+    examples: ['prod'],
+    action: { kind: 'listen' },
+  }),
+  ours('server', null, {
+    doc: "the same, by ACE's other name: programs talk to the unix socket, see the page on the protocol",
+    examples: ['prod'],
+    action: { kind: 'listen' },
+  }),
 ];
 
 /** `[cluster] <schema.table>` */

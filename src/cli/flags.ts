@@ -263,6 +263,28 @@ export const SCHEMA_DIFF: readonly FlagSpec[] = [
   ...TABLE_DIFF.filter(({ name }) => name !== 'table-filter' && name !== 'against-origin'),
 ];
 
+export const TASKS: readonly FlagSpec[] = [
+  {
+    name: 'limit',
+    read: number(1, 5_000, true),
+    accepts: 'an integer from 1 to 5000',
+    placeholder: 'n',
+    doc: 'the newest so many (default 20)',
+  },
+  text('job', undefined, "a job's name", 'runs of this job alone'),
+];
+
+export const COMPONENT: readonly FlagSpec[] = [
+  {
+    name: 'component',
+    short: 'C',
+    read: (value) => (['all', 'scheduler', 'api'].includes(value) ? value : undefined),
+    accepts: 'all, scheduler or api',
+    placeholder: 'which',
+    doc: 'accepted for ACE; there is one process for all',
+  },
+];
+
 export const REPLICATION_DIFF: readonly FlagSpec[] = [
   {
     ...OUTPUT,

@@ -28,6 +28,7 @@ import {
 } from './outcome-lines.js';
 import { describeMany } from './many-outcome.js';
 import { describeReplication } from './replication-outcome.js';
+import { describeTasks } from './task-outcome.js';
 import { describeStructure } from './structure-outcome.js';
 import { describeServer } from '../protocol/servers.js';
 
@@ -47,6 +48,7 @@ const DESCRIBERS: Describers = {
   'structure-diff': describeStructure,
   'table-rerun': describeDiff,
   'replication-diff': describeReplication,
+  tasks: describeTasks,
   'table-repair': describeRepair,
   status: describeStatus,
   'drift-list': describeDriftList,

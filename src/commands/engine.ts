@@ -14,6 +14,7 @@ import type {
   TableDiffParams,
   TreeDiffParams,
 } from '../protocol/commands.js';
+import type { JobStatus, Task } from '../protocol/tasks.js';
 import { serversOf } from '../protocol/servers.js';
 import { CoverageWatch } from '../drift/coverage-watch.js';
 import { DriftEvents } from '../drift/drift-events.js';
@@ -45,6 +46,7 @@ import { readStatus } from './status.js';
 import { SubscriptionWatch } from '../cluster/subscription-watch.js';
 import { replicationDiff } from './replication-diff.js';
 import { structureDiff } from './structure-diff.js';
+import { listTasks, recordTask } from './tasks.js';
 import { teardown, teardownTable } from './teardown.js';
 import { update } from './update.js';
 import { verify } from './verify.js';
@@ -111,6 +113,7 @@ export class Engine implements CommandRunner {
   /** Null: no daemon. */
   #metrics: Metrics | null = null;
   #tracker: TableTracker | null = null;
+  #jobs: () => readonly JobStatus[] = () => [];
 
   private constructor(config: Config, options: EngineOptions) {
     this.#options = options;
@@ -134,6 +137,7 @@ export class Engine implements CommandRunner {
       'table-diff': async (params, context) =>
         this.#remember(params, await diffTable(cluster, params, context)),
       'replication-diff': (params, context) => replicationDiff(cluster, params, context),
+      tasks: (params) => Promise.resolve(listTasks(cluster, params, this.#jobs())),
       'structure-diff': (params, context) => structureDiff(cluster, params, context),
       'table-rerun': (params, context) => rerunTable(cluster, params, context),
       'table-repair': async (params, context) => {
@@ -205,15 +209,28 @@ export class Engine implements CommandRunner {
     const cluster = this.#cluster;
     if (WHOLE_CLUSTER.has(name)) cluster.requireAllNodes(params.nodes);
     if (NEEDS_STREAM.has(name) && cluster.store.isInitialised()) cluster.startStreaming();
+    const command = { name, params, job: context.job, startedAtMs: Date.now() };
     const outcome = await this.#handlers[name](params, context).catch((error: unknown) => {
+      recordTask(cluster, { ...command, ended: { error } });
       if (isDiff(name)) logFailedDiff(this.#options.log, params, error);
       this.#metrics?.commandEnded(name, error instanceof AcedError ? error.code : 'INTERNAL');
       throw error;
     });
     this.#metrics?.commandEnded(name, 'done');
+    recordTask(cluster, { ...command, ended: { outcome } });
     if ('verdict' in outcome) logDiff(this.#options.log, outcome);
     // An outcome with its servers is the command's result; the compiler cannot see it through Name.
     return { ...outcome, servers: serversOf(cluster.config.nodes) } as CommandResults[Name];
+  }
+
+  /** The last run of a scheduled job; null: none is known. */
+  lastRun(job: string): Task | null {
+    return this.#cluster.store.tasks.last(job);
+  }
+
+  /** Whom `tasks` asks for the scheduled jobs. */
+  showJobs(jobs: () => readonly JobStatus[]): void {
+    this.#jobs = jobs;
   }
 
   /** The daemon would build its tree again at once. */

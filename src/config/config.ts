@@ -1,3 +1,5 @@
+import type { Schedule } from './schedule.js';
+
 /**
  * The one configuration object: built once from service file or `<cluster>.json`, `aced.yaml`,
  * environment and flags, schema-checked and deep-frozen. Everything else receives it.
@@ -94,6 +96,11 @@ export interface Config {
     readonly host: string;
     /** Whether tables have series of their own. */
     readonly perTable: 'auto' | 'always' | 'never';
+  };
+  /** Commands that the daemon runs by itself. */
+  readonly schedule: Schedule & {
+    /** Where it writes their reports. */
+    readonly reportDir: string;
   };
   /** Tables that the daemon follows by itself. All lists empty: none. */
   readonly track: {

@@ -2,6 +2,7 @@ import type { Config, IgnoredSetting } from './config.js';
 import { findDefinition, nodesOf, type DefinitionOptions } from './definition.js';
 import { locate, readSources } from './locate.js';
 import { OPTIONS } from './options.js';
+import { SCHEDULE_KEYS, readSchedule, type Schedule } from './schedule.js';
 import type { OptionSpec } from './options.js';
 import { findSetting, ignoredKeys, readSetting } from './settings.js';
 import type { SettingSources } from './settings.js';
@@ -24,7 +25,7 @@ const MAX_NAME_BYTES = 63;
  */
 export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
   const sources = await readSources(options);
-  const { cluster, stateDir, socketPaths, eventsFile } = locate(sources, options);
+  const { cluster, stateDir, socketPaths, eventsFile, reportDir } = locate(sources, options);
   const read = <T>(spec: OptionSpec<T>): T => readSetting(spec, sources);
   const connectTimeoutMs = read(OPTIONS.connectTimeoutMs);
   const tcpUserTimeoutMs = read(OPTIONS.tcpUserTimeoutMs);
@@ -78,6 +79,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
       host: read(OPTIONS.metricsHost),
       perTable: read(OPTIONS.metricsPerTable),
     },
+    schedule: { ...readSchedule(sources, cluster), reportDir },
     track: {
       include: read(OPTIONS.trackInclude),
       exclude: read(OPTIONS.trackExclude),
@@ -89,6 +91,12 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
   };
   deepFreeze(config);
   return { config, ignored: [...definition.ignored, ...ignoredOptions(sources)] };
+}
+
+/** The jobs alone, read again. Errors: BAD_CONFIG, UNKNOWN_CLUSTER. */
+export async function loadSchedule(options: LoadOptions): Promise<Schedule> {
+  const sources = await readSources(options);
+  return readSchedule(sources, locate(sources, options).cluster);
 }
 
 /** The configuration for a person: no passwords. */
@@ -109,8 +117,11 @@ export function replicationName(cluster: string): string {
 
 function ignoredOptions(sources: SettingSources): IgnoredSetting[] {
   const specs: readonly Pick<OptionSpec<unknown>, 'key' | 'ace'>[] = Object.values(OPTIONS);
-  const aced = new Set(specs.map(({ key }) => key));
-  const ace = new Set(specs.flatMap((spec) => (spec.ace ?? []).map(({ key }) => key)));
+  const aced = new Set([...SCHEDULE_KEYS, ...specs.map(({ key }) => key)]);
+  const ace = new Set([
+    ...SCHEDULE_KEYS,
+    ...specs.flatMap((spec) => (spec.ace ?? []).map(({ key }) => key)),
+  ]);
   return [...ignoredKeys(sources.aced, aced), ...ignoredKeys(sources.ace, ace)];
 }
 

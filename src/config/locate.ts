@@ -26,6 +26,8 @@ export interface Location {
   readonly socketPaths: readonly [string, ...string[]];
   /** Null: none is asked for. */
   readonly eventsFile: string | null;
+  /** Where the daemon writes the reports of its jobs. */
+  readonly reportDir: string;
 }
 
 /**
@@ -73,7 +75,9 @@ export function locate(sources: SettingSources, options: LocateOptions): Locatio
     socket === undefined ? defaultSocketPaths(cluster, surroundings, stateDir) : [socket];
   checkSocketPath(socketPaths[0]);
   const eventsFile = absolute(findSetting(OPTIONS.eventsFile, sources), options) ?? null;
-  return { cluster, stateDir, socketPaths, eventsFile };
+  const reportDir =
+    absolute(findSetting(OPTIONS.reportDir, sources), options) ?? join(stateDir, 'reports');
+  return { cluster, stateDir, socketPaths, eventsFile, reportDir };
 }
 
 function overridesOf(options: LocateOptions): Record<string, string | number | undefined> {

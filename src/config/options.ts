@@ -278,6 +278,12 @@ export const OPTIONS = {
     defaultValue: 'auto',
     doc: 'whether tables have metrics of their own; auto: while there are at most 500',
   }),
+  reportDir: option({
+    key: 'schedule.report_dir',
+    env: 'ACED_SCHEDULE_REPORT_DIR',
+    kind: path,
+    doc: 'where the reports of scheduled jobs are written; default: reports in the state directory',
+  }),
   trackInclude: option({
     key: 'track.include',
     env: 'ACED_TRACK_INCLUDE',

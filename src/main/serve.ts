@@ -2,7 +2,11 @@ import { join } from 'node:path';
 import { createLogger, type Logger } from '../base/log.js';
 import { aborted, retryWhileLocked } from '../base/abort.js';
 import type { Config } from '../config/config.js';
-import { loadConfig } from '../config/load.js';
+import { loadConfig, loadSchedule } from '../config/load.js';
+import type { Schedule } from '../config/schedule.js';
+import type { Task } from '../protocol/tasks.js';
+import { Scheduler } from '../schedule/scheduler.js';
+import { logMessage } from '../base/errors.js';
 import type { LoadOptions } from '../config/load.js';
 import { nativeUnavailableReason } from '../base/native.js';
 import { Engine } from '../commands/engine.js';
@@ -34,12 +38,14 @@ export async function serve(options: LoadOptions): Promise<void> {
 async function serveUntil(stop: AbortSignal, options: LoadOptions): Promise<void> {
   const { config, ignored } = await loadConfig(options);
   const log = createLogger(config.logLevel);
+  let reload = (): void => undefined;
   // Never taken off again: it must not end the daemon while that stops either.
   process.on('SIGHUP', () => {
     log.warn(
       { event: 'restart_needed', signal: 'SIGHUP' },
-      'settings are read at the start: restart aced for changed ones',
+      'the schedule is read again; other settings are read at the start: restart aced for changed ones',
     );
+    reload();
   });
   for (const { source, key } of ignored) log.warn({ event: 'setting_ignored', source, key });
   const reason = nativeUnavailableReason();
@@ -56,6 +62,7 @@ async function serveUntil(stop: AbortSignal, options: LoadOptions): Promise<void
   });
   const watchdog = startWatchdog({ log });
   const { metrics } = engine;
+  let scheduler: Scheduler | null = null;
   try {
     const server = await startServer({
       socketPath: config.socketPath,
@@ -70,6 +77,8 @@ async function serveUntil(stop: AbortSignal, options: LoadOptions): Promise<void
     if (metrics !== null) scrapes?.serve(metrics);
     const { cluster, socketPath } = config;
     log.info({ event: 'ready', cluster, socketPath, version: VERSION, pid: process.pid });
+    const jobs = (scheduler = startScheduler(engine, config, log));
+    reload = () => void reloadJobs(jobs, options, log);
     if ((await notifyServiceManager(['READY=1'])) === 'failed') {
       log.warn({ event: 'notify_failed' }, 'systemd was not told that aced is ready');
     }
@@ -78,10 +87,34 @@ async function serveUntil(stop: AbortSignal, options: LoadOptions): Promise<void
     await Promise.all([notifyServiceManager(['STOPPING=1']), server.close()]);
   } finally {
     await scrapes?.close();
+    await scheduler?.stop();
     await engine.close();
     await watchdog.stop();
   }
   log.info({ event: 'stopped' });
+}
+
+function startScheduler(engine: Engine, config: Config, log: Logger): Scheduler {
+  const { reportDir } = config.schedule;
+  const lastRun = (job: string): Task | null => engine.lastRun(job);
+  const scheduler = new Scheduler({ runner: engine, log, reportDir, lastRun });
+  engine.showJobs(() => scheduler.jobs);
+  setJobs(scheduler, config.schedule, log);
+  return scheduler;
+}
+
+function setJobs(scheduler: Scheduler, { jobs, left }: Schedule, log: Logger): void {
+  for (const { job, reason } of left) log.warn({ event: 'job_left', job }, reason);
+  scheduler.setJobs(jobs);
+}
+
+/** A file that is not well leaves the jobs as they are. */
+async function reloadJobs(scheduler: Scheduler, options: LoadOptions, log: Logger): Promise<void> {
+  try {
+    setJobs(scheduler, await loadSchedule(options), log);
+  } catch (error) {
+    log.error({ event: 'schedule_refused' }, logMessage(error));
+  }
 }
 
 /** Null: none is asked for. Errors: BAD_CONFIG. */

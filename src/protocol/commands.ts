@@ -1,6 +1,7 @@
 import type { DriftListResult, IncidentState, LiveVerdict, OpenCondition } from './drift.js';
 import type { ManyTablesOutcomes, ManyTablesParams } from './many-tables.js';
 import type { ReplicationDiffResult } from './replication-diff.js';
+import type { TasksParams, TasksResult } from './tasks.js';
 import type { StructureDiffParams, StructureDiffResult } from './schema-diff.js';
 import type { ServerAddress, Servers } from './servers.js';
 
@@ -129,6 +130,7 @@ export interface CommandParams extends ManyTablesParams {
   'structure-diff': StructureDiffParams;
   'table-rerun': RerunParams;
   'replication-diff': CommonParams;
+  tasks: TasksParams;
   'table-repair': RepairParams;
   status: CommonParams;
   'drift-list': CommonParams;
@@ -372,6 +374,7 @@ export interface CommandOutcomes extends ManyTablesOutcomes {
   'structure-diff': StructureDiffResult;
   'table-rerun': DiffResult;
   'replication-diff': ReplicationDiffResult;
+  tasks: TasksResult;
   'table-repair': RepairResult;
   status: StatusResult;
   'drift-list': DriftListResult;
@@ -403,6 +406,8 @@ export interface CommandContext {
   readonly emit: (event: ProgressEvent) => void;
   /** Directory where reports of this command are written: the user's own, or a spool of the daemon. */
   readonly reportDir: string;
+  /** The scheduled job that runs the command. */
+  readonly job?: string;
   /** The command is on many tables: a column that one of them lacks need not be of any. */
   readonly isOneOfMany?: boolean;
   /** table-repair, table-rerun: the diff file (the upload's spool file in the daemon). */

@@ -81,6 +81,7 @@ const OF_ONE: Fields<Exclude<CommandName, ManyTablesName>> = {
     excludeColumns: 'texts',
   },
   'replication-diff': COMMON,
+  tasks: { ...COMMON, limit: 'rows', job: 'text' },
   'structure-diff': {
     ...COMMON,
     schema: 'text',

@@ -152,6 +152,22 @@ const MIGRATIONS: readonly string[] = [
     PRIMARY KEY (schema, name)
   ) STRICT, WITHOUT ROWID;
   `,
+  `
+  -- Commands that have ended.
+  CREATE TABLE task (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    -- The scheduled job that ran it; null: somebody asked for it.
+    job TEXT,
+    command TEXT NOT NULL,
+    subject TEXT,
+    started_at TEXT NOT NULL,
+    took_ms INTEGER NOT NULL,
+    outcome TEXT NOT NULL,
+    message TEXT,
+    files TEXT NOT NULL
+  ) STRICT;
+  CREATE INDEX task_by_job ON task (job, id);
+  `,
 ];
 
 /**

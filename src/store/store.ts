@@ -16,6 +16,7 @@ import type { KeyText, TableSpec } from '../table/table-spec.js';
 import { migrate } from './migrations.js';
 import { lastColumns, nodeFromRow, type NodeRow } from './node-row.js';
 import { KeptStates } from './kept-states.js';
+import { TaskHistory } from './task-history.js';
 import { notCreated, otherServers, storeError } from './store-error.js';
 import { makeDirectory, makeFile } from './own-files.js';
 import { StateLock } from './state-lock.js';
@@ -99,6 +100,7 @@ export class Store {
   /** Public name of the seed, for diff files: equal names mean comparable digests. */
   readonly seedId: string;
   readonly kept: KeptStates;
+  readonly tasks: TaskHistory;
   readonly #database: Sqlite.Database;
   readonly #lock: StateLock;
   readonly #statements = new Map<string, Sqlite.Statement>();
@@ -107,6 +109,7 @@ export class Store {
     this.#database = database;
     this.#lock = lock;
     this.kept = new KeptStates((sql, work) => this.#run(sql, work));
+    this.tasks = new TaskHistory((sql, work) => this.#run(sql, work));
     const owner = this.#meta('cluster', () => cluster);
     if (owner !== cluster) {
       throw new AcedError('STORE', `the state directory belongs to cluster "${owner}"`, {
@@ -150,6 +153,7 @@ export class Store {
   }
 
   close(): void {
+    this.tasks.flush();
     this.#database.close();
     this.#lock.release();
   }

@@ -179,6 +179,11 @@ describe('requests', () => {
       undefined,
       { name: 'replication-diff', params: { nodes: ['n1', 'n2'] } },
     ],
+    [
+      'tasks hub --job nightly --limit 5',
+      'hub',
+      { name: 'tasks', params: { job: 'nightly', limit: 5 } },
+    ],
     ['table-diff -- -odd', undefined, { name: 'table-diff', params: { table: '-odd' } }],
     [
       'table-repair -f d.json --source-of-truth n1 -ygit public.t',
@@ -314,8 +319,8 @@ describe('refusals name what was typed and what to do', () => {
     ['table-rerun hub', 'BAD_USAGE', /needs --diff-file/, /that a diff has written/],
     ['config init -p x -z', 'UNSUPPORTED', /no config init/, /aced\.yaml/],
     ['cluster init', 'UNSUPPORTED', /no cluster init/, /pg_service\.conf/],
-    ['start', 'UNSUPPORTED', /no start/, /aced/],
-    ['server', 'UNSUPPORTED', /no server/, /aced/],
+    ['tasks --limit 0', 'BAD_USAGE', /"0"/, /from 1 to 5000/],
+    ['start -C none', 'BAD_USAGE', /"none"/, /all, scheduler or api/],
   ];
   for (const [line, code, message, hint] of cases) {
     it(`acectl ${line}`, () => {

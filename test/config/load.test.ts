@@ -355,6 +355,7 @@ describe('settings', () => {
           eventsHaveKeys: false,
         },
         metrics: { port: null, host: '127.0.0.1', perTable: 'auto' },
+        schedule: { jobs: [], left: [], reportDir: join(home, '.local/state/aced/hub/reports') },
         track: {
           include: [],
           exclude: [],
@@ -431,7 +432,6 @@ schedule_jobs: []
         [ace, 'postgres.statement_timeout'],
         [ace, 'mtree.schema'],
         [ace, 'mtree.cdc.slot_name'],
-        [ace, 'schedule_jobs'],
       ],
     );
   });

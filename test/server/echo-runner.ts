@@ -222,6 +222,8 @@ export class EchoRunner implements CommandRunner {
           warnings: [],
           timeTakenMs: 5,
         };
+      case 'tasks':
+        return { tasks: [], jobs: [] };
       case 'structure-diff':
         return STRUCTURE;
       case 'table-diff-many':

@@ -276,7 +276,7 @@ describe('Store', () => {
       json_remove(spec, '$.isKeyOrdered', '$.key[0].operators', '$.key[0].isTextUnique')`);
     // What later migrations make.
     file.exec(
-      'DROP TABLE incident; DROP TABLE last_diff; DROP TABLE condition; DROP TABLE auto_table',
+      'DROP TABLE incident; DROP TABLE last_diff; DROP TABLE condition; DROP TABLE auto_table; DROP TABLE task',
     );
     for (const column of ['server_start', 'last_end', 'last_xid', 'last_time']) {
       file.exec(`ALTER TABLE node DROP COLUMN ${column}`);

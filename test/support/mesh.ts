@@ -236,6 +236,7 @@ export class Mesh {
       publicationName: `aced_${this.cluster}`,
       slotName: `aced_${this.cluster}`,
       nodeSchema: 'aced',
+      schedule: Object.freeze({ jobs: [], left: [], reportDir: join(stateDir, 'reports') }),
       ...rest,
       tree: Object.freeze({
         blockRows: 100,

@@ -1,0 +1,36 @@
+import { formatDuration } from '../base/duration.js';
+import type { Rhythm, TasksResult } from '../protocol/tasks.js';
+import { EXIT_DONE, age, grid, plain, type Outcome } from './outcome-lines.js';
+
+/** `tasks`: the jobs with their next run, then what has ended, newest first. */
+export function describeTasks({ tasks, jobs }: TasksResult): Outcome {
+  const lines = [];
+  if (jobs.length > 0) {
+    const rows = jobs.map(({ name, command, rhythm, nextAt, isRunning, last }) => [
+      name,
+      command,
+      rhythmText(rhythm),
+      isRunning ? 'running' : (nextAt ?? 'never'),
+      last === null ? '-' : `${last.outcome}, ${age(Date.parse(last.startedAt))} ago`,
+    ]);
+    lines.push(...grid([['JOB', 'COMMAND', 'RHYTHM', 'NEXT', 'LAST'], ...rows]), '');
+  }
+  const rows = tasks.map(({ id, job, command, subject, startedAt, tookMs, outcome, message }) => [
+    String(id),
+    startedAt.replace(/\.\d+Z$/, 'Z'),
+    job ?? '-',
+    command,
+    subject ?? '-',
+    `${(tookMs / 1000).toFixed(2)} s`,
+    message === null ? outcome : `${outcome}: ${message}`,
+  ]);
+  const head = ['ID', 'STARTED', 'JOB', 'COMMAND', 'OF', 'TOOK', 'OUTCOME'];
+  if (rows.length === 0) lines.push('No command has ended yet');
+  else lines.push(...grid([head, ...rows]));
+  return { lines: lines.map(plain), exitCode: EXIT_DONE };
+}
+
+function rhythmText(rhythm: Rhythm): string {
+  if (rhythm.kind === 'every') return `every ${formatDuration(rhythm.ms)}`;
+  return rhythm.timeZone === null ? rhythm.pattern : `${rhythm.pattern} ${rhythm.timeZone}`;
+}

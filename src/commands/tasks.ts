@@ -1,0 +1,88 @@
+import { AcedError, logMessage } from '../base/errors.js';
+import type { Cluster } from '../cluster/cluster.js';
+import type { CommandName } from '../protocol/commands.js';
+import type { JobStatus, TasksParams, TasksResult } from '../protocol/tasks.js';
+
+const DEFAULT_LIMIT = 20;
+
+/** Questions that leave nothing behind. */
+const UNRECORDED: ReadonlySet<CommandName> = new Set<CommandName>([
+  ...(['status', 'tasks', 'drift-list', 'drift-show', 'drift-watch'] as const),
+]);
+
+export function listTasks(
+  cluster: Cluster,
+  { limit = DEFAULT_LIMIT, job }: TasksParams,
+  jobs: readonly JobStatus[],
+): TasksResult {
+  return {
+    tasks: cluster.store.tasks.list({ limit, job }),
+    jobs: jobs.filter(({ name }) => job === undefined || name === job),
+  };
+}
+
+export interface EndedCommand {
+  readonly name: CommandName;
+  readonly params: object;
+  readonly job: string | undefined;
+  readonly startedAtMs: number;
+  /** What it answered, or what it threw. */
+  readonly ended: { readonly outcome: object } | { readonly error: unknown };
+}
+
+/** Remembers a command that has ended. */
+export function recordTask(cluster: Cluster, command: EndedCommand): void {
+  const { name, params, job, startedAtMs, ended } = command;
+  if (UNRECORDED.has(name)) return;
+  const error = 'error' in ended ? ended.error : null;
+  cluster.store.tasks.add({
+    job: job ?? null,
+    command: name,
+    subject: subjectOf(params),
+    startedAt: new Date(startedAtMs).toISOString(),
+    tookMs: Date.now() - startedAtMs,
+    outcome: 'outcome' in ended ? outcomeOf(ended.outcome) : codeOf(error),
+    message: error === null ? null : logMessage(error),
+    files: 'outcome' in ended && 'files' in ended.outcome ? textsOf(ended.outcome.files) : [],
+  });
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof AcedError ? error.code : 'INTERNAL';
+}
+
+/** Of many tables the worst end that some table had. */
+const ENDS = ['failed', 'unproved', 'different', 'missing', 'equal', 'done', 'skipped'];
+
+function outcomeOf(outcome: object): string {
+  if ('verdict' in outcome && typeof outcome.verdict === 'string') return outcome.verdict;
+  if ('counts' in outcome && 'tables' in outcome) {
+    const counts = new Map(Object.entries(outcome.counts as Record<string, number>));
+    return ENDS.find((end) => (counts.get(end) ?? 0) > 0) ?? 'done';
+  }
+  if ('exitCode' in outcome) return outcome.exitCode === 0 ? 'equal' : 'different';
+  if ('problems' in outcome && 'differences' in outcome) {
+    const isAlike = [outcome.problems, outcome.differences].every((list) => textsIn(list) === 0);
+    return isAlike ? 'equal' : 'different';
+  }
+  return 'done';
+}
+
+function textsIn(list: unknown): number {
+  return Array.isArray(list) ? list.length : 0;
+}
+
+function textsOf(list: unknown): string[] {
+  return Array.isArray(list) ? list.filter((one) => typeof one === 'string') : [];
+}
+
+function subjectOf(params: object): string | null {
+  const fields = new Map<string, unknown>(Object.entries(params));
+  for (const name of ['table', 'schema', 'incident', 'repset', 'publication']) {
+    const value = fields.get(name);
+    if (typeof value === 'string') return value;
+  }
+  const many = [...textsOf(fields.get('tables')), ...textsOf(fields.get('schemas'))];
+  if (many.length > 0) return many.join(', ');
+  return fields.get('all') === true ? 'all tables' : null;
+}

@@ -1,0 +1,81 @@
+import type { CommandName } from '../protocol/commands.js';
+import type { Task } from '../protocol/tasks.js';
+import type { RunStatement } from './kept-states.js';
+
+export type NewTask = Omit<Task, 'id'>;
+
+/** So many are kept, and of each job the last one. */
+const MAX_TASKS = 5_000;
+
+interface TaskRow {
+  id: number;
+  job: string | null;
+  command: string;
+  subject: string | null;
+  started_at: string;
+  took_ms: number;
+  outcome: string;
+  message: string | null;
+  files: string;
+}
+
+/** Commands that have ended. Written when there is time: nobody waits for it. */
+export class TaskHistory {
+  readonly #run: RunStatement;
+  #pending: NewTask[] = [];
+
+  constructor(run: RunStatement) {
+    this.#run = run;
+  }
+
+  add(task: NewTask): void {
+    if (this.#pending.length === 0) setImmediate(() => this.#flushLater());
+    this.#pending.push(task);
+  }
+
+  /** Newest first. */
+  list({ limit, job }: { readonly limit: number; readonly job?: string | undefined }): Task[] {
+    this.flush();
+    const rows = this.#run(
+      'SELECT * FROM task WHERE @job IS NULL OR job = @job ORDER BY id DESC LIMIT @limit',
+      (s) => s.all({ job: job ?? null, limit }),
+    ) as TaskRow[];
+    return rows.map(({ started_at: startedAt, took_ms: tookMs, files, command, ...row }) => ({
+      ...row,
+      // What was written is a command's name.
+      ...{ startedAt, tookMs, command: command as CommandName },
+      files: JSON.parse(files) as string[],
+    }));
+  }
+
+  last(job: string): Task | null {
+    return this.list({ limit: 1, job })[0] ?? null;
+  }
+
+  #flushLater(): void {
+    try {
+      this.flush();
+    } catch {
+      // A full disk is told by who cannot do without: the history is not worth an end of the daemon.
+    }
+  }
+
+  flush(): void {
+    const tasks = this.#pending;
+    this.#pending = [];
+    for (const { job, command, subject, startedAt, tookMs, outcome, message, files } of tasks) {
+      const list = JSON.stringify(files);
+      this.#run(
+        `INSERT INTO task (job, command, subject, started_at, took_ms, outcome, message, files)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+        (s) => s.run(job, command, subject, startedAt, tookMs, outcome, message, list),
+      );
+    }
+    if (tasks.length === 0) return;
+    this.#run(
+      `DELETE FROM task WHERE id <= (SELECT max(id) FROM task) - ?
+          AND id NOT IN (SELECT max(id) FROM task WHERE job IS NOT NULL GROUP BY job)`,
+      (s) => s.run(MAX_TASKS),
+    );
+  }
+}

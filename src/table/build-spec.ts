@@ -136,18 +136,19 @@ function exclusionOf(
 ): Omit<ExcludedColumn, 'name'> | null {
   if (leftOut.includes(name)) return { reason: 'left out as asked', cause: 'named' };
   const missing: string[] = [];
-  const generated: string[] = [];
+  const generated = new Map<string, string>();
   let foreign: string | null = null;
   for (const [node, table] of infos) {
     const column = table.columns.find((candidate) => candidate.name === name);
     if (column === undefined) missing.push(node);
-    else if (column.isGenerated) generated.push(node);
+    else if (column.isGenerated)
+      generated.set(node, `${column.generatedAs ?? ''} ${column.declaredType}`);
     foreign ??= column?.foreignText ?? null;
   }
   if (missing.length > 0) return { reason: `missing on ${missing.join(', ')}`, cause: 'missing' };
-  if (generated.length === infos.size) return { reason: 'generated column', cause: 'generated' };
-  if (generated.length > 0) {
-    return { reason: `generated column on ${generated.join(', ')}`, cause: 'missing' };
+  if (generated.size === infos.size) return generatedEverywhere(generated);
+  if (generated.size > 0) {
+    return { reason: `generated column on ${[...generated.keys()].join(', ')}`, cause: 'missing' };
   }
   if (isTree && foreign !== null) {
     return {
@@ -156,6 +157,14 @@ function exclusionOf(
     };
   }
   return null;
+}
+
+/** Where the columns that it is made of are equal, it is too, if it is made in the same way. */
+function generatedEverywhere(generated: ReadonlyMap<string, string>): Omit<ExcludedColumn, 'name'> {
+  const [[first = '', expected] = []] = generated;
+  const other = [...generated].find(([, definition]) => definition !== expected);
+  if (other === undefined) return { reason: 'generated column', cause: 'generated' };
+  return { reason: `generated in another way on ${other[0]} than on ${first}`, cause: 'missing' };
 }
 
 function columnOnNodes(infos: ReadonlyMap<string, TableInfo>, name: string): NodeColumn[] {

@@ -190,6 +190,9 @@ WITH RECURSIVE target AS MATERIALIZED (
            'hasTextCast', f.has_text_cast,
            'foreignText', f.foreign_text,
            'isGenerated', a.attgenerated <> '',
+           'generatedAs', CASE WHEN a.attgenerated <> '' THEN (
+             SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid)
+               FROM pg_catalog.pg_attrdef d WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum) END,
            'identity', a.attidentity,
            'isNullable', NOT a.attnotnull,
            'collation', c.info) ORDER BY a.attnum) AS info

@@ -122,6 +122,7 @@ interface CatalogColumn {
   readonly hasTextCast: boolean;
   readonly foreignText: string | null;
   readonly isGenerated: boolean;
+  readonly generatedAs: string | null;
   readonly identity: '' | 'a' | 'd';
   readonly isNullable: boolean;
   readonly collation: CatalogCollation | null;

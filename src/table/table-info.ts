@@ -32,6 +32,8 @@ export interface ColumnInfo {
    */
   readonly foreignText: string | null;
   readonly isGenerated: boolean;
+  /** The expression of a generated column. */
+  readonly generatedAs: string | null;
   readonly identity: 'always' | 'by default' | null;
   readonly isNullable: boolean;
   readonly collation: CollationInfo | null;

@@ -58,6 +58,7 @@ function column(name: string, typeName: string, changes: Partial<ColumnInfo> = {
     hasTextCast: type.hasTextCast ?? false,
     foreignText: null,
     isGenerated: false,
+    generatedAs: null,
     identity: null,
     isNullable: true,
     collation: type.category === 'S' ? ICU : null,
@@ -135,6 +136,18 @@ describe('buildTableSpec', () => {
       { name: 'extra', reason: 'missing on n2, n3', cause: 'missing' },
       { name: 'half', reason: 'generated column on n2', cause: 'missing' },
       { name: 'total', reason: 'generated column', cause: 'generated' },
+    ]);
+  });
+
+  it('a generated column is equal where it is made in the same way, and nothing is known of it elsewhere', () => {
+    const g = (generatedAs: string): TableInfo =>
+      table([ID, column('g', 'integer', { isGenerated: true, generatedAs })]);
+    const excluded = (...tables: TableInfo[]): unknown => buildTableSpec(nodes(...tables)).excluded;
+    assert.deepEqual(excluded(g('(a + 1)'), g('(a + 1)')), [
+      { name: 'g', reason: 'generated column', cause: 'generated' },
+    ]);
+    assert.deepEqual(excluded(g('(a + 1)'), g('(a + 1)'), g('(a + 2)')), [
+      { name: 'g', reason: 'generated in another way on n3 than on n1', cause: 'missing' },
     ]);
   });
 

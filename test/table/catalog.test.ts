@@ -142,6 +142,7 @@ describe('readTable', () => {
     assert.equal(columnOf(table, 'id').identity, 'always');
     assert.equal(columnOf(table, 'alt').identity, 'by default');
     assert.equal(columnOf(table, 'doubled').isGenerated, true);
+    assert.equal(columnOf(table, 'doubled').generatedAs, '(alt * 2)');
     assert.equal(columnOf(table, 'name').isNullable, false);
     assert.deepEqual(columnOf(table, 'mood').enumLabels, ['sad', 'ok']);
     assert.equal(columnOf(table, 'mood').baseTypeKind, 'e');

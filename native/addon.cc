@@ -13,7 +13,8 @@ bool Export(napi_env env, napi_value exports, const char* name, napi_callback ca
 
 NAPI_MODULE_INIT() {
   if (!Export(env, exports, "createRowHasher", CreateRowHasher) ||
-      !Export(env, exports, "createRowMatcher", CreateRowMatcher)) {
+      !Export(env, exports, "createRowMatcher", CreateRowMatcher) ||
+      !Export(env, exports, "sendDatagram", SendDatagram)) {
     napi_throw_error(env, nullptr, "aced_native: cannot register");
     return nullptr;
   }

@@ -9,3 +9,6 @@ napi_value CreateRowHasher(napi_env env, napi_callback_info info);
 
 // createRowMatcher(literals: Buffer[], wanted: number[], maxRows): { shared: Int32Array, match }
 napi_value CreateRowMatcher(napi_env env, napi_callback_info info);
+
+// sendDatagram(path, text): 0, or the number of the error
+napi_value SendDatagram(napi_env env, napi_callback_info info);

@@ -51,6 +51,11 @@ export interface NativeAddon {
     wanted: readonly number[],
     maxRows: number,
   ) => NativeRowMatcher;
+  /**
+   * One datagram to a unix socket (`@name`: one without a file); never waits. Returns 0 or the number
+   * of the error. Absent in an addon that was built before it: nothing else depends on it.
+   */
+  readonly sendDatagram?: (path: string, text: string) => number;
 }
 
 type Loaded = { readonly addon: NativeAddon } | { readonly unavailable: string };

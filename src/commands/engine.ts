@@ -41,6 +41,7 @@ import { rerunTable } from './rerun-table.js';
 import { repair } from './repair.js';
 import { NodeTreeWriter } from '../cluster/mirror-writer.js';
 import { Refresher } from '../cluster/refresher.js';
+import { ClusterHealth, type Health } from '../observe/health.js';
 import { Metrics } from '../observe/metrics.js';
 import { readStatus } from './status.js';
 import { SubscriptionWatch } from '../cluster/subscription-watch.js';
@@ -114,6 +115,7 @@ export class Engine implements CommandRunner {
   #metrics: Metrics | null = null;
   #tracker: TableTracker | null = null;
   #jobs: () => readonly JobStatus[] = () => [];
+  #health: Health | null = null;
 
   private constructor(config: Config, options: EngineOptions) {
     this.#options = options;
@@ -194,6 +196,10 @@ export class Engine implements CommandRunner {
       });
     }
     return Promise.resolve(engine);
+  }
+
+  get health(): Health {
+    return (this.#health ??= new ClusterHealth(this.#cluster, this.#drift?.watch ?? null));
   }
 
   /** What Prometheus reads; null: no daemon. */

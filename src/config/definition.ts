@@ -60,8 +60,10 @@ export function findDefinition(cluster: string, options: DefinitionOptions): Def
     const path = env[key];
     return path === undefined || path === '' ? [] : [resolve(cwd, path)];
   });
+  const credentials = env['CREDENTIALS_DIRECTORY'];
   const servicePaths = [
     ...named,
+    ...(credentials === undefined ? [] : [join(credentials, 'pg_service.conf')]),
     join(cwd, 'pg_service.conf'),
     join(home, '.pg_service.conf'),
     '/etc/pg_service.conf',

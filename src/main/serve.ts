@@ -14,7 +14,9 @@ import { VERSION } from '../commands/version.js';
 import { serversOf } from '../protocol/servers.js';
 import { listenForScrapes, type MetricsListener } from '../server/metrics-listener.js';
 import { startServer } from '../server/server.js';
-import { notifyServiceManager } from './notify.js';
+import { takeInheritedSocket } from '../server/socket.js';
+import { reload } from './reload.js';
+import { Service } from './service.js';
 import { cancelOnSignals } from './signals.js';
 import { startWatchdog } from './watchdog.js';
 
@@ -38,14 +40,17 @@ export async function serve(options: LoadOptions): Promise<void> {
 async function serveUntil(stop: AbortSignal, options: LoadOptions): Promise<void> {
   const { config, ignored } = await loadConfig(options);
   const log = createLogger(config.logLevel);
-  let reload = (): void => undefined;
+  let reloadSchedule = (): Promise<void> => Promise.resolve();
   // Never taken off again: it must not end the daemon while that stops either.
+  const service = new Service({ log });
+  let reloading = Promise.resolve();
   process.on('SIGHUP', () => {
-    log.warn(
-      { event: 'restart_needed', signal: 'SIGHUP' },
-      'the schedule is read again; other settings are read at the start: restart aced for changed ones',
+    reloading = reloading.then(() =>
+      service.reloading(async () => {
+        await reloadSchedule();
+        await reload(config, options, log);
+      }),
     );
-    reload();
   });
   for (const { source, key } of ignored) log.warn({ event: 'setting_ignored', source, key });
   const reason = nativeUnavailableReason();
@@ -56,16 +61,19 @@ async function serveUntil(stop: AbortSignal, options: LoadOptions): Promise<void
     );
   }
   const scrapes = await listenForMetrics(config);
-  const engine = await openWhenUnlocked(config, { log, stop }).catch(async (error: unknown) => {
-    await scrapes?.close();
-    throw error;
-  });
+  const engine = await service
+    .patiently(() => openWhenUnlocked(config, { log, stop }))
+    .catch(async (error: unknown) => {
+      await scrapes?.close();
+      throw error;
+    });
   const watchdog = startWatchdog({ log });
-  const { metrics } = engine;
+  const { metrics, health } = engine;
   let scheduler: Scheduler | null = null;
   try {
     const server = await startServer({
       socketPath: config.socketPath,
+      inheritedSocket: takeInheritedSocket(process.env),
       runner: engine,
       spoolDir: join(config.stateDir, 'spool'),
       log,
@@ -78,17 +86,15 @@ async function serveUntil(stop: AbortSignal, options: LoadOptions): Promise<void
     const { cluster, socketPath } = config;
     log.info({ event: 'ready', cluster, socketPath, version: VERSION, pid: process.pid });
     const jobs = (scheduler = startScheduler(engine, config, log));
-    reload = () => void reloadJobs(jobs, options, log);
-    if ((await notifyServiceManager(['READY=1'])) === 'failed') {
-      log.warn({ event: 'notify_failed' }, 'systemd was not told that aced is ready');
-    }
+    reloadSchedule = () => reloadJobs(jobs, options, log);
+    await service.ready(health);
     await aborted(stop);
     log.info({ event: 'stopping' });
-    await Promise.all([notifyServiceManager(['STOPPING=1']), server.close()]);
+    await Promise.all([service.stopping(), server.close()]);
   } finally {
     await scrapes?.close();
     await scheduler?.stop();
-    await engine.close();
+    await service.patiently(() => engine.close());
     await watchdog.stop();
   }
   log.info({ event: 'stopped' });

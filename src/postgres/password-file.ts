@@ -4,17 +4,39 @@ import { join } from 'node:path';
 import type { NodeConfig } from '../config/config.js';
 
 /**
- * The password of the first line that fits, from `$PGPASSFILE` or `~/.pgpass`. Lines are
+ * The password of the first line that fits, from `$PGPASSFILE`, systemd's credential `pgpass`, or
+ * `~/.pgpass`; read for each connection, so that another password counts from then on. Lines are
  * `host:port:database:user:password`; `*` fits anything, a backslash escapes `:` and itself, and a
  * unix socket counts as `localhost`. As libpq does, a file that others may read is ignored
  * (https://www.postgresql.org/docs/current/libpq-pgpass.html). `database` is the literal
  * `replication` for a physical walsender only, so never here.
  */
-export async function passwordFromFile(node: NodeConfig): Promise<string | undefined> {
-  const file = process.env['PGPASSFILE'] ?? join(homedir(), '.pgpass');
+export async function passwordFromFile(
+  node: NodeConfig,
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<string | undefined> {
+  const named = env['PGPASSFILE'];
+  if (named !== undefined) return readPassword(named, node);
+  const credentials = env['CREDENTIALS_DIRECTORY'];
+  const given =
+    credentials === undefined
+      ? undefined
+      : await readPassword(join(credentials, 'pgpass'), node, true);
+  return given ?? readPassword(join(homedir(), '.pgpass'), node);
+}
+
+/**
+ * @param isCredential lies in a directory that systemd made for the service alone: the file is root's
+ * and has a list of who may read it, whose mask looks like rights of the group
+ */
+async function readPassword(
+  file: string,
+  node: NodeConfig,
+  isCredential = false,
+): Promise<string | undefined> {
   try {
     const { mode } = await stat(file);
-    if ((mode & 0o077) !== 0) return undefined;
+    if (!isCredential && (mode & 0o077) !== 0) return undefined;
     return findPassword(await readFile(file, 'utf8'), node);
   } catch {
     // No such file, or not ours to read: the server will ask, and that error names the remedy.

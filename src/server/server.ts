@@ -11,7 +11,7 @@ import type {
   CommandRunner,
   ProgressEvent,
 } from '../protocol/commands.js';
-import { listenOnSocket } from './socket.js';
+import { listenOnInherited, listenOnSocket } from './socket.js';
 import { Spool } from './spool.js';
 import { sendMetrics, type MetricsSource } from './metrics-listener.js';
 import { COMMAND_ID_HEADER, PARAMS_HEADER, errorEnd, takesInput } from '../protocol/wire.js';
@@ -21,6 +21,8 @@ import { describeServers, sameServers, type Servers } from '../protocol/servers.
 
 export interface ServerOptions {
   readonly socketPath: string;
+  /** Of a socket that listens already, see takeInheritedSocket; null or absent: none. */
+  readonly inheritedSocket?: number | null;
   readonly runner: CommandRunner;
   /** For uploads and reports; its left-overs are removed at the start. */
   readonly spoolDir: string;
@@ -59,7 +61,9 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const server = createServer((request, response) => void handler.handle(request, response));
   // A large diff file, or one from a slow disk, may take as long as it takes.
   server.requestTimeout = 0;
-  await listenOnSocket(server, options.socketPath);
+  const { inheritedSocket = null } = options;
+  if (inheritedSocket === null) await listenOnSocket(server, options.socketPath);
+  else await listenOnInherited(server, inheritedSocket);
   server.on('error', (error) => options.log.error({ event: 'server_error', err: error }));
   let closing: Promise<void> | undefined;
   const close = async (): Promise<void> => {

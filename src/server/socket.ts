@@ -34,6 +34,38 @@ export async function listenOnSocket(server: Server, path: string): Promise<void
   });
 }
 
+/** sd_listen_fds(3): the first descriptor that the service manager hands over. */
+const FIRST_INHERITED = 3;
+
+/**
+ * The descriptor of a socket that systemd listens on for us (socket activation); null: there is none.
+ * Clients that come while the daemon starts again wait there. Takes the variables out of `env`: they
+ * are not for the programs that the daemon starts. Errors: BAD_CONFIG when there are several.
+ */
+export function takeInheritedSocket(env: NodeJS.ProcessEnv): number | null {
+  const { LISTEN_PID: pid, LISTEN_FDS: count } = env;
+  delete env['LISTEN_PID'];
+  delete env['LISTEN_FDS'];
+  delete env['LISTEN_FDNAMES'];
+  if (pid !== String(process.pid) || count === undefined || count === '0') return null;
+  if (count === '1') return FIRST_INHERITED;
+  throw new AcedError('BAD_CONFIG', `${count} sockets were handed over; aced wants one`, {
+    hint: 'have one ListenStream= in the socket unit',
+  });
+}
+
+/** Whoever made the socket keeps it, and its file. Errors: BAD_CONFIG. */
+export async function listenOnInherited(server: Server, fd: number): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    const onError = (error: Error): void => reject(cannotListen(`descriptor ${fd}`, error));
+    server.once('error', onError);
+    server.listen({ fd }, () => {
+      server.off('error', onError);
+      resolve();
+    });
+  });
+}
+
 async function removeStaleSocket(path: string): Promise<void> {
   const before = statOf(path);
   if (before === undefined) return;

@@ -52,10 +52,8 @@ describe('notifyServiceManager', () => {
     assert.equal(await notifyServiceManager(['READY=1'], without), 'failed');
   });
 
-  const hasTools = ['/usr/bin/systemd-notify', '/usr/bin/python3'].every((path) =>
-    existsSync(path),
-  );
-  it('reaches a datagram socket', { skip: !hasTools }, async () => {
+  const hasTools = existsSync('/usr/bin/python3');
+  it('reaches a datagram socket without any program', { skip: !hasTools }, async () => {
     await rm(join(directory, 'systemd-notify'), { force: true });
     const socket = join(directory, 'notify');
     const script = `
@@ -64,11 +62,9 @@ s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 s.bind(sys.argv[1])
 s.settimeout(10)
 print("bound", flush=True)
-text, passed = "", []
-while "BARRIER=1" not in text:
-    data, fds, _, _ = socket.recv_fds(s, 4096, 8)
-    text += data.decode() + "\\n"
-    passed += fds
+text = ""
+while "READY=1" not in text:
+    text += s.recv(4096).decode() + "\\n"
 print(text)
 `;
     const listener = spawn('/usr/bin/python3', ['-c', script, socket], {

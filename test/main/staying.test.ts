@@ -60,11 +60,23 @@ describe('aced stays up', () => {
     await daemon.ended;
   });
 
-  it('goes on after SIGHUP, and says that a restart is needed', async () => {
+  it('reads its settings again at SIGHUP, says which need a restart, and goes on', async () => {
     const daemon = startDaemon();
-    await waitFor(() => daemon.log.includes('"event":"ready"'), { what: 'aced to be ready' });
+    const says = (text: string): Promise<void> =>
+      waitFor(() => daemon.log.includes(text), { what: text });
+    await says('"event":"ready"');
     daemon.child.kill('SIGHUP');
-    await waitFor(() => daemon.log.includes('"event":"restart_needed"'), { what: 'the log line' });
+    await says('"event":"reloaded"');
+    await writeFile(
+      join(root, 'aced.yaml'),
+      'stream:\n  fence_timeout_ms: 1\ntree:\n  block_rows: 9\n',
+    );
+    daemon.child.kill('SIGHUP');
+    await says('"settings":["tree.blockRows","stream.fenceTimeoutMs"]');
+    await writeFile(join(root, 'aced.yaml'), 'tree:\n  block_rows: none\n');
+    daemon.child.kill('SIGHUP');
+    await says('"event":"reload_failed","code":"BAD_CONFIG"');
+    await rm(join(root, 'aced.yaml'));
     daemon.child.kill('SIGTERM');
     assert.equal((await daemon.ended).exitCode, 0);
   });

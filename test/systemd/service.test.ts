@@ -1,69 +1,129 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFileSync, readdirSync } from 'node:fs';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { before, describe, it } from 'node:test';
+import { after, before, describe, it } from 'node:test';
 import { defaultSocketPaths } from '../../src/config/paths.js';
+import { removeDirectory, scratchDirectory } from '../support/context.js';
 
+// Tests run from the root of the checkout.
+const FOLDER = 'systemd';
 const PROGRAM = '/usr/bin/aced';
-const hasSystemd = spawnSync('systemd-analyze', ['--version']).status === 0;
+/** Of 10: the lower, the better confined. */
+const MAX_EXPOSURE = 20;
+const isThere = (program: string): boolean => spawnSync(program, ['--version']).status === 0;
 
-describe('systemd/aced.service', () => {
-  let unit: string;
+const UNITS = readdirSync(FOLDER).filter((name) => /\.(service|socket)$/.test(name));
+const SERVICES = UNITS.filter((name) => name.endsWith('.service'));
+
+const unit = (name: string): string => readFileSync(join(FOLDER, name), 'utf8');
+
+function values(name: string, key: string): string[] {
+  return unit(name)
+    .split('\n')
+    .filter((line) => line.startsWith(`${key}=`))
+    .map((line) => line.slice(key.length + 1));
+}
+
+describe('units for systemd', () => {
+  let directory: string;
   before(async () => {
-    // Tests run from the root of the checkout.
-    unit = await readFile('systemd/aced.service', 'utf8');
+    directory = await scratchDirectory();
+    // verify wants the program to exist, and it is not installed on the machine of the tests.
+    for (const name of UNITS) {
+      const text = unit(name).replaceAll(PROGRAM, process.execPath);
+      await writeFile(join(directory, name), text);
+      if (name.includes('@')) await writeFile(join(directory, name.replace('@', '@prod')), text);
+    }
+  });
+  after(() => removeDirectory(directory));
+
+  it('are these', () => {
+    assert.deepEqual(UNITS, ['aced.service', 'aced.socket', 'aced@.service', 'aced@.socket']);
   });
 
-  function values(key: string): string[] {
-    return unit
-      .split('\n')
-      .filter((line) => line.startsWith(`${key}=`))
-      .map((line) => line.slice(key.length + 1));
-  }
-
-  it('passes systemd-analyze verify', { skip: !hasSystemd }, async () => {
-    const directory = await mkdtemp(join(tmpdir(), 'aced-unit-'));
-    try {
-      // verify wants the program to exist, and it is not installed on the machine of the tests.
-      const path = join(directory, 'aced.service');
-      await writeFile(path, unit.replaceAll(PROGRAM, process.execPath));
-      const result = spawnSync('systemd-analyze', ['verify', '--man=no', path], {
+  it('pass systemd-analyze verify', { skip: !isThere('systemd-analyze') }, () => {
+    for (const name of UNITS) {
+      const path = join(directory, name.replace('@', '@prod'));
+      const { status, stderr } = spawnSync('systemd-analyze', ['verify', '--man=no', path], {
         encoding: 'utf8',
       });
-      const ours = result.stderr.split('\n').filter((line) => line.includes('aced'));
-      assert.deepEqual(ours, []);
-      assert.equal(result.status, 0, result.stderr);
-    } finally {
-      await rm(directory, { recursive: true });
+      assert.deepEqual(
+        stderr.split('\n').filter((line) => line.includes('aced')),
+        [],
+      );
+      assert.equal(status, 0, stderr);
     }
   });
 
-  it('starts the daemon as a service that says when it is ready', () => {
-    assert.deepEqual(values('Type'), ['notify']);
-    assert.deepEqual(values('NotifyAccess'), ['all']);
-    assert.deepEqual(values('ExecStart'), [`${PROGRAM} --cluster \${ACED_CLUSTER}`]);
-    assert.deepEqual(values('Restart'), ['on-failure']);
+  it('pass systemd-analyze security', { skip: !isThere('systemd-analyze') }, () => {
+    for (const name of SERVICES) {
+      const path = join(directory, name.replace('@', '@prod'));
+      const args = ['security', '--offline=true', `--threshold=${MAX_EXPOSURE}`, path];
+      const { status, stdout } = spawnSync('systemd-analyze', args, { encoding: 'utf8' });
+      assert.equal(status, 0, stdout);
+    }
   });
 
-  it('has state, socket and settings where it may write and read', () => {
-    assert.deepEqual(values('StateDirectory'), ['aced']);
-    assert.deepEqual(values('RuntimeDirectory'), ['aced']);
-    assert.deepEqual(values('EnvironmentFile'), ['-/etc/aced/aced.env']);
-    const environment = values('Environment');
-    assert.ok(environment.includes('ACED_STATE_DIR=/var/lib/aced'));
-    assert.ok(!unit.includes('ACED_SOCKET'), 'the name is the one that acectl looks for');
+  it('make user, group and directory', { skip: !isThere('systemd-sysusers') }, async () => {
+    const root = join(directory, 'root');
+    await mkdir(join(root, 'etc'), { recursive: true });
+    for (const [program, file] of [
+      ['systemd-sysusers', 'sysusers.d/aced.conf'],
+      ['systemd-tmpfiles', 'tmpfiles.d/aced.conf'],
+    ] as const) {
+      const args = program === 'systemd-tmpfiles' ? ['--create'] : [];
+      const { status, stderr } = spawnSync(
+        program,
+        [...args, `--root=${root}`, join(process.cwd(), FOLDER, file)],
+        { encoding: 'utf8' },
+      );
+      assert.equal(status, 0, stderr);
+    }
+    assert.match(readFileSync(join(root, 'etc/passwd'), 'utf8'), /^aced:.*:\/var\/lib\/aced:/m);
+    assert.deepEqual(readdirSync(join(root, 'run')), ['aced']);
+  });
+
+  it('start the daemon as a service that says when it is ready, and is watched', () => {
+    for (const name of SERVICES) {
+      assert.deepEqual(values(name, 'Type'), ['notify']);
+      assert.deepEqual(values(name, 'NotifyAccess'), ['main']);
+      assert.deepEqual(values(name, 'WatchdogSec'), ['60s']);
+      assert.deepEqual(values(name, 'Restart'), ['on-failure']);
+      assert.deepEqual(values(name, 'ExecReload'), ['/bin/kill -HUP $MAINPID']);
+    }
+    assert.deepEqual(values('aced.service', 'ExecStart'), [
+      `${PROGRAM} --cluster \${ACED_CLUSTER}`,
+    ]);
+    assert.deepEqual(values('aced@.service', 'ExecStart'), [`${PROGRAM} --cluster %i`]);
+  });
+
+  it('have state, socket and settings where they may write and read', () => {
+    assert.deepEqual(values('aced.service', 'StateDirectory'), ['aced']);
+    assert.ok(values('aced.service', 'Environment').includes('ACED_STATE_DIR=/var/lib/aced'));
+    assert.ok(
+      !unit('aced.service').includes('ACED_SOCKET'),
+      'the name is the one acectl looks for',
+    );
+    assert.deepEqual(values('aced@.service', 'StateDirectory'), ['aced/%i']);
+    for (const name of SERVICES) {
+      assert.deepEqual(values(name, 'RuntimeDirectory'), ['aced']);
+      assert.equal(values(name, 'EnvironmentFile')[0], '-/etc/aced/aced.env');
+    }
     const surroundings = { home: '/', isRoot: false, uid: 990 };
     const env = { RUNTIME_DIRECTORY: '/run/aced' };
     const [listens] = defaultSocketPaths('prod', { ...surroundings, env }, '/var/lib/aced');
+    assert.equal(listens, '/run/aced/prod.sock');
+    assert.deepEqual(values('aced@.socket', 'ListenStream'), ['/run/aced/%i.sock']);
+    assert.ok(values('aced@.service', 'Environment').includes('ACED_SOCKET=/run/aced/%i.sock'));
     for (const isRoot of [true, false]) {
       const person = { env: {}, home: '/home/me', isRoot, uid: isRoot ? 0 : 1000 };
       assert.ok(defaultSocketPaths('prod', person, '/state').includes(listens));
     }
   });
 
-  it('is confined', () => {
+  it('are confined', () => {
     for (const [key, value] of [
       ['User', 'aced'],
       ['NoNewPrivileges', 'yes'],
@@ -73,7 +133,7 @@ describe('systemd/aced.service', () => {
       ['CapabilityBoundingSet', ''],
       ['MemoryMax', '1G'],
     ] as const) {
-      assert.deepEqual(values(key), [value], key);
+      for (const name of SERVICES) assert.deepEqual(values(name, key), [value], key);
     }
   });
 });

@@ -189,13 +189,14 @@ async function readWhole(
   { context, work }: BuildTreeOptions,
 ): Promise<void> {
   const { blockRows } = table;
+  const expectedBlocks = Math.ceil(reference.rows / blockRows);
   const partition = {
     sql: table.sql,
     pool: cluster.pool(reference.node),
     range: { lower: null, upper: null },
     blockRows,
+    expectedBlocks,
   };
-  const expectedBlocks = Math.ceil(reference.rows / blockRows);
   await cutAndRead(cluster, table, partition, {
     ...work,
     onProgress: (done, total) =>

@@ -2,7 +2,9 @@ import { allOrCause, runAll } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
 import type { LeafValue } from '../merkle/leaves.js';
 import { boundaryBatches, findBoundaries, type PartitionOptions } from '../ingest/partition.js';
+import { chooseReadingOrder, type OrderQuestion } from '../ingest/reading-facts.js';
 import { rehash } from '../ingest/rehash.js';
+import type { ReadingOrder } from '../merkle/reading-order.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import type { Cluster } from './cluster.js';
 import { noticingStale } from './stale.js';
@@ -12,6 +14,13 @@ export interface TreeWorkOptions {
   readonly concurrency: number;
   readonly signal: AbortSignal;
   readonly onProgress?: (done: number, total: number) => void;
+  /** Absent: as the statistics of each node say, for the blocks that are asked for. */
+  readonly order?: ReadingOrder;
+}
+
+export interface CutOptions extends Omit<PartitionOptions, 'signal'> {
+  /** By the estimated number of rows. */
+  readonly expectedBlocks: number;
 }
 
 /** Share of the cache of row digests that one reading may fill on one node. */
@@ -57,22 +66,33 @@ export async function refreshAndSplit(
 
 /**
  * Partitions the last block, a batch of boundaries at a time, and reads the pieces on each node while the
- * next batch is looked for: a node never waits for another one. Blocks are final once they are cut.
+ * next batch is looked for: a node never waits for another one. Blocks are final once they are cut. A node
+ * that is better read in one pass is read when all of them are.
  */
 export async function cutAndRead(
   cluster: Cluster,
   table: TrackedTable,
-  partition: Omit<PartitionOptions, 'signal'>,
+  partition: CutOptions,
   options: TreeWorkOptions,
 ): Promise<void> {
+  const { expectedBlocks } = partition;
+  const orders = await runAll(options.nodes, options.signal, async (node, signal) => {
+    const blocks = { blocks: expectedBlocks, allBlocks: expectedBlocks };
+    return [node, await orderOn(cluster, table, node, { ...blocks, signal })] as const;
+  });
   const failure = new AbortController();
   const signal = AbortSignal.any([options.signal, failure.signal]);
   let done = 0;
-  const read = async (node: string, positions: readonly number[]): Promise<void> => {
+  const read = async (
+    node: string,
+    positions: readonly number[],
+    order: ReadingOrder,
+  ): Promise<void> => {
     let before = 0;
     await rehashOnNodes(cluster, table, new Map([[node, positions]]), {
       ...options,
       signal,
+      order,
       onProgress: (blocks) => {
         done += blocks - before;
         before = blocks;
@@ -81,9 +101,10 @@ export async function cutAndRead(
     });
   };
   const chains = new Map(options.nodes.map((node) => [node, Promise.resolve()]));
-  const readNext = (positions: readonly number[]): void => {
-    for (const [node, chain] of chains) {
-      const next = chain.then(() => read(node, positions));
+  const readNext = (by: ReadingOrder['by'], positions: readonly number[]): void => {
+    for (const [node, order] of orders) {
+      if (order.by !== by) continue;
+      const next = (chains.get(node) ?? Promise.resolve()).then(() => read(node, positions, order));
       next.catch(() => failure.abort());
       chains.set(node, next);
     }
@@ -93,9 +114,13 @@ export async function cutAndRead(
       if (batch.length === 0) continue;
       const last = table.layout.size - 1;
       table.changeLayout(table.layout.split(last, batch));
-      readNext(batch.map((_, i) => last + i));
+      readNext(
+        'key',
+        batch.map((_, i) => last + i),
+      );
     }
-    readNext([table.layout.size - 1]);
+    readNext('key', [table.layout.size - 1]);
+    readNext('table', [...table.layout.ids.keys()]);
   };
   const cutting = cut();
   cutting.catch(() => failure.abort());
@@ -117,8 +142,10 @@ export async function rehashOnNodes(
     const kept = blocksToKeep(cluster, table, node, list);
     const others = list.filter((position) => !kept.has(position));
     const read = new Map<number, LeafValue>();
+    const blocks = { blocks: others.length, allBlocks: table.layout.size };
+    const order = options.order ?? (await orderOn(cluster, table, node, { ...blocks, signal }));
     for (const part of [
-      { positions: others, keepsRows: false },
+      { positions: others, keepsRows: false, isOnePass: order.by === 'table' && others.length > 0 },
       { positions: [...kept], keepsRows: true },
     ]) {
       const values = await rehash({
@@ -138,6 +165,23 @@ export async function rehashOnNodes(
     return [node, read] as const;
   });
   return new Map(values);
+}
+
+/** How so many blocks are read on a node; the log says why. */
+async function orderOn(
+  cluster: Cluster,
+  table: TrackedTable,
+  node: string,
+  question: Pick<OrderQuestion, 'blocks' | 'allBlocks' | 'signal'>,
+): Promise<ReadingOrder> {
+  const { spec, sql } = table;
+  const order = await chooseReadingOrder({ spec, sql, pool: cluster.pool(node), ...question });
+  const { blocks, allBlocks } = question;
+  cluster.log.debug(
+    { event: 'reading_order', node, table: table.label, blocks, allBlocks, by: order.by },
+    order.reason,
+  );
+  return order;
 }
 
 /** Blocks whose rows are worth keeping, unless there are so many that they would push out others. */

@@ -86,6 +86,10 @@ export async function diffTable(
     ...(tableFilter === undefined ? {} : { tableFilter }),
     ...wishesOf(params),
     sinks: [drifted],
+    onReadingOrder: (node, { by, reason }) => {
+      const label = `${name.schema}.${name.name}`;
+      cluster.log.debug({ event: 'reading_order', node, table: label, by }, reason);
+    },
     onContradiction: ({ node, sum, rows }) => {
       const { schema, name: table } = name;
       const found = { schema, name: table, node, blockId: 0, foundBy: 'table-diff' } as const;

@@ -1,11 +1,13 @@
 import { runAll } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
-import { blocksPerStatement } from '../merkle/block-sql.js';
+import { blocksPerStatement, type BlockQuery } from '../merkle/block-sql.js';
+import type { ReadingOrder } from '../merkle/reading-order.js';
 import type { BlockRange } from '../merkle/layout.js';
 import type { LeafValue } from '../merkle/leaves.js';
 import type { SessionPool } from '../postgres/session-pool.js';
 import type { KeyText } from '../table/table-spec.js';
 import { findBoundaries } from '../ingest/partition.js';
+import { chooseReadingOrder } from '../ingest/reading-facts.js';
 import type { DiffResult } from '../protocol/commands.js';
 import { onEveryNode } from '../postgres/every-node.js';
 import { readPositions } from './positions.js';
@@ -21,6 +23,8 @@ export interface TableDiffOptions extends ComparisonOptions {
   readonly tableFilter?: string;
   /** Only so many percent of the ranges, chosen at random, are looked at. */
   readonly samplePercent?: number;
+  /** How a node is read, and why. */
+  readonly onReadingOrder?: (node: string, order: ReadingOrder) => void;
 }
 
 /** A block that is so many times too large on some node is cut up before its rows are fetched. */
@@ -44,7 +48,8 @@ export async function tableDiff(options: TableDiffOptions): Promise<DiffResult> 
     });
     const all = rangesBetween({ lower: null, upper: null }, boundaries);
     const ranges = sampleOf(all, options.samplePercent);
-    const hashes = await hashOnEveryNode(ranges, options);
+    const isWhole = ranges.length === all.length;
+    const hashes = await hashOnEveryNode(ranges, options, isWhole ? boundaries : null);
     const differing = await cutOversize(
       ranges.filter((_, i) => !isEqualOnAll(hashes, i)),
       hashes,
@@ -114,13 +119,18 @@ export function rangesBetween(range: BlockRange, boundaries: readonly KeyText[])
   return lowers.map((lower, i) => ({ lower, upper: boundaries[i] ?? range.upper }));
 }
 
-/** Per node the value of each range, by index. Fails as a whole when one statement fails. */
+/**
+ * Per node the value of each range, by index. Fails as a whole when one statement fails.
+ *
+ * @param boundaries what cuts the whole table into these ranges; null: they are not all of it
+ */
 async function hashOnEveryNode(
   ranges: readonly BlockRange[],
   options: TableDiffOptions,
+  boundaries: readonly KeyText[] | null = null,
 ): Promise<Map<string, LeafValue[]>> {
   const { context, blockRows, concurrency } = options;
-  const { sql, pools } = options.table;
+  const { spec, sql, pools } = options.table;
   const perStatement = blocksPerStatement(blockRows);
   let done = 0;
   const total = ranges.length * pools.size;
@@ -155,7 +165,36 @@ async function hashOnEveryNode(
       return value;
     });
   };
-  return onEveryNode(pools, context.signal, (_, pool, signal) => hashNode(pool, signal));
+  return onEveryNode(pools, context.signal, async (node, pool, signal) => {
+    if (boundaries === null) return hashNode(pool, signal);
+    const blocks = { blocks: ranges.length, allBlocks: ranges.length };
+    const order = await chooseReadingOrder({ spec, sql, pool, ...blocks, signal });
+    options.onReadingOrder?.(node, order);
+    if (order.by === 'key') return hashNode(pool, signal);
+    const values = await hashWhole(pool, sql.hashTable(boundaries), ranges.length, signal);
+    done += ranges.length;
+    context.emit({ type: 'progress', phase: 'Hashing initial ranges', done, total });
+    return values;
+  });
+}
+
+/** By one pass over the table; ranges without rows are not in the answer. */
+async function hashWhole(
+  pool: SessionPool,
+  query: BlockQuery,
+  count: number,
+  signal: AbortSignal,
+): Promise<LeafValue[]> {
+  const values = new Array<LeafValue>(count).fill({ rows: 0, sum: 0n });
+  const answer = await pool.use(
+    (session) => session.query(query.text, query.params, signal),
+    signal,
+  );
+  for (const [number, rows, sum] of answer) {
+    if (number === '-1') continue;
+    values[Number(number)] = { rows: Number(rows), sum: BigInt.asUintN(64, BigInt(sum ?? '0')) };
+  }
+  return values;
 }
 
 function isEqualOnAll(hashes: ReadonlyMap<string, readonly LeafValue[]>, index: number): boolean {

@@ -2,7 +2,7 @@ import { runAll, sleep } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
 import { failpoint } from '../base/failpoint.js';
 import { parseLsn, type Lsn } from '../base/lsn.js';
-import { blocksPerStatement } from '../merkle/block-sql.js';
+import { blocksPerStatement, type BlockQuery } from '../merkle/block-sql.js';
 import type { LeafValue } from '../merkle/leaves.js';
 import { BlockRows } from '../merkle/row-digests.js';
 import type { SessionPool } from '../postgres/session-pool.js';
@@ -18,6 +18,8 @@ export interface BlockReadingOptions {
   readonly positions: readonly number[];
   /** Statements at once. */
   readonly concurrency: number;
+  /** In one statement, the whole table in its own order: see readingOrder. */
+  readonly isOnePass?: boolean;
   readonly signal: AbortSignal;
   readonly onProgress: (blocks: number) => void;
 }
@@ -53,7 +55,8 @@ export async function readInChunks<Result>(
   read: (positions: readonly number[], signal: AbortSignal) => Promise<ReadonlyMap<number, Result>>,
 ): Promise<Map<number, Result>> {
   const { table, positions, signal } = options;
-  const perStatement = blocksPerStatement(table.blockRows);
+  const perStatement =
+    options.isOnePass === true ? positions.length : blocksPerStatement(table.blockRows);
   const results = new Map<number, Result>();
   let next = 0;
   const work = async (workSignal: AbortSignal): Promise<void> => {
@@ -114,24 +117,40 @@ export async function readObserved<Result>(
   }
 }
 
-async function readBlocks(
-  { table, pool }: BlockReadingOptions,
-  { positions, keepsRows }: Pick<ObservedReading<unknown>, 'positions' | 'keepsRows'>,
-  signal: AbortSignal,
-): Promise<BlocksRead> {
-  const readAtMs = Date.now();
+const EMPTY: LeafValue = { rows: 0, sum: 0n };
+
+function rangeQuery(
+  table: TrackedTable,
+  positions: readonly number[],
+  keepsRows: boolean,
+): BlockQuery {
   const ranges = positions.map((position) => ({
     number: position,
     ...table.layout.range(position),
   }));
-  const query = keepsRows ? table.sql.packBlocks(ranges) : table.sql.hashBlocks(ranges);
+  return keepsRows ? table.sql.packBlocks(ranges) : table.sql.hashBlocks(ranges);
+}
+
+async function readBlocks(
+  { table, pool, isOnePass }: BlockReadingOptions,
+  { positions, keepsRows }: Pick<ObservedReading<unknown>, 'positions' | 'keepsRows'>,
+  signal: AbortSignal,
+): Promise<BlocksRead> {
+  const readAtMs = Date.now();
+  const query =
+    isOnePass === true && !keepsRows
+      ? table.sql.hashTable(table.layout.boundaries)
+      : rangeQuery(table, positions, keepsRows);
   const answer = await pool.use(
     (session) => session.query(query.text, query.params, signal),
     signal,
   );
   const values = new Map<number, LeafValue>();
   const rows = new Map<number, BlockRows>();
+  if (isOnePass === true) for (const position of positions) values.set(position, EMPTY);
   for (const [position, count, content] of answer) {
+    // A pass answers for other blocks too.
+    if (isOnePass === true && !values.has(Number(position))) continue;
     if (keepsRows) {
       // bytea as text: \x and the digits.
       const block = BlockRows.unpack(Buffer.from((content ?? '\\x').slice(2), 'hex'));

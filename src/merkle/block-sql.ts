@@ -78,6 +78,30 @@ export class BlockSql {
   }
 
   /**
+   * The same for all blocks of the table, which these boundaries cut, in one pass over it in its own
+   * order. Blocks without rows are left out; the last row has the number -1, and counts nothing.
+   */
+  hashTable(bounds: readonly KeyText[]): BlockQuery {
+    const [key = ''] = this.#key.columns;
+    const [bound = ''] = this.#key.arrays(['$1::text[]']);
+    const after = 'pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text';
+    // As a subquery the array is made once, not once a row: casts of some types are not immutable.
+    return {
+      text: `SELECT b, count(*)::text, sum(d)::text, ${after}
+        FROM (SELECT pg_catalog.width_bucket(${key}, (SELECT ${bound})) AS b, ${this.#digest} AS d
+                FROM ${this.#table}${this.#where('')} OFFSET 0) r GROUP BY b
+        UNION ALL SELECT -1, '0', '0', ${after}`,
+      params: this.#columnsOf(bounds),
+    };
+  }
+
+  /** Whether hashTable() can be asked: it compares keys by the default order of one built-in type. */
+  get canAssign(): boolean {
+    const [first, ...others] = this.#spec.key;
+    return first?.operators.less === 'OPERATOR(pg_catalog.<)' && others.length === 0;
+  }
+
+  /**
    * As hashBlocks, but with the rows themselves in the sum's place: for each the digest of its key
    * and its own, as BlockRows.unpack takes them; NULL for a block without rows.
    */

@@ -44,6 +44,15 @@ export class KeySql {
     });
   }
 
+  /** `list(i)`, an array of texts, as one of values that sort like the i-th column's. */
+  arrays(lists: readonly string[]): string[] {
+    return lists.map((list, i) => {
+      const { typeName = 'text', collate = null } = this.#key[i] ?? {};
+      const values = `${list}::${typeName}[]`;
+      return collate === null ? values : `${values} COLLATE ${collate}`;
+    });
+  }
+
   /** The column has the value, in the column's own opinion. */
   equality(value: (i: number) => string): string {
     return this.#key

@@ -75,6 +75,11 @@ export class BlockLayout {
     return this.ids.length;
   }
 
+  /** What cuts the blocks, ascending: a key's position is the number of those at or below it. */
+  get boundaries(): KeyText[] {
+    return this.lowers.slice(1).map((lower) => lower ?? []);
+  }
+
   range(position: number): BlockRange {
     return {
       lower: this.lowers[position] ?? null,

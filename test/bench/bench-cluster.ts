@@ -1,7 +1,7 @@
 import { OPTIONS } from '../../src/config/options.js';
 import type { Config } from '../../src/config/config.js';
-import { CUSTOMERS_DDL, customerRows } from '../support/customers.js';
 import { startMesh, type Mesh } from '../support/mesh.js';
+import { benchTable } from './tables.js';
 
 export const CUSTOMERS = 'public.customers';
 
@@ -20,14 +20,19 @@ export const SERVER_SETTINGS: Readonly<Record<string, string>> = {
 };
 
 /** Three nodes, each loaded by itself with the same rows before replication begins. */
-export async function startLoadedMesh(rows: number): Promise<Mesh> {
+export async function startLoadedMesh(
+  rows: number,
+  names: readonly string[] = ['customers'],
+): Promise<Mesh> {
   const mesh = await startMesh({
     nodes: 3,
     cluster: 'bench',
     settings: SERVER_SETTINGS,
-    tables: `${CUSTOMERS_DDL}; INSERT INTO customers ${customerRows(1, rows)}`,
+    tables: names
+      .map((name) => `${benchTable(name).ddl}; INSERT INTO ${name} ${benchTable(name).rows(rows)}`)
+      .join('; '),
   });
-  await mesh.queryAll('VACUUM (ANALYZE) customers');
+  for (const name of names) await mesh.queryAll(`VACUUM (ANALYZE) ${name}`);
   await mesh.queryAll('CHECKPOINT');
   return mesh;
 }

@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Mesh } from '../support/mesh.js';
+import { buildBaseline } from './against.js';
 import { defaultConfig, startLoadedMesh } from './bench-cluster.js';
 import { EngineProcess } from './engine-process.js';
 import { describe, judge, type Figure, type JudgedFigure } from './figures.js';
@@ -17,6 +18,10 @@ export interface BenchOptions {
   /** Rows per block; default as the product's. */
   readonly blockRows?: number;
   readonly loadSeconds: number;
+  /** Tables that are built and compared as a whole. */
+  readonly tables: readonly string[];
+  /** A commit that is built, and measured in turn with this build. */
+  readonly against?: string;
   /** Rows that are spoiled one after the other. */
   readonly driftRows: number;
 }
@@ -28,6 +33,8 @@ interface LoadedCluster {
   readonly mesh: Mesh;
   readonly floors: Floors;
   readonly engine: EngineProcess;
+  /** The same of the commit to measure against. */
+  readonly baseline: EngineProcess | null;
 }
 
 /** What the measures share: the loaded cluster (made when first needed) and the figures so far. */
@@ -78,14 +85,29 @@ export class BenchRun {
   }
 
   async #start(): Promise<LoadedCluster> {
-    const { rows } = this.options;
+    const { rows, tables } = this.options;
+    const baseline = await this.#baseline();
     const startedAt = performance.now();
-    const mesh = await startLoadedMesh(rows);
+    const mesh = await startLoadedMesh(rows, [...new Set(['customers', ...tables])]);
     this.onEnd(() => mesh.stop());
     const seconds = ((performance.now() - startedAt) / 1000).toFixed(0);
     console.log(`three nodes with ${rows} rows each were ready after ${seconds} s`);
     const floors = new Floors(mesh);
     this.onEnd(() => floors.close());
+    const engine = await this.#engine(mesh, 'bench_engine');
+    const other = baseline === null ? null : await this.#engine(mesh, 'bench_against', baseline);
+    return { mesh, floors, engine, baseline: other };
+  }
+
+  async #baseline(): Promise<string | null> {
+    const { against } = this.options;
+    if (against === undefined) return null;
+    const { child, remove } = await buildBaseline(against);
+    this.onEnd(remove);
+    return child;
+  }
+
+  async #engine(mesh: Mesh, name: string, child?: string): Promise<EngineProcess> {
     const { blockRows } = this.options;
     const defaults = defaultConfig(mesh, await this.scratch(), {
       refreshQuietMs: NO_REFRESH_MS,
@@ -96,13 +118,11 @@ export class BenchRun {
       // Judging what the measures spoil would take its share of the time; `drift` measures that.
       drift: { ...defaults.drift, isEnabled: false },
       // The daemon of another measure has the cluster's own names.
-      slotName: 'bench_engine',
-      publicationName: 'bench_engine',
-      nodeSchema: 'bench_engine',
+      ...{ slotName: name, publicationName: name, nodeSchema: name },
     };
-    const engine = await EngineProcess.open(config, 'daemon');
+    const engine = await EngineProcess.open(config, 'daemon', child);
     this.onEnd(() => engine.close());
     await engine.run('mtree-init', {});
-    return { mesh, floors, engine };
+    return engine;
   }
 }

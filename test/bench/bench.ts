@@ -1,5 +1,6 @@
 // Measures what the speed and size targets are about, each against a floor taken in the same run.
-// npm run bench -- [--rows 2000000] [--only build,table-diff] [--json out.json]
+// npm run bench -- [--rows 2000000] [--only build,table-diff] [--tables customers,orders,orders_uuid]
+//   [--against COMMIT] [--json out.json]
 import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { stopAllServers } from '../support/postgres.js';
@@ -42,6 +43,8 @@ const { values } = parseArgs({
     'block-rows': { type: 'string' },
     'drift-rows': { type: 'string', default: '60' },
     'load-seconds': { type: 'string', default: '120' },
+    tables: { type: 'string', default: 'customers' },
+    against: { type: 'string' },
     only: { type: 'string' },
     json: { type: 'string' },
   },
@@ -55,6 +58,8 @@ const run = new BenchRun({
   ...(values['block-rows'] === undefined ? {} : { blockRows: Number(values['block-rows']) }),
   driftRows: Number(values['drift-rows']),
   loadSeconds: Number(values['load-seconds']),
+  tables: values.tables.split(','),
+  ...(values.against === undefined ? {} : { against: values.against }),
 });
 process.once('SIGINT', () => {
   void run.end().finally(() => process.exit(130));

@@ -21,10 +21,10 @@ export class EngineProcess {
   #nextId = 1;
   #reportDir = '';
 
-  private constructor() {
+  private constructor(child: string) {
     // V8 options such as --cpu-prof reach the child through NODE_OPTIONS or ACED_BENCH_NODE_ARGS.
     const execArgv = (process.env['ACED_BENCH_NODE_ARGS'] ?? '').split(' ').filter(Boolean);
-    this.#child = fork(CHILD, { execArgv });
+    this.#child = fork(child, { execArgv });
     this.#child.on('message', (answer: ChildAnswer) => {
       const pending = this.#pending.get(answer.id);
       this.#pending.delete(answer.id);
@@ -39,14 +39,19 @@ export class EngineProcess {
   }
 
   /** A process without an open engine. */
-  static async start(): Promise<EngineProcess> {
-    const engine = new EngineProcess();
+  static async start(child = CHILD): Promise<EngineProcess> {
+    const engine = new EngineProcess(child);
     engine.#reportDir = await mkdtemp(join(tmpdir(), 'aced-bench-'));
     return engine;
   }
 
-  static async open(config: Config, mode: 'daemon' | 'command'): Promise<EngineProcess> {
-    const engine = await EngineProcess.start();
+  /** @param child the measured program of another build; default: of this one */
+  static async open(
+    config: Config,
+    mode: 'daemon' | 'command',
+    child?: string,
+  ): Promise<EngineProcess> {
+    const engine = await EngineProcess.start(child);
     await engine.#ask({ kind: 'open', config, mode });
     return engine;
   }

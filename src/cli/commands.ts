@@ -475,9 +475,12 @@ function listParam<Key extends string>(
   };
 }
 
-function output(flags: FlagValues): { output?: 'json' | 'html' } {
+function output(flags: FlagValues): { output?: 'json' | 'html'; maxHtmlRows?: number } {
   const value = flags.get('output');
-  return value === 'json' || value === 'html' ? { output: value } : {};
+  return {
+    ...(value === 'json' || value === 'html' ? { output: value } : {}),
+    ...numberParam('maxHtmlRows', flags, 'max-html-rows'),
+  };
 }
 
 function cdc(flags: FlagValues): { skipCdc?: true; cdcTimeoutMs?: number } {

@@ -136,6 +136,13 @@ const BLOCK_SIZE: FlagSpec = {
   doc: 'rows per block',
 };
 
+const MAX_HTML_ROWS: FlagSpec = {
+  name: 'max-html-rows',
+  read: number(1, 1_000_000_000, true),
+  accepts: 'an integer from 1 to 1000000000',
+  doc: 'differing rows of two nodes that the page shows (default 10000)',
+};
+
 const OVERRIDE_BLOCK_SIZE = toggle(
   'override-block-size',
   'B',
@@ -199,6 +206,7 @@ export const TABLE_DIFF: readonly FlagSpec[] = [
     doc: 'rows of the smallest range to split off',
   },
   OUTPUT,
+  MAX_HTML_ROWS,
   OVERRIDE_BLOCK_SIZE,
   {
     name: 'max-connections',
@@ -329,7 +337,7 @@ export const VERIFY: readonly FlagSpec[] = [
   },
 ];
 
-export const TREE_DIFF: readonly FlagSpec[] = [MAX_CPU_RATIO, UNTIL, OUTPUT, ...CDC];
+export const TREE_DIFF: readonly FlagSpec[] = [MAX_CPU_RATIO, UNTIL, OUTPUT, MAX_HTML_ROWS, ...CDC];
 
 const SOURCE_OF_TRUTH = text(
   'source-of-truth',
@@ -345,7 +353,7 @@ export const DRIFT_REPAIR: readonly FlagSpec[] = [SOURCE_OF_TRUTH, FIRE_TRIGGERS
 
 const DIFF_FILE = text('diff-file', 'f', 'a path', 'the differences, as a diff wrote them');
 
-export const RERUN: readonly FlagSpec[] = [DIFF_FILE, OUTPUT];
+export const RERUN: readonly FlagSpec[] = [DIFF_FILE, OUTPUT, MAX_HTML_ROWS];
 
 export const REPAIR: readonly FlagSpec[] = [
   DIFF_FILE,

@@ -112,15 +112,17 @@ export async function diffTable(
 /** What is asked of the comparison itself. */
 function wishesOf({
   maxDiffRows,
+  maxHtmlRows,
   samplePercent,
   tolerances,
   until,
 }: TableDiffParams): Pick<
   TableDiffOptions,
-  'maxDiffRows' | 'samplePercent' | 'tolerances' | 'until'
+  'maxDiffRows' | 'maxHtmlRows' | 'samplePercent' | 'tolerances' | 'until'
 > {
   return {
     ...(maxDiffRows === undefined ? {} : { maxDiffRows }),
+    ...(maxHtmlRows === undefined ? {} : { maxHtmlRows }),
     ...(samplePercent === undefined ? {} : { samplePercent }),
     ...(tolerances === undefined ? {} : { tolerances }),
     ...(until === undefined ? {} : { until }),

@@ -57,6 +57,7 @@ export async function diffTree(
       }),
       blockRows: table.blockRows,
       output: params.output ?? 'json',
+      ...(params.maxHtmlRows === undefined ? {} : { maxHtmlRows: params.maxHtmlRows }),
       ...(params.until === undefined ? {} : { until: params.until }),
       context,
       tracked: table,

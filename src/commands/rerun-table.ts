@@ -49,6 +49,7 @@ async function rerunFromFile(
     config: cluster.config,
     table: comparedTable(cluster, { spec, infos, sql, pools, commitTimeNodes, signal }),
     output: params.output ?? 'json',
+    ...(params.maxHtmlRows === undefined ? {} : { maxHtmlRows: params.maxHtmlRows }),
     context,
   });
 }

@@ -24,6 +24,8 @@ export interface ComparisonOptions extends Pick<
   readonly context: CommandContext;
   /** Differences stored per pair of nodes; absent: as configured. */
   readonly maxDiffRows?: number;
+  /** See FileSinkOptions. */
+  readonly maxHtmlRows?: number;
   /** `column=number`: rows that differ by no more are counted apart and not stored. */
   readonly tolerances?: readonly string[];
   /** RFC 3339: rows that were written later are left out. */
@@ -69,6 +71,7 @@ export class Comparison {
       directory: context.reportDir,
       startedAt: this.#startedAt,
       output,
+      ...(options.maxHtmlRows === undefined ? {} : { maxHtmlRows: options.maxHtmlRows }),
       suffix: options.suffix ?? 'diffs',
       maxDiffRows: options.maxDiffRows ?? config.diff.maxDiffRows,
       ...(options.tolerances === undefined

@@ -16,6 +16,8 @@ export interface FileSinkOptions {
   readonly directory: string;
   readonly startedAt: Date;
   readonly output: 'json' | 'html';
+  /** Keys of a pair that the page shows at most; absent: DEFAULT_HTML_ROWS. */
+  readonly maxHtmlRows?: number;
   readonly suffix: 'diffs' | 'rerun-diffs';
   /** Differences stored per pair of nodes. */
   readonly maxDiffRows: number;
@@ -72,8 +74,9 @@ export class FileSink implements DiffSink {
   async finish(summary: SummaryFields): Promise<string[]> {
     const file = (await this.#writer?.finish(summary)) ?? null;
     if (file === null) return [];
-    if (this.#options.output === 'json') return [file];
-    return [file, await writeHtmlReport(join(this.#options.directory, file))];
+    const { output, directory, maxHtmlRows } = this.#options;
+    if (output === 'json') return [file];
+    return [file, await writeHtmlReport(join(directory, file), maxHtmlRows)];
   }
 
   /** Removes whatever was written so far. */

@@ -40,6 +40,8 @@ export interface UpdateParams extends TableParams {
 
 export interface TreeDiffParams extends TableParams {
   readonly output?: 'json' | 'html';
+  /** Differing keys of two nodes that the page shows at most. */
+  readonly maxHtmlRows?: number;
   /** As of `table-diff`. */
   readonly until?: string;
   readonly maxCpuRatio?: number;
@@ -57,6 +59,8 @@ export interface VerifyParams extends CommonParams {
 
 export interface TableDiffParams extends TableParams {
   readonly output?: 'json' | 'html';
+  /** Differing keys of two nodes that the page shows at most. */
+  readonly maxHtmlRows?: number;
   readonly blockSize?: number;
   readonly compareUnitSize?: number;
   readonly concurrencyFactor?: number;
@@ -80,6 +84,8 @@ export interface TableDiffParams extends TableParams {
 /** The table and, unless they are given, the nodes are those of the diff file. */
 export interface RerunParams extends CommonParams {
   readonly output?: 'json' | 'html';
+  /** Differing keys of two nodes that the page shows at most. */
+  readonly maxHtmlRows?: number;
 }
 
 export interface RepairParams extends TableParams {

@@ -58,6 +58,7 @@ const OF_ONE: Fields<Exclude<CommandName, ManyTablesName>> = {
   'mtree-table-diff': {
     ...TABLE,
     output: 'output',
+    maxHtmlRows: 'rows',
     until: 'text',
     maxCpuRatio: 'ratio',
     skipCdc: 'flag',
@@ -68,6 +69,7 @@ const OF_ONE: Fields<Exclude<CommandName, ManyTablesName>> = {
   'table-diff': {
     ...TABLE,
     output: 'output',
+    maxHtmlRows: 'rows',
     blockSize: 'rows',
     compareUnitSize: 'rows',
     concurrencyFactor: 'factor',
@@ -88,7 +90,7 @@ const OF_ONE: Fields<Exclude<CommandName, ManyTablesName>> = {
     skipTables: 'texts',
     aceExitCodes: 'flag',
   },
-  'table-rerun': { ...COMMON, output: 'output' },
+  'table-rerun': { ...COMMON, output: 'output', maxHtmlRows: 'rows' },
   'table-repair': {
     ...TABLE,
     sourceOfTruth: 'text',

@@ -1,0 +1,101 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Config } from '../../src/config/config.js';
+import { Random } from '../history/random.js';
+import { EngineProcess } from '../support/engine-process.js';
+import type { Mesh } from '../support/mesh.js';
+import type { SoakWriters } from './writers.js';
+
+export interface DisturbanceCounts {
+  kills: number;
+  pauses: number;
+  restarts: number;
+  largeTransactions: number;
+  conflicts: number;
+}
+
+const LARGE_ROWS = 20_000;
+
+/** What goes on beside the writes: nothing of it makes rows differ for good. */
+export class Disturbances {
+  readonly counts: DisturbanceCounts = {
+    kills: 0,
+    pauses: 0,
+    restarts: 0,
+    largeTransactions: 0,
+    conflicts: 0,
+  };
+  readonly #mesh: Mesh;
+  readonly #config: Config;
+  readonly #random: Random;
+  #daemon: EngineProcess | null = null;
+
+  constructor(mesh: Mesh, config: Config, seed: number) {
+    this.#mesh = mesh;
+    this.#config = config;
+    this.#random = new Random(seed);
+  }
+
+  async start(): Promise<void> {
+    this.#daemon = await EngineProcess.start({ config: this.#config });
+  }
+
+  async stop(): Promise<void> {
+    await this.#daemon?.kill();
+    this.#daemon = null;
+  }
+
+  /** One after the other until the time is over, with pauses of up to 4 s. */
+  async run(untilMs: number, writers: SoakWriters): Promise<void> {
+    while (Date.now() < untilMs) {
+      const dice = this.#random.between(0, 99);
+      if (dice < 35) await this.#kill();
+      else if (dice < 65) await this.#pause();
+      else if (dice < 70) await this.#restart();
+      else if (dice < 85) await this.#large(writers);
+      else await this.#conflict(writers);
+      await delay(this.#random.between(200, 4_000));
+    }
+  }
+
+  async #kill(): Promise<void> {
+    this.counts.kills++;
+    await this.#daemon?.kill();
+    await delay(this.#random.between(0, 2_000));
+    await this.start();
+  }
+
+  /** Seconds of lag on one way, or on two. */
+  async #pause(): Promise<void> {
+    const ways = Array.from({ length: this.#random.between(1, 2) }, () => this.#way());
+    this.counts.pauses += ways.length;
+    try {
+      for (const [from, to] of ways) await this.#mesh.pauseReplication(from, to);
+      await delay(this.#random.between(500, 6_000));
+    } finally {
+      for (const [from, to] of ways) await this.#mesh.resumeReplication(from, to);
+    }
+  }
+
+  async #restart(): Promise<void> {
+    this.counts.restarts++;
+    await this.#mesh.node(this.#random.pick(this.#mesh.names)).restart('fast');
+  }
+
+  async #large(writers: SoakWriters): Promise<void> {
+    this.counts.largeTransactions++;
+    await writers.writeLarge(this.#random.pick(this.#mesh.names), LARGE_ROWS);
+  }
+
+  /** Two nodes write the same rows at once, and mean the same. */
+  async #conflict(writers: SoakWriters): Promise<void> {
+    this.counts.conflicts++;
+    const [one, other] = this.#way();
+    await writers.writeAlike([one, other], this.counts.conflicts);
+  }
+
+  #way(): [string, string] {
+    const { names } = this.#mesh;
+    const from = this.#random.pick(names);
+    return [from, this.#random.pick(names.filter((name) => name !== from))];
+  }
+}

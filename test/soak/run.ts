@@ -1,0 +1,132 @@
+// Whether the daemon ever calls drift what is none: writes on three nodes, with everything going on beside
+// that delays changes and nothing that loses them.
+// npm run soak -- [--minutes 30] [--seed 1] [--out summary.json]
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { silentLogger } from '../../src/base/log.js';
+import { Engine } from '../../src/commands/engine.js';
+import { removeDirectory, scratchDirectory, testContext } from '../support/context.js';
+import { startMesh, type Mesh } from '../support/mesh.js';
+import { waitFor } from '../support/wait.js';
+import { Disturbances } from './disturbances.js';
+import { fillSoakTables, SOAK_DDL, SOAK_TABLES, SoakWriters } from './writers.js';
+
+interface Told {
+  readonly event: string;
+  readonly table?: string;
+  readonly rows?: number;
+  readonly time: string;
+}
+
+const SETTLE_MS = 120_000;
+
+const { values } = parseArgs({
+  options: {
+    minutes: { type: 'string', default: '30' },
+    seed: { type: 'string', default: String(Date.now() % 100_000) },
+    out: { type: 'string' },
+  },
+});
+const seed = Number(values.seed);
+console.log(`seed ${seed}`);
+
+const directory = await scratchDirectory();
+const mesh = await startMesh({
+  nodes: 3,
+  settings: {
+    track_commit_timestamp: 'on',
+    max_wal_size: '4GB',
+    wal_retrieve_retry_interval: '500ms',
+  },
+  tables: SOAK_DDL,
+});
+const eventsFile = join(directory, 'events.ndjson');
+try {
+  await fillSoakTables(mesh);
+  await mesh.waitForReplication();
+  const config = mesh.config(directory, { drift: { eventsFile, eventsHaveKeys: true } });
+  const engine = await Engine.open(config, { log: silentLogger(), mode: 'command' });
+  await engine.run('mtree-init', {}, testContext(directory));
+  for (const table of SOAK_TABLES) {
+    await engine.run('mtree-build', { table }, testContext(directory));
+  }
+  await engine.close();
+  const disturbances = new Disturbances(mesh, config, seed);
+  await disturbances.start();
+  const startedAtMs = Date.now();
+  const writers = new SoakWriters(mesh);
+  const progress = setInterval(() => {
+    console.log(`${writers.changes} changes, ${JSON.stringify(disturbances.counts)}`);
+  }, 60_000);
+  await disturbances.run(startedAtMs + Number(values.minutes) * 60_000, writers);
+  await writers.stop();
+  clearInterval(progress);
+  const minutes = (Date.now() - startedAtMs) / 60_000;
+  await mesh.waitForReplication(SETTLE_MS);
+  const alarms = (await readTold()).filter(({ event }) => event === 'drift_opened');
+  const isEqual = await haveEqualRows(mesh);
+  const isControlFound = await control(disturbances);
+  await disturbances.stop();
+  const summary = {
+    seed,
+    minutes: Number(minutes.toFixed(1)),
+    changes: writers.changes,
+    replicatedChanges: writers.changes * (mesh.names.length - 1),
+    ...disturbances.counts,
+    isEqual,
+    falseAlarms: alarms.length,
+    alarms: alarms.slice(0, 10),
+    isControlFound,
+  };
+  console.log(JSON.stringify(summary, null, 2));
+  if (values.out !== undefined) await writeFile(values.out, JSON.stringify(summary, null, 2));
+  if (alarms.length > 0 || !isEqual || !isControlFound) process.exitCode = 1;
+} finally {
+  await mesh.stop();
+  await removeDirectory(directory);
+}
+
+async function readTold(): Promise<Told[]> {
+  const text = await readFile(eventsFile, 'utf8').catch(() => '');
+  const lines = text.split('\n').filter((line) => line !== '');
+  // A daemon that was killed may have left half a line.
+  return lines.flatMap((line): Told[] => {
+    try {
+      return [JSON.parse(line) as Told];
+    } catch {
+      return [];
+    }
+  });
+}
+
+async function haveEqualRows(of: Mesh): Promise<boolean> {
+  const sums = await Promise.all(
+    of.names.map((node) =>
+      Promise.all(
+        SOAK_TABLES.map((table) =>
+          of.query(node, `SELECT count(*), sum(hashtextextended(t::text, 0)) FROM ${table} t`),
+        ),
+      ),
+    ),
+  );
+  return new Set(sums.map((sum) => JSON.stringify(sum))).size === 1;
+}
+
+/** The daemon that has said nothing could say something: one row that does differ. */
+async function control(disturbances: Disturbances): Promise<boolean> {
+  await disturbances.stop();
+  await disturbances.start();
+  const before = (await readTold()).length;
+  await mesh.driftSql('n2', 'UPDATE items SET v = v + 1 WHERE id = 4');
+  await waitFor(
+    async () => (await readTold()).slice(before).some(({ event }) => event === 'drift_opened'),
+    { what: 'the control', timeoutMs: SETTLE_MS },
+  ).catch(() => undefined);
+  return (await readTold())
+    .slice(before)
+    .some(
+      ({ event, table, rows }) =>
+        event === 'drift_opened' && table === 'public.items' && rows === 1,
+    );
+}

@@ -298,6 +298,11 @@ export const COMMANDS: readonly CommandSpec[] = [
       params: { ...common(flags), incident: argument, ...textParam('by', flags, 'by') },
     })),
   }),
+  ours('drift canary', null, {
+    doc: 'make a difference of our own on each node, and see that it is found',
+    examples: ['prod'],
+    action: request(({ flags }) => ({ name: 'drift-canary', params: common(flags) })),
+  }),
   ours('drift repair', INCIDENT, {
     flags: DRIFT_REPAIR,
     doc: "compare an incident's table now, repair it, and wait until every stream shows the fix",

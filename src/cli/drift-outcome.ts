@@ -1,4 +1,4 @@
-import type { DriftListResult, IncidentState } from '../protocol/drift.js';
+import type { CanaryResult, DriftListResult, IncidentState } from '../protocol/drift.js';
 import {
   age,
   EXIT_DIFFERENT,
@@ -77,6 +77,19 @@ export function describeIncident(incident: IncidentState): Outcome {
     lines.push(plain(''), ...grid([head, ...writes]).map(plain));
   }
   return { lines, exitCode: EXIT_DONE };
+}
+
+/** `drift canary`: exit code 2 when a difference was not found. */
+export function describeCanary({ foundAfterMs }: CanaryResult): Outcome {
+  const nodes = Object.entries(foundAfterMs);
+  const lines = grid(
+    nodes.map(([node, afterMs]) => [
+      node,
+      afterMs === null ? 'not found' : `found in ${afterMs} ms`,
+    ]),
+  ).map(plain);
+  const isLost = nodes.some(([, afterMs]) => afterMs === null);
+  return { lines, exitCode: isLost ? EXIT_TROUBLE : EXIT_DONE };
 }
 
 /** `n1 n3 | n2` */

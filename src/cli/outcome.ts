@@ -13,7 +13,7 @@ import type {
   VerifyResult,
 } from '../protocol/commands.js';
 
-import { describeDriftList, describeIncident } from './drift-outcome.js';
+import { describeCanary, describeDriftList, describeIncident } from './drift-outcome.js';
 import {
   EXIT_DIFFERENT,
   EXIT_DONE,
@@ -55,6 +55,7 @@ const DESCRIBERS: Describers = {
   'drift-show': describeIncident,
   'drift-watch': () => ({ lines: [], exitCode: EXIT_DONE }),
   'drift-ack': describeIncident,
+  'drift-canary': describeCanary,
   'drift-repair': describeDriftRepair,
   'mtree-build-many': describeMany,
   'mtree-update-many': describeMany,

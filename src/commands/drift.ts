@@ -3,6 +3,7 @@ import { sleep } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
 import type { Cluster } from '../cluster/cluster.js';
 import type { NotFollowed } from '../cluster/table-tracker.js';
+import type { Canary } from '../drift/canary.js';
 import type { DriftEvents } from '../drift/drift-events.js';
 import type { DriftWatch } from '../drift/drift-watch.js';
 import type {
@@ -20,6 +21,7 @@ import { repair } from './repair.js';
 export interface LiveDrift {
   readonly watch: DriftWatch;
   readonly events: DriftEvents;
+  readonly canary: Canary;
 }
 
 const CLOSE_POLL_MS = 50;

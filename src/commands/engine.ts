@@ -16,6 +16,7 @@ import type {
 } from '../protocol/commands.js';
 import type { JobStatus, Task } from '../protocol/tasks.js';
 import { serversOf } from '../protocol/servers.js';
+import { Canary } from '../drift/canary.js';
 import { CoverageWatch } from '../drift/coverage-watch.js';
 import { DriftEvents } from '../drift/drift-events.js';
 import { EventFile } from '../drift/event-file.js';
@@ -150,6 +151,7 @@ export class Engine implements CommandRunner {
       'drift-list': () =>
         this.#withDrift((live) => listDrift(cluster, live, this.#tracker?.notFollowed ?? [])),
       'drift-show': (params) => this.#withDrift((live) => showIncident(live, params)),
+      'drift-canary': (_, context) => this.#withDrift((live) => live.canary.run(context)),
       'drift-ack': (params) => this.#withDrift((live) => acknowledge(live, params)),
       'drift-watch': (_, context) => this.#withDrift((live) => watchDrift(cluster, live, context)),
       'drift-repair': async (params, context) =>
@@ -285,7 +287,9 @@ export class Engine implements CommandRunner {
     if (!config.drift.isEnabled) return events;
     const watch = new DriftWatch(this.#cluster, events);
     this.#background.push(watch);
-    this.#drift = { watch, events };
+    const canary = new Canary(this.#cluster, watch);
+    this.#background.push(canary);
+    this.#drift = { watch, events, canary };
     return events;
   }
 

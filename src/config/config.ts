@@ -102,6 +102,12 @@ export interface Config {
     /** Where it writes their reports. */
     readonly reportDir: string;
   };
+  readonly canary: {
+    /** A difference of our own is made and looked for so often; 0: only when asked for. */
+    readonly intervalMs: number;
+    /** It must be found in this time. */
+    readonly timeoutMs: number;
+  };
   /** Tables that the daemon follows by itself. All lists empty: none. */
   readonly track: {
     /** See TablePattern; each may hold several, with commas between. */

@@ -80,6 +80,10 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
       perTable: read(OPTIONS.metricsPerTable),
     },
     schedule: { ...readSchedule(sources, cluster), reportDir },
+    canary: {
+      intervalMs: read(OPTIONS.canaryIntervalMs),
+      timeoutMs: read(OPTIONS.canaryTimeoutMs),
+    },
     track: {
       include: read(OPTIONS.trackInclude),
       exclude: read(OPTIONS.trackExclude),

@@ -284,6 +284,20 @@ export const OPTIONS = {
     kind: path,
     doc: 'where the reports of scheduled jobs are written; default: reports in the state directory',
   }),
+  canaryIntervalMs: option({
+    key: 'canary.interval_ms',
+    env: 'ACED_CANARY_INTERVAL_MS',
+    kind: milliseconds(0),
+    defaultValue: 0,
+    doc: 'the daemon makes a difference of its own on each node so often, and must find it; 0: only when asked to',
+  }),
+  canaryTimeoutMs: option({
+    key: 'canary.timeout_ms',
+    env: 'ACED_CANARY_TIMEOUT_MS',
+    kind: milliseconds(100),
+    defaultValue: 30_000,
+    doc: 'a difference of its own that is not found in this time is told',
+  }),
   trackInclude: option({
     key: 'track.include',
     env: 'ACED_TRACK_INCLUDE',

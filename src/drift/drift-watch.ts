@@ -12,11 +12,12 @@ import type { CommandContext, Verdict } from '../protocol/commands.js';
 import type { IncidentState, LiveVerdict } from '../protocol/drift.js';
 import { letChangesArrive, type Replication } from '../replication/passage.js';
 import { towards } from '../replication/topology.js';
+import { CANARY_TABLE } from '../mirror/mirror-schema.js';
 import { openQuestion } from '../table/table-spec.js';
 import { certificateOf } from './certificate.js';
 import { columnsNotCompared, isMismatch } from './coverage-watch.js';
 import type { DriftEvents } from './drift-events.js';
-import { TableIncident } from './incident.js';
+import { TableIncident, type IncidentEvent } from './incident.js';
 import { judgeBlocks, proveUnexplained, suspiciousBlocks, type JudgeOptions } from './judge.js';
 import { additions, JudgedTable, withoutUnsettled } from './judged-table.js';
 import { ReachWatch } from './reach-watch.js';
@@ -80,9 +81,9 @@ export class DriftWatch {
   }
 
   get incidents(): readonly IncidentState[] {
-    return Array.from(this.#judged.values(), ({ incident }) => incident.state).filter(
-      (state) => state !== null,
-    );
+    return Array.from(this.#judged.values(), ({ incident }) => incident.state)
+      .filter((state) => state !== null)
+      .filter(({ table }) => table !== this.#canary);
   }
 
   /** A repair of ours has written to the table. */
@@ -111,7 +112,7 @@ export class DriftWatch {
     const nowMs = Date.now();
     for (const { incident } of this.#judged.values()) {
       this.#hint(incident, nowMs);
-      this.#events.tell(incident.due(nowMs));
+      this.#tell(incident.due(nowMs));
     }
     this.#events.tellDue(nowMs);
     this.#noteVerdicts(nowMs);
@@ -133,6 +134,15 @@ export class DriftWatch {
     }
     this.#noteVerdicts(Date.now());
     return round.lagging.size > 0 ? REST_MS : POLL_MS;
+  }
+
+  /** Of the canary's table nobody but the canary is told. */
+  #tell(events: readonly IncidentEvent[]): void {
+    this.#events.tell(events.filter(({ state }) => state.table !== this.#canary));
+  }
+
+  get #canary(): string {
+    return `${this.#cluster.config.nodeSchema}.${CANARY_TABLE}`;
   }
 
   #mutexOf({ table }: JudgedTable): Mutex {
@@ -177,7 +187,7 @@ export class DriftWatch {
       const incident =
         given.get(table.label) ??
         new TableIncident(table.label, randomUUID, this.#events.restored(table.label));
-      if (!given.delete(table.label)) this.#events.tell(incident.remind(Date.now()));
+      if (!given.delete(table.label)) this.#tell(incident.remind(Date.now()));
       const judged = new JudgedTable(table, table.openRows, incident);
       table.onLayoutChange((map) => {
         incident.relayout(map);
@@ -189,9 +199,9 @@ export class DriftWatch {
     for (const [table, judged] of this.#judged) {
       judged.learn(this.#reach.of(table), nowMs);
       // No two nodes are meant to have the same any more.
-      if (judged.comparable.length < 2) this.#events.tell(judged.incident.end(nowMs));
+      if (judged.comparable.length < 2) this.#tell(judged.incident.end(nowMs));
     }
-    for (const incident of given.values()) this.#events.tell(incident.end(Date.now()));
+    for (const incident of given.values()) this.#tell(incident.end(Date.now()));
   }
 
   /**
@@ -294,7 +304,7 @@ export class DriftWatch {
       certificate: certificateOf(found.rows[0], facts),
     };
     const told = isPart ? additions(findings, incident.blocks) : findings;
-    if (told !== null) this.#events.tell(incident.apply(told, Date.now()));
+    if (told !== null) this.#tell(incident.apply(told, Date.now()));
     openRows.watchBlocks(incident.blocks);
     // Last: a stream that does not get on then costs no finding.
     if (blocks === null) await proveUnexplained(suspicious, found, options);

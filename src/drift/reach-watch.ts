@@ -3,6 +3,7 @@ import type { Cluster } from '../cluster/cluster.js';
 import { Periodic } from '../cluster/periodic.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import { onEveryNode, withSessions } from '../postgres/every-node.js';
+import { CANARY_TABLE } from '../mirror/mirror-schema.js';
 import { missingSpockGrant } from '../replication/spock.js';
 import { readTableEdges } from '../replication/table-copies.js';
 import type { Topology } from '../replication/topology.js';
@@ -16,6 +17,13 @@ const POLL_MS = 100;
 const GRACE_MS = 10_000;
 /** At most so much of one connection's time on each node. */
 const REST_FACTOR = 19;
+
+/** The canary's table is replicated by nobody, and is to be the same everywhere all the same. */
+const EVERYWHERE: Reach = new Map();
+
+function isCanary({ config }: Cluster, { spec }: TrackedTable): boolean {
+  return spec.schema === config.nodeSchema && spec.name === CANARY_TABLE;
+}
 
 /**
  * Looks now and then which nodes' rows of each table are meant to be equal, as the subscriptions'
@@ -36,7 +44,7 @@ export class ReachWatch {
       restAfterFailureMs: intervalMs,
       round: async (signal) => {
         const startedAtMs = performance.now();
-        const isNew = cluster.tables.some((table) => !this.#reach.has(table));
+        const isNew = cluster.tables.some((table) => this.of(table) === null);
         if (!cluster.isStreaming || (startedAtMs < this.#lookAtMs && !isNew)) return POLL_MS;
         await this.#look(signal);
         const tookMs = performance.now() - startedAtMs;
@@ -52,7 +60,7 @@ export class ReachWatch {
 
   /** As last seen; null: nobody has looked yet. */
   of(table: TrackedTable): Reach | null {
-    return this.#reach.get(table) ?? null;
+    return isCanary(this.#cluster, table) ? EVERYWHERE : (this.#reach.get(table) ?? null);
   }
 
   /** What the subscriptions had trouble with at that time, as far as has been read. */
@@ -71,7 +79,7 @@ export class ReachWatch {
 
   async #look(signal: AbortSignal): Promise<void> {
     const { pools, conditions } = this.#cluster;
-    const tables = [...this.#cluster.tables];
+    const tables = this.#cluster.tables.filter((table) => !isCanary(this.#cluster, table));
     const {
       pools: reached,
       topology,

@@ -48,6 +48,9 @@ const MIGRATIONS: readonly Migration[] = [
   },
 ];
 
+/** Logged, unlike the others, and there only where drift.canary is used. */
+export const CANARY_TABLE = 'canary';
+
 /** Also in the order in which they can be dropped. */
 const TABLES = ['position', 'tree', 'root', 'migration'] as const;
 
@@ -98,6 +101,7 @@ export async function dropNodeSchema(
     ]);
     if (rows[0]?.[0] !== 't') return 'absent';
     await dropTables(session, schema);
+    await session.query(`DROP TABLE IF EXISTS ${quoteIdentifier(schema)}.${CANARY_TABLE}`);
     const others = await session.query(
       'SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.to_regnamespace($1) LIMIT 1',
       [quoteIdentifier(schema)],

@@ -1,4 +1,10 @@
-import type { DriftListResult, IncidentState, LiveVerdict, OpenCondition } from './drift.js';
+import type {
+  CanaryResult,
+  DriftListResult,
+  IncidentState,
+  LiveVerdict,
+  OpenCondition,
+} from './drift.js';
 import type { ManyTablesOutcomes, ManyTablesParams } from './many-tables.js';
 import type { ReplicationDiffResult } from './replication-diff.js';
 import type { TasksParams, TasksResult } from './tasks.js';
@@ -143,6 +149,7 @@ export interface CommandParams extends ManyTablesParams {
   'drift-show': IncidentParams;
   'drift-watch': CommonParams;
   'drift-ack': AcknowledgeParams;
+  'drift-canary': CommonParams;
   'drift-repair': DriftRepairParams;
 }
 
@@ -387,6 +394,7 @@ export interface CommandOutcomes extends ManyTablesOutcomes {
   'drift-show': IncidentState;
   'drift-watch': DriftListResult;
   'drift-ack': IncidentState;
+  'drift-canary': CanaryResult;
   'drift-repair': DriftRepairResult;
 }
 

@@ -125,6 +125,11 @@ export interface TableVerdict extends LiveVerdict {
   readonly table: string;
 }
 
+/** Node -> from the commit of a row of our own there to its being found, in ms; null: it was not. */
+export interface CanaryResult {
+  readonly foundAfterMs: Readonly<Record<string, number | null>>;
+}
+
 export interface DriftListResult {
   /** Also those that should be followed and are not: a pattern names them. */
   readonly tables: readonly TableVerdict[];

@@ -110,6 +110,7 @@ const OF_ONE: Fields<Exclude<CommandName, ManyTablesName>> = {
   'drift-list': COMMON,
   'drift-show': INCIDENT,
   'drift-watch': COMMON,
+  'drift-canary': COMMON,
   'drift-ack': { ...INCIDENT, by: 'text' },
   'drift-repair': { ...INCIDENT, sourceOfTruth: 'text', fireTriggers: 'flag' },
 };

@@ -207,6 +207,8 @@ export class EchoRunner implements CommandRunner {
       case 'drift-list':
       case 'drift-watch':
         return { tables: [], incidents: [] };
+      case 'drift-canary':
+        return { foundAfterMs: { n1: 120, n2: null } };
       case 'drift-show':
       case 'drift-ack':
         return INCIDENT;

@@ -22,7 +22,7 @@ export interface MeshOptions {
 }
 
 export interface ConfigOverrides extends Partial<
-  Omit<Config, 'tree' | 'scrub' | 'diff' | 'stream' | 'drift' | 'metrics' | 'track'>
+  Omit<Config, 'tree' | 'scrub' | 'diff' | 'stream' | 'drift' | 'metrics' | 'track' | 'canary'>
 > {
   readonly scrub?: Partial<Config['scrub']>;
   readonly tree?: Partial<Config['tree']>;
@@ -31,6 +31,7 @@ export interface ConfigOverrides extends Partial<
   readonly drift?: Partial<Config['drift']>;
   readonly metrics?: Partial<Config['metrics']>;
   readonly track?: Partial<Config['track']>;
+  readonly canary?: Partial<Config['canary']>;
 }
 
 const PUBLICATION = 'mesh';
@@ -226,7 +227,7 @@ export class Mesh {
 
   /** A complete Config with small, quick values, for engines in the test's own process. */
   config(stateDir: string, overrides: ConfigOverrides = {}): Config {
-    const { tree, scrub, diff, stream, drift, metrics, track, ...rest } = overrides;
+    const { tree, scrub, diff, stream, drift, metrics, track, canary, ...rest } = overrides;
     return Object.freeze({
       cluster: this.cluster,
       nodes: Object.freeze(this.nodeConfigs().map((node) => Object.freeze(node))),
@@ -278,6 +279,7 @@ export class Mesh {
         ...drift,
       }),
       metrics: Object.freeze({ port: null, host: '127.0.0.1', perTable: 'auto', ...metrics }),
+      canary: Object.freeze({ intervalMs: 0, timeoutMs: 30_000, ...canary }),
       track: Object.freeze({
         include: [],
         exclude: [],

@@ -37,6 +37,7 @@ const ERRORS = {
   STATE_LOCKED: { retry: true },
   DAEMON_UNREACHABLE: { retry: false },
   SOCKET_IN_USE: { retry: false },
+  BUSY: { retry: true },
   CANCELLED: { retry: false },
   TIMEOUT: { retry: true },
   UNSUPPORTED: { retry: false },

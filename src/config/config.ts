@@ -33,6 +33,8 @@ export interface Config {
   /** Holds the SQLite file, its lock and the spool for reports. */
   readonly stateDir: string;
   readonly socketPath: string;
+  /** Commands that the daemon runs at a time. */
+  readonly maxCommands: number;
   readonly logLevel: string;
   /** Publication and slot are `aced_<cluster>` in every database (lower-cased, non [a-z0-9_] mapped to `_`, 63 bytes at most). */
   readonly publicationName: string;

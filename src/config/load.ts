@@ -37,6 +37,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
     nodes,
     stateDir,
     socketPath: socketPaths[0],
+    maxCommands: read(OPTIONS.maxCommands),
     logLevel: read(OPTIONS.logLevel),
     publicationName: objectName,
     slotName: objectName,

@@ -76,6 +76,13 @@ export const OPTIONS = {
     kind: path,
     doc: 'unix socket between acectl and aced',
   }),
+  maxCommands: option({
+    key: 'max_commands',
+    env: 'ACED_MAX_COMMANDS',
+    kind: integer({ min: 1, max: 1_000 }),
+    defaultValue: 32,
+    doc: 'commands that the daemon runs at a time; one more is refused',
+  }),
   logLevel: option({
     key: 'log_level',
     env: 'ACED_LOG_LEVEL',

@@ -78,6 +78,7 @@ async function serveUntil(stop: AbortSignal, options: LoadOptions): Promise<void
       spoolDir: join(config.stateDir, 'spool'),
       log,
       version: VERSION,
+      maxCommands: config.maxCommands,
       cluster: config.cluster,
       servers: serversOf(config.nodes),
       ...(metrics === null ? {} : { metrics }),

@@ -30,6 +30,18 @@ export const PARAMS_HEADER = 'x-aced-params';
 /** In the answer to a command: the id under which its files are to be had. */
 export const COMMAND_ID_HEADER = 'x-aced-command';
 
+/**
+ * A line of the answer now and then, while there is nothing else to say: a daemon that is frozen sends
+ * none, and its client gives up (SILENCE_MS).
+ */
+export interface AliveLine {
+  readonly type: 'alive';
+}
+
+export const ALIVE_INTERVAL_MS = 2_000;
+/** Without a byte of the daemon for so long a client gives up. */
+export const SILENCE_MS = 15_000;
+
 /** Commands whose request body is the diff file. */
 export function takesInput(name: CommandName): boolean {
   return name === 'table-repair' || name === 'table-rerun';

@@ -15,9 +15,9 @@ import type {
   CommandResults,
   ProgressEvent,
 } from '../protocol/commands.js';
-import { COMMAND_ID_HEADER, PARAMS_HEADER, errorFromEnd } from '../protocol/wire.js';
+import { COMMAND_ID_HEADER, PARAMS_HEADER, SILENCE_MS, errorFromEnd } from '../protocol/wire.js';
 import type { Servers } from '../protocol/servers.js';
-import type { CommandEnvelope, ErrorEnd, PingAnswer } from '../protocol/wire.js';
+import type { AliveLine, CommandEnvelope, ErrorEnd, PingAnswer } from '../protocol/wire.js';
 
 export interface RunOptions {
   readonly signal?: AbortSignal;
@@ -36,16 +36,31 @@ export interface DaemonIdentity {
   readonly servers?: Servers;
 }
 
+export interface ConnectionOptions {
+  /** Open already; for the first request. */
+  readonly connected?: Socket;
+  /** Default SILENCE_MS. */
+  readonly silenceMs?: number;
+}
+
 /** acectl's end of the socket. Errors are the engine's own, or DAEMON_UNREACHABLE. */
 export class DaemonClient {
   readonly socketPath: string;
   readonly #identity: DaemonIdentity;
+  readonly #silenceMs: number;
+  /** Why we ended a connection ourselves: the stream's own error only says that it ended. */
+  #givenUp: AcedError | null = null;
   /** From find(): spares the first request a connection of its own. */
   #connected: Socket | undefined;
 
-  constructor(socketPath: string, identity: DaemonIdentity = {}, connected?: Socket) {
+  constructor(
+    socketPath: string,
+    identity: DaemonIdentity = {},
+    { connected, silenceMs = SILENCE_MS }: ConnectionOptions = {},
+  ) {
     this.socketPath = socketPath;
     this.#identity = identity;
+    this.#silenceMs = silenceMs;
     this.#connected = connected;
   }
 
@@ -61,7 +76,7 @@ export class DaemonClient {
       const socket = await tryConnect(path);
       if (socket === null) continue;
       try {
-        return new DaemonClient(path, identify(), socket);
+        return new DaemonClient(path, identify(), { connected: socket });
       } catch (error) {
         socket.destroy();
         throw error;
@@ -125,7 +140,7 @@ export class DaemonClient {
   ): ClientRequest {
     const connected = this.#connected;
     this.#connected = undefined;
-    return request({
+    const outgoing = request({
       socketPath: this.socketPath,
       method,
       path,
@@ -133,6 +148,30 @@ export class DaemonClient {
       ...(signal === undefined ? {} : { signal }),
       // An agent would ignore the connection that there is and make its own.
       ...(connected === undefined ? { agent: false } : { createConnection: () => connected }),
+    });
+    outgoing.on('socket', (socket) => this.#listen(socket));
+    return outgoing;
+  }
+
+  /** Ends a connection on which the daemon says nothing: it is stopped, or hangs. */
+  #listen(socket: Socket): void {
+    socket.setTimeout(this.#silenceMs);
+    socket.on('timeout', () => {
+      const { bytesRead } = socket;
+      // It may be us who slept: what has come meanwhile is read before this timer.
+      const timer = setTimeout(() => {
+        if (socket.bytesRead !== bytesRead || socket.destroyed) return;
+        const seconds = Math.round(this.#silenceMs / 1000);
+        this.#givenUp = new AcedError(
+          'DAEMON_UNREACHABLE',
+          `aced at ${this.socketPath} has not said anything for ${seconds} s`,
+          {
+            hint: 'it is stopped or hangs: see systemctl status and its log, restart it; what the command was doing may be unfinished',
+          },
+        );
+        socket.destroy(this.#givenUp);
+      }, RECHECK_MS);
+      socket.once('close', () => clearTimeout(timer));
     });
   }
 
@@ -168,9 +207,9 @@ export class DaemonClient {
         const lines = `${rest}${chunk}`.split('\n');
         rest = lines.pop() ?? '';
         for (const line of lines) {
-          const message = JSON.parse(line) as ProgressEvent | CommandEnd;
+          const message = JSON.parse(line) as ProgressEvent | CommandEnd | AliveLine;
           if (message.type === 'result' || message.type === 'error') end = message;
-          else options.onEvent?.(message);
+          else if (message.type !== 'alive') options.onEvent?.(message);
         }
       }
     } catch (error) {
@@ -207,6 +246,7 @@ export class DaemonClient {
   }
 
   #lost(error: unknown, signal?: AbortSignal): AcedError {
+    if (this.#givenUp !== null) return this.#givenUp;
     if (error instanceof AcedError) return error;
     const isAbort = error instanceof Error && error.name === 'AbortError';
     if (isAbort || signal?.aborted === true) {
@@ -222,6 +262,8 @@ export class DaemonClient {
     );
   }
 }
+
+const RECHECK_MS = 1_000;
 
 const NOBODY = new Set(['ENOENT', 'ECONNREFUSED', 'ENOTDIR']);
 

@@ -14,8 +14,14 @@ import type {
 import { listenOnInherited, listenOnSocket } from './socket.js';
 import { Spool } from './spool.js';
 import { sendMetrics, type MetricsSource } from './metrics-listener.js';
-import { COMMAND_ID_HEADER, PARAMS_HEADER, errorEnd, takesInput } from '../protocol/wire.js';
-import type { PingAnswer } from '../protocol/wire.js';
+import {
+  ALIVE_INTERVAL_MS,
+  COMMAND_ID_HEADER,
+  PARAMS_HEADER,
+  errorEnd,
+  takesInput,
+} from '../protocol/wire.js';
+import type { AliveLine, PingAnswer } from '../protocol/wire.js';
 import { readServers } from '../protocol/params.js';
 import { describeServers, sameServers, type Servers } from '../protocol/servers.js';
 
@@ -35,6 +41,8 @@ export interface ServerOptions {
   readonly metrics?: MetricsSource;
   readonly reportExpiryMs?: number;
   readonly maxInputBytes?: number;
+  /** Commands that run at a time; one more is refused with BUSY. Absent: no limit. */
+  readonly maxCommands?: number;
   /** How long close() waits for commands to end. */
   readonly closeTimeoutMs?: number;
 }
@@ -49,6 +57,8 @@ const REPORT_EXPIRY_MS = 10 * 60_000;
 const MAX_INPUT_BYTES = 8 * 1024 ** 3;
 const MAX_ENVELOPE_BYTES = 1024 ** 2;
 const CLOSE_TIMEOUT_MS = 5_000;
+/** They read memory: who is on call must get an answer when everything else is busy. */
+const ALWAYS_ANSWERED: ReadonlySet<CommandName> = new Set(['status', 'drift-list', 'drift-show']);
 
 /** HTTP and JSON over a unix socket. Errors: SOCKET_IN_USE, BAD_CONFIG. */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
@@ -76,11 +86,15 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   return { close: () => (closing ??= close()) };
 }
 
+type Params = ReturnType<typeof parseParams>;
+
 class RequestHandler {
   readonly #options: ServerOptions;
   readonly #spool: Spool;
   readonly #stopping = new AbortController();
   readonly #running = new Set<Promise<void>>();
+  /** Commands that count for maxCommands. */
+  #commands = 0;
 
   constructor(options: ServerOptions, spool: Spool) {
     this.#options = options;
@@ -157,7 +171,22 @@ class RequestHandler {
     if (takesInput(name)) {
       this.#spool.checkInputSize(Number(request.headers['content-length'] ?? 0));
     }
+    const release = this.#takeTurn(name);
+    try {
+      await this.#answer(name, { params, envelope }, request, response);
+    } finally {
+      release();
+    }
+  }
+
+  async #answer(
+    name: CommandName,
+    { params, envelope }: { readonly params: Params; readonly envelope: unknown },
+    request: IncomingMessage,
+    response: ServerResponse,
+  ): Promise<void> {
     const { id, directory } = this.#spool.create();
+    let alive: NodeJS.Timeout | undefined;
     const gone = new AbortController();
     const signal = AbortSignal.any([gone.signal, this.#stopping.signal]);
     response.on('close', () => {
@@ -172,6 +201,9 @@ class RequestHandler {
         'content-type': 'application/x-ndjson',
         [COMMAND_ID_HEADER]: id,
       });
+      response.flushHeaders();
+      // A command that does not end must not keep a daemon from ending.
+      alive = setInterval(() => sendAlive(response), ALIVE_INTERVAL_MS).unref();
       const end = await this.#run(name, {
         params,
         signal,
@@ -188,14 +220,30 @@ class RequestHandler {
     } catch (error) {
       throw gone.signal.aborted ? clientGone(error) : error;
     } finally {
+      clearInterval(alive);
       if (!offered) this.#spool.discard(id);
     }
+  }
+
+  /** Returns what ends the command's turn. Errors: BUSY. */
+  #takeTurn(name: CommandName): () => void {
+    if (ALWAYS_ANSWERED.has(name)) return () => undefined;
+    const { maxCommands = Infinity } = this.#options;
+    if (this.#commands >= maxCommands) {
+      throw new AcedError('BUSY', `aced runs ${this.#commands} commands already`, {
+        hint: 'wait until one has ended, or raise max_commands',
+      });
+    }
+    this.#commands += 1;
+    return () => {
+      this.#commands -= 1;
+    };
   }
 
   async #run(
     name: CommandName,
     work: {
-      readonly params: ReturnType<typeof parseParams>;
+      readonly params: Params;
       readonly signal: AbortSignal;
       readonly directory: string;
       readonly inputPath: string | undefined;
@@ -316,6 +364,7 @@ const STATUS: Readonly<Record<string, number>> = {
   UNKNOWN_CLUSTER: 409,
   OTHER_SERVERS: 409,
   BAD_DIFF_FILE: 413,
+  BUSY: 503,
   CANCELLED: 503,
 };
 
@@ -333,6 +382,11 @@ function sendEvent(response: ServerResponse, event: ProgressEvent): void {
   // A client that does not read must not make the daemon keep what it could have been told.
   if (event.type === 'progress' && response.writableNeedDrain) return;
   response.write(`${JSON.stringify(event)}\n`);
+}
+
+function sendAlive(response: ServerResponse): void {
+  if (response.writableNeedDrain) return;
+  response.write(`${JSON.stringify({ type: 'alive' } satisfies AliveLine)}\n`);
 }
 
 function paramsHeader(request: IncomingMessage): string {

@@ -48,6 +48,7 @@ export function defaultConfig(
     return option.defaultValue;
   };
   return mesh.config(stateDir, {
+    maxCommands: value(OPTIONS.maxCommands),
     logLevel: process.env['ACED_BENCH_LOG'] ?? 'silent',
     tree: {
       blockRows: value(OPTIONS.blockRows),

@@ -321,6 +321,7 @@ describe('settings', () => {
         nodes: [],
         stateDir: join(home, '.local/state/aced/hub'),
         socketPath: join(home, '.local/state/aced/hub/aced.sock'),
+        maxCommands: 32,
         logLevel: 'info',
         publicationName: 'aced_hub',
         slotName: 'aced_hub',

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import {
   createWriteStream,
   existsSync,
@@ -13,7 +13,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { request } from 'node:http';
-import { connect, createServer } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
@@ -58,6 +58,20 @@ async function start(more: Partial<ServerOptions> = {}): Promise<RunningServer> 
   });
   servers.push(server);
   return server;
+}
+
+/** A program of ours that talks to a daemon at `path`, as a process that can be stopped. */
+function spawnClient(path: string, silenceMs: number): ChildProcess {
+  const client = new URL('../../src/server/client.js', import.meta.url).href;
+  const script = `
+    const { DaemonClient } = await import(${JSON.stringify(client)});
+    const daemon = new DaemonClient(${JSON.stringify(path)}, {}, { silenceMs: ${silenceMs} });
+    await daemon.run('table-diff', { table: 'hang' }, { reportDir: '/', onEvent: () => process.send('begun') })
+      .catch((error) => { console.log(error.code); process.exitCode = 2; });
+    process.disconnect();`;
+  return spawn(process.execPath, ['--input-type=module', '-e', script], {
+    stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+  });
 }
 
 function client(): DaemonClient {
@@ -585,3 +599,124 @@ function context(): Parameters<EchoRunner['run']>[2] {
 async function drained(stream: NodeJS.WritableStream): Promise<void> {
   await new Promise<void>((resolve) => stream.once('drain', resolve));
 }
+
+describe('a daemon that says nothing', () => {
+  const sockets: Socket[] = [];
+
+  // They never read, so that they do not notice that the other end has gone.
+  afterEach(() => {
+    for (const socket of sockets.splice(0)) socket.destroy();
+  });
+
+  /** One that is frozen accepts connections all the same: the kernel does. */
+  async function frozen(answer: string): Promise<string> {
+    const path = join(root, 'frozen.sock');
+    const server = createServer((socket) => {
+      sockets.push(socket);
+      socket.on('error', () => undefined);
+      socket.write(answer);
+    });
+    servers.push({
+      close: () => {
+        server.close();
+        return Promise.resolve();
+      },
+    });
+    await new Promise<void>((resolve) => server.listen(path, resolve));
+    return path;
+  }
+
+  const BEGUN = 'HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\n\r\n{"type":"alive"}\n';
+
+  for (const [when, answer] of [
+    ['from the start', ''],
+    ['in the middle of an answer', BEGUN],
+  ] as const) {
+    it(`is given up: ${when}`, async () => {
+      const path = await frozen(answer);
+      const run = new DaemonClient(path, {}, { silenceMs: 200 }).run(
+        'table-diff',
+        { table: 't' },
+        { reportDir: work },
+      );
+      await assert.rejects(run, (error: AcedError) => {
+        assert.equal(error.code, 'DAEMON_UNREACHABLE');
+        assert.match(error.message, /has not said anything/);
+        assert.match(error.hint ?? '', /stopped or hangs/);
+        return true;
+      });
+    });
+  }
+
+  it('while a file is being sent to it', async () => {
+    const path = await frozen('');
+    const file = join(root, 'diff.json');
+    writeFileSync(file, Buffer.alloc(8 * MEBIBYTE));
+    const run = new DaemonClient(path, {}, { silenceMs: 200 }).run(
+      'table-repair',
+      { table: 't', sourceOfTruth: 'n1' },
+      { reportDir: work, inputPath: file },
+    );
+    await assert.rejects(run, { code: 'DAEMON_UNREACHABLE' });
+  });
+
+  it('a command that has nothing to say for long is not: the daemon is alive', async () => {
+    await start();
+    const abort = new AbortController();
+    let isOver = false;
+    const run = new DaemonClient(socketPath, {}, { silenceMs: 2_500 }).run(
+      'table-diff',
+      { table: 'hang' },
+      { reportDir: work, signal: abort.signal },
+    );
+    run.catch(() => (isOver = true));
+    const seen = performance.now();
+    await waitFor(() => isOver || performance.now() - seen > 6_000, {
+      what: 'more than twice the time that it may say nothing',
+    });
+    assert.equal(isOver, false);
+    abort.abort();
+    await assert.rejects(run, { code: 'CANCELLED' });
+  });
+
+  it('a client that was stopped itself does not give up', async () => {
+    await start();
+    const child = spawnClient(socketPath, 2_500);
+    const exited = new Promise((resolve) => child.once('exit', resolve));
+    let said = '';
+    child.stdout?.on('data', (text: Buffer) => (said += text.toString()));
+    await new Promise((resolve) => child.once('message', resolve));
+    child.kill('SIGSTOP');
+    const stoppedAt = performance.now();
+    await waitFor(() => performance.now() - stoppedAt > 4_000, { what: 'the client to sleep' });
+    child.kill('SIGCONT');
+    const wokenAt = performance.now();
+    await waitFor(() => child.exitCode !== null || performance.now() - wokenAt > 3_000, {
+      what: 'the client to go on',
+    });
+    assert.equal(child.exitCode, null, said);
+    await Promise.all(servers.map((server) => server.close()));
+    await exited;
+    assert.equal(said.trim(), 'CANCELLED');
+  });
+});
+
+describe('a daemon that has enough to do', () => {
+  it('refuses one more command, and always answers status', async () => {
+    await start({ maxCommands: 2 });
+    const abort = new AbortController();
+    const options = { reportDir: work, signal: abort.signal };
+    const hanging = [1, 2].map(() => client().run('table-diff', { table: 'hang' }, options));
+    const ended = Promise.allSettled(hanging);
+    await waitFor(() => runner.calls.length === 2, { what: 'both to run' });
+    await assert.rejects(client().run('table-diff', { table: 't' }, { reportDir: work }), {
+      code: 'BUSY',
+    });
+    assert.equal((await client().run('status', {}, { reportDir: work })).cluster, 'hub');
+    abort.abort();
+    await ended;
+    await waitFor(() => runner.cancelled === 2, { what: 'both to end' });
+    const { verdict } = await client().run('table-diff', { table: 't' }, { reportDir: work });
+    assert.equal(verdict, 'match');
+  });
+});

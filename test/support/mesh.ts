@@ -233,6 +233,7 @@ export class Mesh {
       nodes: Object.freeze(this.nodeConfigs().map((node) => Object.freeze(node))),
       stateDir,
       socketPath: join(stateDir, 'aced.sock'),
+      maxCommands: 32,
       logLevel: 'silent',
       publicationName: `aced_${this.cluster}`,
       slotName: `aced_${this.cluster}`,

@@ -149,9 +149,9 @@ export async function growTree(
 ): Promise<TrackedTable> {
   const estimates = Array.from(infos, ([node, info]) => ({ node, rows: info.estimatedRows }));
   const reference = estimates.reduce((best, one) => (one.rows > best.rows ? one : best));
-  const blockRows = isOrderIndexed(spec)
-    ? options.blockRows
-    : Math.max(options.blockRows, Math.ceil(reference.rows / MAX_UNINDEXED_BLOCKS));
+  const { maxBlocks } = cluster.config.tree;
+  const mostBlocks = isOrderIndexed(spec) ? maxBlocks : Math.min(maxBlocks, MAX_UNINDEXED_BLOCKS);
+  const blockRows = Math.max(options.blockRows, Math.ceil(reference.rows / mostBlocks));
   const table = cluster.beginTree(spec, readings, blockRows);
   try {
     await readWhole(cluster, table, reference, options);

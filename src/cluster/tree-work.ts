@@ -209,13 +209,14 @@ export async function splitOversize(
   let cut = 0;
   const indivisible = new Set<number>();
   for (;;) {
-    const found = findOversize(table, indivisible);
+    const blockRows = plannedRows(cluster, table);
+    const found = findOversize(table, blockRows, indivisible);
     if (found === null) return cut;
     const boundaries = await findBoundaries({
       sql: table.sql,
       pool: cluster.pool(found.node),
       range: table.layout.range(found.position),
-      blockRows: table.blockRows,
+      blockRows,
       signal: options.signal,
     });
     if (boundaries.length === 0) {
@@ -230,6 +231,12 @@ export async function splitOversize(
     const all = new Map(cluster.config.nodes.map(({ name }) => [name, pieces] as const));
     await rehashOnNodes(cluster, table, all, options);
   }
+}
+
+/** What a block should have: more than when the tree was built, where the table has outgrown it. */
+function plannedRows({ config }: Cluster, table: TrackedTable): number {
+  const rows = Math.max(...table.nodes.map((node) => table.leaves(node).totalRows));
+  return Math.max(table.blockRows, Math.ceil(rows / config.tree.maxBlocks));
 }
 
 const CUTS_BETWEEN_LOOKS = 500;
@@ -248,12 +255,13 @@ function requireOneOrder(table: TrackedTable): void {
 
 function findOversize(
   table: TrackedTable,
+  blockRows: number,
   indivisible: ReadonlySet<number>,
 ): { position: number; node: string } | null {
   for (let position = 0; position < table.layout.size; position++) {
     if (indivisible.has(table.layout.ids[position] ?? 0)) continue;
     const largest = largestNode(table, position);
-    if (largest.rows > table.blockRows * SPLIT_FACTOR) return { position, node: largest.node };
+    if (largest.rows > blockRows * SPLIT_FACTOR) return { position, node: largest.node };
   }
   return null;
 }
@@ -275,12 +283,13 @@ export async function mergeSmall(
 ): Promise<number> {
   const runs: [number, number][] = [];
   let removed = 0;
+  const mostRows = plannedRows(cluster, table) * MERGE_FACTOR;
   for (let first = 0; first < table.layout.size; first++) {
     let rows = largestNode(table, first).rows;
     let last = first;
     while (last + 1 < table.layout.size) {
       rows += largestNode(table, last + 1).rows;
-      if (rows > table.blockRows * MERGE_FACTOR) break;
+      if (rows > mostRows) break;
       last++;
     }
     if (last === first) continue;

@@ -44,6 +44,8 @@ export interface Config {
   readonly tree: {
     /** Rows per block that a build aims at. */
     readonly blockRows: number;
+    /** Of one table, about: its blocks have more rows if there would be more. */
+    readonly maxBlocks: number;
     /** Fraction of the ops host's cores' worth of concurrent hashing queries per node: 0.5 of 4 cores = 2. */
     readonly maxCpuRatio: number;
     /** Refresh a dirty block once it has been quiet for so long. */

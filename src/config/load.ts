@@ -44,6 +44,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
     nodeSchema: read(OPTIONS.nodeSchema),
     tree: {
       blockRows: read(OPTIONS.blockRows),
+      maxBlocks: read(OPTIONS.maxBlocks),
       maxCpuRatio: read(OPTIONS.maxCpuRatio),
       refreshQuietMs: read(OPTIONS.refreshQuietMs),
       refreshBudget: read(OPTIONS.refreshBudget),

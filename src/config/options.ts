@@ -106,6 +106,13 @@ export const OPTIONS = {
     defaultValue: 200,
     doc: 'rows per block that a build aims at',
   }),
+  maxBlocks: option({
+    key: 'tree.max_blocks',
+    env: 'ACED_TREE_MAX_BLOCKS',
+    kind: integer({ min: 1, max: 10_000_000 }),
+    defaultValue: 200_000,
+    doc: 'blocks of one table, about: the blocks of a larger one have more rows',
+  }),
   maxCpuRatio: option({
     key: 'tree.max_cpu_ratio',
     env: 'ACED_TREE_MAX_CPU_RATIO',

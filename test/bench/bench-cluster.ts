@@ -52,6 +52,7 @@ export function defaultConfig(
     logLevel: process.env['ACED_BENCH_LOG'] ?? 'silent',
     tree: {
       blockRows: value(OPTIONS.blockRows),
+      maxBlocks: value(OPTIONS.maxBlocks),
       maxCpuRatio: value(OPTIONS.maxCpuRatio),
       refreshQuietMs: value(OPTIONS.refreshQuietMs),
       refreshBudget: value(OPTIONS.refreshBudget),

@@ -328,6 +328,7 @@ describe('settings', () => {
         nodeSchema: 'aced',
         tree: {
           blockRows: 200,
+          maxBlocks: 200_000,
           maxCpuRatio: 0.5,
           refreshQuietMs: 1000,
           refreshBudget: 0.25,

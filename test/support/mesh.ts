@@ -242,6 +242,7 @@ export class Mesh {
       ...rest,
       tree: Object.freeze({
         blockRows: 100,
+        maxBlocks: 200_000,
         maxCpuRatio: 0.5,
         refreshQuietMs: 100,
         refreshBudget: 0.5,

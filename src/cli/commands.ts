@@ -32,6 +32,8 @@ export interface CommandRequest<Name extends CommandName = CommandName> {
   readonly name: Name;
   readonly params: CommandParams[Name];
   readonly inputFile?: string;
+  /** Its text is the parameter repairPlan. */
+  readonly planFile?: string;
 }
 
 export type AnyRequest = { [Name in CommandName]: CommandRequest<Name> }[CommandName];
@@ -175,6 +177,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     examples: [
       'prod public.orders -f public_orders_diffs-20260101000000.json -r n1 --dry-run',
       'prod public.orders -f public_orders_diffs-20260101000000.json --bidirectional',
+      'prod public.orders -f public_orders_diffs-20260101000000.json --repair-plan plan.yaml --dry-run',
       'prod public.orders --undo public_orders_undo-20260101000000.json',
     ],
     action: request(repairRequest),
@@ -408,6 +411,10 @@ const REPAIR_EXCLUDES: readonly (readonly [string, string])[] = [
     (name) => ['undo', name] as const,
   ),
   ['undo', 'fix-nulls'],
+  ['undo', 'repair-plan'],
+  ...['insert-only', 'upsert-only', 'bidirectional', 'fix-nulls'].map(
+    (name) => ['repair-plan', name] as const,
+  ),
   ['undo', 'stale'],
 ];
 
@@ -429,11 +436,12 @@ function diffFile(command: string, flags: FlagValues): string {
 function repairRequest({ flags, argument }: CommandInput): AnyRequest {
   const undo = flags.get('undo');
   const inputFile = typeof undo === 'string' ? undo : diffFile('table-repair', flags);
-  const needsNoSource = ['bidirectional', 'fix-nulls', 'undo'];
+  const needsNoSource = ['bidirectional', 'fix-nulls', 'undo', 'repair-plan'];
+  const planFile = flags.get('repair-plan');
   if (!flags.has('source-of-truth') && !needsNoSource.some((name) => isGiven(flags, name))) {
     throw usage(
       'table-repair needs --source-of-truth',
-      "give the name of the node whose rows the others' are to become, or --bidirectional or --fix-nulls",
+      "give the name of the node whose rows the others' are to become, or --repair-plan, --bidirectional or --fix-nulls",
     );
   }
   for (const [one, other] of REPAIR_EXCLUDES) {
@@ -452,6 +460,7 @@ function repairRequest({ flags, argument }: CommandInput): AnyRequest {
       ...switchParam('upsertOnly', flags, 'upsert-only'),
       ...switchParam('bidirectional', flags, 'bidirectional'),
       ...switchParam('fixNulls', flags, 'fix-nulls'),
+      ...textParam('planHash', flags, 'plan-hash'),
       ...staleParam(flags),
       ...switchParam('saveUndo', flags, 'save-undo'),
       ...(undo === undefined ? {} : { undo: true as const }),
@@ -459,6 +468,7 @@ function repairRequest({ flags, argument }: CommandInput): AnyRequest {
       ...switchParam('allowUnproved', flags, 'allow-unproved'),
     },
     inputFile,
+    ...(typeof planFile === 'string' ? { planFile } : {}),
   };
 }
 

@@ -161,6 +161,9 @@ function describeRepair(result: RepairResult & OfServers): Outcome {
     if (failed > 0) lines.push(warn(`${node}: ${failed} rows failed`));
     isWhole &&= skipped === 0 && failed === 0 && left === 0;
   }
+  for (const [rule, rows] of Object.entries(result.ruleMatches ?? {})) {
+    lines.push(info(`Rule ${rule}: ${rows} rows`));
+  }
   lines.push(...result.files.map((file) => info(`Report written to ${file}`)));
   const verb = result.dryRun ? 'Dry run of the repair' : 'Repair';
   lines.push(

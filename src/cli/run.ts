@@ -1,7 +1,9 @@
+import { readFile } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
 import { AcedError, errorMessage } from '../base/errors.js';
 import { retryWhileLocked } from '../base/abort.js';
 import { DaemonClient, sizeOfInput, type DaemonIdentity } from '../server/client.js';
+import { MAX_DOCUMENT_CHARS } from '../protocol/params.js';
 import type { Servers } from '../protocol/servers.js';
 import type {
   CommandContext,
@@ -150,9 +152,27 @@ async function runAnywhere<Name extends CommandName>(
   // Before anybody is connected to.
   if (work.inputPath !== undefined) await sizeOfInput(work.inputPath);
   try {
-    return await runWith(request, { options, cliFlags, work, show });
+    return await runWith(await withPlan(request, cwd), { options, cliFlags, work, show });
   } catch (error) {
     throw name === 'table-repair' ? interrupted(error, progress) : error;
+  }
+}
+
+/** The daemon cannot read the user's files: the plan's text goes with the request. */
+async function withPlan<Name extends CommandName>(
+  request: CommandRequest<Name>,
+  cwd: string,
+): Promise<CommandRequest<Name>> {
+  const { planFile, params } = request;
+  if (planFile === undefined) return request;
+  try {
+    const repairPlan = await readFile(resolve(cwd, planFile), 'utf8');
+    if (repairPlan.length > MAX_DOCUMENT_CHARS) throw new RangeError('it is longer than 1 MiB');
+    return { ...request, params: { ...params, repairPlan } };
+  } catch (error) {
+    throw new AcedError('BAD_USAGE', `the repair plan ${planFile}: ${errorMessage(error)}`, {
+      hint: 'Give the path of a plan in YAML or JSON.',
+    });
   }
 }
 

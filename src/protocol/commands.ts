@@ -104,6 +104,10 @@ export interface RepairParams extends TableParams {
   readonly bidirectional?: boolean;
   /** Each node gets the other one's values where it has NULL; there is no source of truth. */
   readonly fixNulls?: boolean;
+  /** The text of a repair plan, YAML or JSON; there is no source of truth. */
+  readonly repairPlan?: string;
+  /** The plan's SHA-256, in hexadecimal; another plan is refused. */
+  readonly planHash?: string;
   /** What becomes of rows that are no longer what the diff saw; absent: they are skipped. */
   readonly stale?: 'skip' | 'apply' | 'fail';
   /** The rows as they were are written to a file per repaired node. */
@@ -263,6 +267,8 @@ export interface RepairResult {
   readonly table: string;
   readonly dryRun: boolean;
   readonly nodes: Readonly<Record<string, NodeRepairCounts>>;
+  /** Rule of a repair plan -> rows that it was applied to. */
+  readonly ruleMatches?: Readonly<Record<string, number>>;
   readonly warnings: readonly string[];
   readonly files: readonly string[];
   readonly timeTakenMs: number;

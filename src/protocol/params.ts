@@ -5,6 +5,7 @@ import { isServerAddress, type Servers } from './servers.js';
 
 type FieldKind =
   | 'text'
+  | 'document'
   | 'texts'
   | 'flag'
   | 'number'
@@ -17,6 +18,8 @@ type FieldKind =
 
 /** No name or filter that a person writes is longer. */
 const MAX_TEXT_CHARS = 10_000;
+/** A repair plan travels in a header, see MAX_HEADER_BYTES. */
+export const MAX_DOCUMENT_CHARS = 1024 * 1024;
 /** Beyond any wait or pace that makes sense, and safe for timers. */
 const MAX_NUMBER = 1_000_000_000;
 
@@ -100,6 +103,8 @@ const OF_ONE: Fields<Exclude<CommandName, ManyTablesName>> = {
     upsertOnly: 'flag',
     bidirectional: 'flag',
     fixNulls: 'flag',
+    repairPlan: 'document',
+    planHash: 'text',
     stale: 'stale',
     saveUndo: 'flag',
     undo: 'flag',
@@ -140,6 +145,7 @@ const CHECKS: Readonly<Record<FieldKind, (value: unknown) => boolean>> = {
     value !== '' &&
     value.length <= MAX_TEXT_CHARS &&
     !value.includes('\0'),
+  document: (value) => typeof value === 'string' && value.length <= MAX_DOCUMENT_CHARS,
   texts: (value) => Array.isArray(value) && value.every((item) => CHECKS.text(item)),
   flag: (value) => typeof value === 'boolean',
   // The limits are those of acectl's flags.

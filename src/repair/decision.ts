@@ -102,6 +102,5 @@ export function isLeft(
   expected: Pick<Expectation, 'target' | 'source'>,
   { wish, appliesToStale }: Ruling,
 ): boolean {
-  if (wish.kind === 'leave') return true;
   return wish.kind === 'copy' && !appliesToStale && !isWanted(expected, wish.mode);
 }

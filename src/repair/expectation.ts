@@ -35,6 +35,16 @@ export function swapped(rows: ExpectedRows): ExpectedRows {
   };
 }
 
+/** Only those that something is said of. */
+export function chosen(rows: ExpectedRows, places: ReadonlyMap<number, unknown>): ExpectedRows {
+  return {
+    size: places.size,
+    *entries() {
+      for (const row of rows.entries()) if (places.has(row.place)) yield row;
+    },
+  };
+}
+
 /** In parts of so many rows, the last one smaller. */
 export function* inParts(
   rows: Iterable<Expectation>,

@@ -1,23 +1,26 @@
-import { AcedError } from '../base/errors.js';
-import type { Config } from '../config/config.js';
-import type { ReportColumn } from '../diff-file/row-text.js';
-import type { DigestSeed } from '../digest/digest-column.js';
 import type { Session } from '../postgres/session.js';
-import type { SessionPool } from '../postgres/session-pool.js';
-import type { CommandContext, RepairParams } from '../protocol/commands.js';
-import type { Replication } from '../replication/passage.js';
 import type { RepairReportWriter } from '../report/repair-report.js';
 import { declarationOf } from '../table/build-spec.js';
 import type { TableInfo } from '../table/table-info.js';
 import { digestId, type TableSpec } from '../table/table-spec.js';
 import { LookFirst } from './decided-rows.js';
-import { inParts, swapped, ValueHasher, type ExpectedRows } from './expectation.js';
+import type { Ruling } from './decision.js';
+import { chosen, inParts, swapped, type ExpectedRows } from './expectation.js';
 import { describeLeftRows } from './left-rows.js';
 import { describeOrphans } from './orphans.js';
 import type { OwnWrites } from './own-writes.js';
+import { rulePair, type PairRulings } from './plan-pair.js';
 import { ReadSession } from './read-session.js';
-import type { RepairFile } from './repair-file.js';
-import { RepairSql, writtenColumns } from './repair-sql.js';
+import {
+  columnsOf,
+  hasCommitTimes,
+  infoOf,
+  poolOf,
+  sqlOf,
+  valueHasher,
+  type RepairRun,
+} from './repair-run.js';
+import { writtenColumns } from './repair-sql.js';
 import type { RepairPair, RepairWay } from './request.js';
 import { toAll, toReport, type TakeChanges } from './row-changes.js';
 import { joinSpellings } from './spellings.js';
@@ -25,26 +28,6 @@ import { TargetRepair, type RepairCounts, type TargetRepairResult } from './targ
 import { TargetSession } from './target-session.js';
 import { UndoFile } from './undo-file.js';
 import { rulingOfWay } from './ways.js';
-
-export interface RepairOptions {
-  readonly spec: TableSpec;
-  readonly infos: ReadonlyMap<string, TableInfo>;
-  readonly pools: ReadonlyMap<string, SessionPool>;
-  /** Of the whole cluster: a node that is not repaired may still receive the repair. */
-  readonly replication: Promise<Replication>;
-  readonly seed: DigestSeed;
-  readonly seedId: string;
-  readonly params: RepairParams;
-  readonly context: CommandContext;
-  readonly config: Config;
-}
-
-/** A repair that has been checked. */
-export interface RepairRun extends Omit<RepairOptions, 'replication'> {
-  readonly path: string;
-  readonly file: RepairFile;
-  readonly isDryRun: boolean;
-}
 
 export interface PairWork {
   readonly way: Exclude<RepairWay, { kind: 'undo' }>;
@@ -59,6 +42,8 @@ export interface NodeRepair {
   readonly counts: RepairCounts;
   readonly warnings: readonly string[];
   readonly files: readonly string[];
+  /** Of the pair, with its first node: rule of the plan -> rows. */
+  readonly matches?: ReadonlyMap<string, number>;
 }
 
 /** One node of a pair, with what it is to get something of. */
@@ -66,19 +51,42 @@ interface Side {
   readonly node: string;
   readonly peer: string;
   readonly expectations: ExpectedRows;
+  /** By the place of the key. Null: the way of the repair rules all of them. */
+  readonly rulings: ReadonlyMap<number, Ruling> | null;
 }
 
 /** Repairs the target of a pair, or both nodes, one after the other. */
 export async function repairPair(run: RepairRun, work: PairWork): Promise<NodeRepair[]> {
-  const { source, target } = work.pair;
-  const expectations = await expectedRows(run, work.pair);
-  const sides: Side[] = [{ node: target, peer: source, expectations }];
-  if (work.way.kind !== 'source') {
-    sides.push({ node: source, peer: target, expectations: swapped(expectations) });
-  }
+  const { pair, way } = work;
+  const expectations = await expectedRows(run, pair);
+  const ruled = way.kind === 'plan' ? await rulePair(run, { ...work, ...way, expectations }) : null;
   const results: NodeRepair[] = [];
-  for (const side of sides) results.push(await repairSide(run, side, work));
+  for (const side of sidesOf(work, expectations, ruled)) {
+    const result = await repairSide(run, side, work);
+    const isFirst = results.length === 0;
+    results.push(ruled !== null && isFirst ? { ...result, matches: ruled.matches } : result);
+  }
   return results;
+}
+
+function sidesOf(
+  { pair: { source, target }, way }: PairWork,
+  expectations: ExpectedRows,
+  ruled: PairRulings | null,
+): Side[] {
+  const there: Side = { node: target, peer: source, expectations, rulings: null };
+  if (way.kind === 'source') return [there];
+  const here: Side = {
+    ...{ node: source, peer: target, rulings: null },
+    expectations: swapped(expectations),
+  };
+  if (ruled === null) return [there, here];
+  const of = (side: Side, rulings: ReadonlyMap<number, Ruling>): Side => ({
+    ...side,
+    expectations: chosen(side.expectations, rulings),
+    rulings,
+  });
+  return [of(there, ruled.target), of(here, ruled.source)];
 }
 
 async function expectedRows(run: RepairRun, pair: RepairPair): Promise<ExpectedRows> {
@@ -96,19 +104,14 @@ const LOOK_ROWS = 5_000;
 
 /** How many rows of a pair are no longer what the diff saw. */
 export async function countChanged(run: RepairRun, pair: RepairPair): Promise<number> {
-  const { spec, seed, context } = run;
-  const { signal } = context;
+  const { signal } = run.context;
   const expectations = await expectedRows(run, pair);
   return poolOf(run, pair.source).use(
     (source) =>
       poolOf(run, pair.target).use(async (target) => {
         const looking = new LookFirst({
           ...{ source: new ReadSession(source), targetReader: new ReadSession(target) },
-          sql: new RepairSql(
-            spec,
-            { target: infoOf(run, pair.target), source: infoOf(run, pair.source) },
-            seed,
-          ),
+          sql: sqlOf(run, { node: pair.target, peer: pair.source }),
           values: valueHasher(run, pair.target),
           withValues: false,
           rulingOf: () => ({ wish: { kind: 'leave' }, appliesToStale: false }),
@@ -123,14 +126,6 @@ export async function countChanged(run: RepairRun, pair: RepairPair): Promise<nu
       }, signal),
     signal,
   );
-}
-
-function valueHasher(run: RepairRun, node: string): ValueHasher | null {
-  const { file, seedId, path, spec } = run;
-  const info = infoOf(run, node);
-  const ignored = info.columns.map(({ name }) => name);
-  const isOurs = file.head.seedId === digestId(seedId, spec);
-  return isOurs ? null : new ValueHasher(path, columnsOf(spec, info), ignored);
 }
 
 async function repairSide(run: RepairRun, side: Side, work: PairWork): Promise<NodeRepair> {
@@ -202,6 +197,8 @@ async function createUndoFile(run: RepairRun, node: string): Promise<UndoFile> {
   });
 }
 
+const LEAVE: Ruling = { wish: { kind: 'leave' }, appliesToStale: false };
+
 interface TargetWork extends Side, PairWork, OpenedTarget {
   readonly source: Session;
 }
@@ -210,24 +207,24 @@ async function repairTarget(
   run: RepairRun,
   work: TargetWork,
 ): Promise<Omit<NodeRepair, 'node' | 'files'>> {
-  const { spec, seed, file, context, params } = run;
-  const { way, node, peer, source, session, target } = work;
+  const { spec, file, context, params } = run;
+  const { way, rulings, node, peer, source, session, target } = work;
   const info = infoOf(run, node);
   const appliesToStale = params.stale === 'apply';
-  const ruling = rulingOfWay(way, appliesToStale);
+  const ruling = way.kind === 'plan' ? null : rulingOfWay(way, appliesToStale);
   const reader = new ReadSession(session);
   const result = await new TargetRepair({
     ...work,
     ...{ source: new ReadSession(source), targetReader: reader },
     rowBytes: file.head.rowBytes,
-    rulingOf: () => ruling,
+    rulingOf: ({ place }) => ruling ?? rulings?.get(place) ?? LEAVE,
     tableOid: info.oid,
-    sql: new RepairSql(spec, { target: info, source: infoOf(run, peer) }, seed),
+    sql: sqlOf(run, { node, peer }),
     mayConvert: typesDiffer(spec, info, infoOf(run, peer)),
     keepsCommitTime: target?.facts.hasSpock === true && (await hasCommitTimes(source)),
     values: valueHasher(run, node),
     looksFirst: way.kind !== 'source' || appliesToStale,
-    looksAtValues: ruling.wish.kind === 'merge',
+    looksAtValues: ruling?.wish.kind === 'merge',
     deciding: null,
     signal: context.signal,
     onProgress: (done, total) =>
@@ -268,27 +265,4 @@ interface DescribedResult {
 function typesDiffer(spec: TableSpec, target: TableInfo, source: TableInfo): boolean {
   const types = (info: TableInfo): string[] => writtenColumns(spec, info).map(declarationOf);
   return types(target).join('\n') !== types(source).join('\n');
-}
-
-async function hasCommitTimes(session: Session): Promise<boolean> {
-  const rows = await session.query("SELECT pg_catalog.current_setting('track_commit_timestamp')");
-  return rows[0]?.[0] === 'on';
-}
-
-export function columnsOf(spec: TableSpec, info: TableInfo): ReportColumn[] {
-  return writtenColumns(spec, info).map(({ name, baseTypeOid }) => ({ name, baseTypeOid }));
-}
-
-type Facts = Pick<RepairOptions, 'infos' | 'pools'>;
-
-export function infoOf(run: Facts, node: string): TableInfo {
-  const info = run.infos.get(node);
-  if (info === undefined) throw new AcedError('INTERNAL', `node ${node} was not looked at`);
-  return info;
-}
-
-export function poolOf(run: Facts, node: string): SessionPool {
-  const pool = run.pools.get(node);
-  if (pool === undefined) throw new AcedError('INTERNAL', `no connections to node ${node}`);
-  return pool;
 }

@@ -149,6 +149,17 @@ export class RepairSql {
       FROM ${this.#keys()} JOIN ${this.#table} t ON ${this.#keyEquality()}`;
   }
 
+  /**
+   * Who wrote the rows last. Needs track_commit_timestamp. Parameters: as `rows`. Columns: number,
+   * commit time, name of the origin; '' is this node.
+   */
+  writers(): string {
+    return `SELECT r.n, w.committed_at::text, CASE w.origin WHEN 0 THEN '' ELSE coalesce((SELECT o.roname
+        FROM pg_catalog.pg_replication_origin o WHERE o.roident = w.origin), w.origin::text) END
+      FROM ${this.#keys()} JOIN ${this.#table} t ON ${this.#keyEquality()}
+      LEFT JOIN LATERAL pg_catalog.pg_xact_commit_timestamp_origin(t.xmin) w(committed_at, origin) ON true`;
+  }
+
   keyParams(keys: readonly NumberedKey[]): string[][] {
     return [
       keys.map(({ number }) => String(number)),

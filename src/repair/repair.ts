@@ -1,19 +1,11 @@
 import { allOrCause } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
 import { withoutColumns } from '../table/table-spec.js';
-import type { Replication } from '../replication/passage.js';
 import { RepairReportWriter } from '../report/repair-report.js';
 import type { RepairResult } from '../protocol/commands.js';
 import { OwnWrites } from './own-writes.js';
-import {
-  columnsOf,
-  countChanged,
-  infoOf,
-  repairPair,
-  type NodeRepair,
-  type RepairOptions,
-  type RepairRun,
-} from './pair-repair.js';
+import { countChanged, repairPair, type NodeRepair } from './pair-repair.js';
+import { columnsOf, infoOf, type RepairOptions, type RepairRun } from './repair-run.js';
 import { namedAsTyped, requireInput } from '../diff-file/input-file.js';
 import { checkProof } from './proof.js';
 import { RepairFile } from './repair-file.js';
@@ -56,7 +48,8 @@ async function repairFromFile(options: RepairOptions): Promise<TableRepairResult
   const path = requireInput(context);
   const clusterNodes = config.nodes.map(({ name }) => name);
   const usableNodes = [...options.pools.keys()];
-  const way = repairWay(params, clusterNodes, usableNodes);
+  const table = `${options.spec.schema}.${options.spec.name}`;
+  const way = repairWay(params, { table, clusterNodes, usableNodes });
   const source = way.kind === 'source' ? way.source : null;
   const keyColumns = options.spec.key.map(({ name }) => name);
   context.emit({ type: 'progress', phase: 'Reading the diff file', done: 0, total: 1 });
@@ -68,19 +61,23 @@ async function repairFromFile(options: RepairOptions): Promise<TableRepairResult
   // The file's digests are of these columns only, and what was not compared is not written.
   const spec = withoutColumns(options.spec, head.excludedColumns);
   const isDryRun = params.dryRun === true;
-  const run: RepairRun = { ...options, spec, path, file, isDryRun };
+  const run: RepairRun = { ...options, replication, spec, path, file, isDryRun };
   const facts = { source, head, path, spec, clusterNodes, usableNodes };
   const request = way.kind === 'undo' ? undoRequest(facts) : repairRequest(facts);
-  const warnings = [...request.warnings, ...(await check(run, { way, replication, request }))];
+  const warnings = [...request.warnings, ...(await check(run, way, request))];
   const report = params.generateReport === true ? await createReport(run, way, startedAt) : null;
   const nodes: Record<string, RepairCounts> = {};
   const files: string[] = [];
+  const ruleMatches: Record<string, number> = {};
   try {
     for await (const result of repairAll(run, { way, pairs: request.pairs, report })) {
       const { node, counts } = result;
       nodes[node] = sumCounts(nodes[node] ?? noCounts(), counts);
       warnings.push(...result.warnings);
       files.push(...result.files);
+      for (const [rule, rows] of result.matches ?? []) {
+        ruleMatches[rule] = (ruleMatches[rule] ?? 0) + rows;
+      }
     }
     if (report !== null) files.push(await report.finish(Date.now() - startedAt.getTime()));
   } catch (error) {
@@ -88,11 +85,12 @@ async function repairFromFile(options: RepairOptions): Promise<TableRepairResult
     throw error;
   }
   return {
-    table: `${spec.schema}.${spec.name}`,
+    table,
     dryRun: isDryRun,
     nodes,
     warnings: [...new Set(warnings)],
     files,
+    ...(way.kind === 'plan' ? { ruleMatches } : {}),
     timeTakenMs: Date.now() - startedAt.getTime(),
   };
 }
@@ -135,10 +133,9 @@ function undoRequest(facts: RequestFacts): RepairRequest {
 }
 
 /** What the repair is refused for; returns it as warnings where the user insists. */
-async function check(run: RepairRun, { way, replication, request }: Checked): Promise<string[]> {
-  const { pairs } = request;
+async function check(run: RepairRun, way: RepairWay, { pairs }: RepairRequest): Promise<string[]> {
   if (pairs.length === 0) return [];
-  const { isDryRun, file, path } = run;
+  const { isDryRun, file, path, replication } = run;
   if (run.params.saveUndo === true) checkUndo(way, pairs);
   const targets = pairs.map(({ target }) => target);
   const nodes = new Set([...targets, ...pairs.map(({ source }) => source)]);
@@ -146,7 +143,7 @@ async function check(run: RepairRun, { way, replication, request }: Checked): Pr
   const found = echoes(replication.topology, written);
   const [first] = found;
   if (first !== undefined && !isDryRun) throw first;
-  const unproved = await checkProof({ ...run, replication, nodes, head: file.head, path });
+  const unproved = await checkProof({ ...run, nodes, head: file.head, path });
   if (run.params.stale === 'fail') await checkUnchanged(run, pairs);
   return [...found.map((error) => `${error.message}. ${error.hint ?? ''}`), ...unproved];
 }
@@ -180,12 +177,6 @@ async function checkUnchanged(run: RepairRun, pairs: readonly RepairPair[]): Pro
     `nothing is repaired: rows are no longer what the diff saw, ${counts.join(', ')}`,
     { hint: 'Run the diff again and repair from the new file, or leave --stale=fail out.' },
   );
-}
-
-interface Checked {
-  readonly way: RepairWay;
-  readonly replication: Replication;
-  readonly request: RepairRequest;
 }
 
 async function createReport(

@@ -1,9 +1,11 @@
+import { createHash } from 'node:crypto';
 import { AcedError } from '../base/errors.js';
 import type { TableSpec } from '../table/table-spec.js';
 import type { Topology } from '../replication/topology.js';
 import type { DiffFileHead } from '../diff-file/diff-reader.js';
 import type { RepairParams } from '../protocol/commands.js';
 import type { CopyMode } from './decision.js';
+import { readPlan, type TablePlan } from './plan-file.js';
 
 /** Two nodes of the file, of which the target, or each, is to get something of the other one. */
 export interface RepairPair {
@@ -20,6 +22,8 @@ export type RepairWay =
   | { readonly kind: 'bidirectional' }
   /** Each node gets the other one's values where it has NULL. */
   | { readonly kind: 'fix-nulls' }
+  /** A plan says of each row what becomes of it. */
+  | { readonly kind: 'plan'; readonly plan: TablePlan; readonly usesMetadata: boolean }
   /** Rows become what they were before another repair. */
   | { readonly kind: 'undo' };
 
@@ -29,6 +33,7 @@ const WAY_FLAGS = {
   upsertOnly: '--upsert-only',
   bidirectional: '--bidirectional',
   fixNulls: '--fix-nulls',
+  repairPlan: '--repair-plan',
 } as const;
 
 type WayFlag = keyof typeof WAY_FLAGS;
@@ -43,21 +48,36 @@ const EXCLUSIVE: readonly (readonly [WayFlag, WayFlag, hint: string])[] = [
   ['bidirectional', 'fixNulls', 'Run one after the other, with a diff in between.'],
   ['fixNulls', 'insertOnly', 'Rows that a node lacks have no NULLs to fill.'],
   ['fixNulls', 'upsertOnly', '--fix-nulls updates rows, and nothing else.'],
+  ...(['insertOnly', 'upsertOnly', 'bidirectional', 'fixNulls'] as const).map(
+    (flag) => ['repairPlan', flag, 'The plan says itself what is to be done.'] as const,
+  ),
 ];
+
+export interface WayFacts {
+  /** `schema.table` */
+  readonly table: string;
+  readonly clusterNodes: readonly string[];
+  readonly usableNodes: readonly string[];
+}
 
 /** Checks the flags. Errors: BAD_USAGE, UNKNOWN_NODE. */
 export function repairWay(
   params: RepairParams,
-  clusterNodes: readonly string[],
-  usableNodes: readonly string[],
+  { table, clusterNodes, usableNodes }: WayFacts,
 ): RepairWay {
   if (params.undo === true) {
     checkAlone(params);
     return { kind: 'undo' };
   }
   for (const [one, other, hint] of EXCLUSIVE) {
-    if (params[one] !== true || params[other] !== true) continue;
+    if (!isGiven(params[one]) || !isGiven(params[other])) continue;
     throw excluded(WAY_FLAGS[one], WAY_FLAGS[other], hint);
+  }
+  if (params.repairPlan !== undefined) return planWay(params.repairPlan, params, table);
+  if (params.planHash !== undefined) {
+    throw new AcedError('BAD_USAGE', '--plan-hash is given without --repair-plan', {
+      hint: 'Leave it out, or name the plan.',
+    });
   }
   const twoWay = params.bidirectional === true ? 'bidirectional' : 'fix-nulls';
   if (params.bidirectional === true || params.fixNulls === true) {
@@ -74,10 +94,32 @@ export function repairWay(
   return { kind: 'source', source, mode: { inserts: true, updates: !isInsertOnly, deletes } };
 }
 
+function isGiven(value: unknown): boolean {
+  return value !== undefined && value !== false;
+}
+
+/** Errors: BAD_USAGE. */
+function planWay(text: string, { planHash }: RepairParams, table: string): RepairWay {
+  const hash = hashOf(text);
+  if (planHash !== undefined && planHash.toLowerCase() !== hash) {
+    throw new AcedError('BAD_USAGE', `the repair plan's SHA-256 is ${hash}, not ${planHash}`, {
+      hint: 'Somebody has changed the plan since it was looked at: look at it again.',
+    });
+  }
+  // Commit times and origins cost a look-up of each row.
+  const usesMetadata = /commit_ts|node_origin/.test(text);
+  return { kind: 'plan', plan: readPlan(text, table), usesMetadata };
+}
+
+/** SHA-256 in hexadecimal. */
+export function hashOf(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
+}
+
 /** An undo file says itself what is to be done. */
 function checkAlone(params: RepairParams): void {
   const flags: string[] = Object.entries(WAY_FLAGS).flatMap(([name, flag]) =>
-    params[name as WayFlag] === true ? [flag] : [],
+    isGiven(params[name as WayFlag]) ? [flag] : [],
   );
   if (params.sourceOfTruth !== undefined) flags.push('--source-of-truth');
   if (params.stale !== undefined) flags.push('--stale');
@@ -208,7 +250,10 @@ function sameNames(a: readonly string[], b: readonly string[]): boolean {
 
 /** The nodes with rows in the pair, and those in its name: a node without rows may be left out. */
 function pairNodes(name: string, withRows: readonly string[]): string[] {
-  return [...new Set([...(withRows.length >= 2 ? [] : name.split('/')), ...withRows])];
+  const named = name.split('/');
+  const nodes = [...new Set([...(withRows.length >= 2 ? [] : named), ...withRows])];
+  // In the order of the name: what a plan calls n1 and n2.
+  return nodes.sort((a, b) => named.indexOf(a) - named.indexOf(b));
 }
 
 function unknownNode(node: string, where: string, nodes: readonly string[]): AcedError {

@@ -4,17 +4,10 @@ import { readRows, digestsOf, type Decided, type Deciding, type Values } from '.
 import { decide, type Ruling } from './decision.js';
 import { keyTextsOf, textOfJson } from '../diff-file/file-row.js';
 import { inParts, type Expectation } from './expectation.js';
-import {
-  columnsOf,
-  describeResult,
-  infoOf,
-  withTarget,
-  type NodeRepair,
-  type OpenedTarget,
-  type RepairRun,
-} from './pair-repair.js';
+import { describeResult, withTarget, type NodeRepair, type OpenedTarget } from './pair-repair.js';
+import { columnsOf, infoOf, sqlOf, type RepairRun } from './repair-run.js';
 import { ReadSession } from './read-session.js';
-import { RepairSql } from './repair-sql.js';
+import type { RepairSql } from './repair-sql.js';
 import type { RepairReportWriter } from '../report/repair-report.js';
 import { noCounts, sumCounts, TargetRepair } from './target-repair.js';
 import { digestId } from '../table/table-spec.js';
@@ -133,12 +126,12 @@ async function putBack(
   node: string,
   { session, target, changes }: OpenedTarget,
 ): Promise<Omit<NodeRepair, 'node' | 'files'>> {
-  const { spec, seed, file, path, context } = run;
+  const { spec, file, path, context } = run;
   const { signal } = context;
   const info = infoOf(run, node);
   const pair = `${node}/${beforeOf(node)}`;
   const reader = new ReadSession(session);
-  const sql = new RepairSql(spec, { target: info, source: info }, seed);
+  const sql = sqlOf(run, { node, peer: node });
   const columns = columnsOf(spec, info).map(({ name }) => name);
   const keyColumns = spec.key.map(({ name }) => name);
   const sides = { source: beforeOf(node), target: node };

@@ -13,7 +13,7 @@ const MISSING_ROWS = { inserts: true, updates: false, deletes: false };
 
 /** What becomes of each key that is not ruled by itself. Pure. */
 export function rulingOfWay(
-  way: Exclude<RepairWay, { kind: 'undo' }>,
+  way: Exclude<RepairWay, { kind: 'undo' | 'plan' }>,
   appliesToStale: boolean,
 ): Ruling {
   switch (way.kind) {

@@ -68,7 +68,10 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     maxInputBytes: options.maxInputBytes ?? MAX_INPUT_BYTES,
   });
   const handler = new RequestHandler(options, spool);
-  const server = createServer((request, response) => void handler.handle(request, response));
+  const server = createServer(
+    { maxHeaderSize: MAX_HEADER_BYTES },
+    (request, response) => void handler.handle(request, response),
+  );
   // A large diff file, or one from a slow disk, may take as long as it takes.
   server.requestTimeout = 0;
   const { inheritedSocket = null } = options;
@@ -87,6 +90,9 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
 }
 
 type Params = ReturnType<typeof parseParams>;
+
+/** Beside a diff file, which is the body, the parameters travel in a header: a repair plan too. */
+const MAX_HEADER_BYTES = 8 * 1024 * 1024;
 
 class RequestHandler {
   readonly #options: ServerOptions;

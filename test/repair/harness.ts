@@ -146,7 +146,7 @@ export class RepairHarness {
     return repairTable({
       spec,
       infos,
-      pools: this.#repairPools,
+      pools: chosen(this.#repairPools, params.nodes),
       replication: Promise.resolve({
         pools: this.pools,
         topology: await borrow(0, new Map()),
@@ -176,6 +176,14 @@ export class RepairHarness {
 
 /** n1, where the mode takes one and the test names none. */
 function withSource(params: Partial<RepairParams>): Partial<RepairParams> {
-  const needsNone = [params.bidirectional, params.fixNulls, params.undo].includes(true);
+  const isTwoWay = [params.bidirectional, params.fixNulls, params.undo].includes(true);
+  const needsNone = isTwoWay || params.repairPlan !== undefined;
   return needsNone ? params : { sourceOfTruth: 'n1', ...params };
+}
+
+function chosen<T>(
+  pools: ReadonlyMap<string, T>,
+  nodes: readonly string[] = [...pools.keys()],
+): Map<string, T> {
+  return new Map([...pools].filter(([node]) => nodes.includes(node)));
 }

@@ -2,11 +2,13 @@ import type { CommandName, CommandParams } from '../protocol/commands.js';
 import type { TableChoice } from '../protocol/many-tables.js';
 import {
   BUILD,
+  CLUSTER_INIT,
   COMPONENT,
   COMMON,
   COMMON_OF_CLUSTER,
   DRIFT_ACK,
   DRIFT_REPAIR,
+  NEW_FILE,
   REPAIR,
   RERUN,
   REPLICATION_DIFF,
@@ -42,7 +44,8 @@ export type Action =
   | { readonly kind: 'request'; readonly make: (input: CommandInput) => AnyRequest }
   | { readonly kind: 'listen' }
   | { readonly kind: 'show-config' }
-  | { readonly kind: 'refused'; readonly instead: string };
+  | { readonly kind: 'config-init' }
+  | { readonly kind: 'cluster-init' };
 
 export interface CommandSpec {
   readonly words: readonly string[];
@@ -114,15 +117,6 @@ function onMany({ name, params }: AnyRequest, choice: TableChoice): AnyRequest {
   const request = { name: `${name}-many`, params: { ...Object.fromEntries(others), ...choice } };
   return request as AnyRequest;
 }
-
-const refused = (words: string, instead: string): CommandSpec => ({
-  words: words.split(' '),
-  argument: null,
-  flags: [],
-  doc: `not supported: ${instead}`,
-  examples: [],
-  action: { kind: 'refused', instead },
-});
 
 /** ACE's commands, and ours. */
 export const COMMANDS: readonly CommandSpec[] = [
@@ -325,8 +319,18 @@ export const COMMANDS: readonly CommandSpec[] = [
     examples: ['prod'],
     action: { kind: 'show-config' },
   }),
-  refused('config init', 'write an aced.yaml by hand; none is needed, every option has a default'),
-  refused('cluster init', 'write a pg_service.conf with [cluster] and [cluster.node] sections'),
+  ours('config init', null, {
+    flags: NEW_FILE,
+    doc: 'write an aced.yaml with every option and its default, commented out',
+    examples: ['--path /etc/aced/aced.yaml', '--stdout'],
+    action: { kind: 'config-init' },
+  }),
+  ours('cluster init', null, {
+    flags: CLUSTER_INIT,
+    doc: 'write a cluster definition',
+    examples: ['prod --hosts n1=db1:5432,n2=db2:5432 --dbname app --user aced'],
+    action: { kind: 'cluster-init' },
+  }),
   ours('tasks', null, {
     flags: TASKS,
     doc: 'commands that have ended, and the jobs that aced runs by itself',

@@ -1,3 +1,4 @@
+import { parseDuration } from '../base/duration.js';
 import { AcedError } from '../base/errors.js';
 
 export type FlagValue = boolean | string | number | readonly string[];
@@ -183,8 +184,15 @@ const UNTIL = text(
 );
 
 export const TIMER: readonly FlagSpec[] = [
-  refused('schedule', 'S', { takes: 'nothing', instead: 'use cron or a systemd timer' }),
-  refused('every', 'e', { takes: 'value', instead: 'use cron or a systemd timer' }),
+  toggle('schedule', 'S', 'run again and again until Ctrl-C; jobs for good belong into aced.yaml'),
+  {
+    name: 'every',
+    short: 'e',
+    read: (value) => ((parseDuration(value) ?? 0) >= 1000 ? value : undefined),
+    accepts: 'a duration of at least 1s, as 30m or 1h30m',
+    placeholder: 'duration',
+    doc: 'with --schedule: from one begin to the next',
+  },
 ];
 
 export const TABLE_DIFF: readonly FlagSpec[] = [
@@ -290,6 +298,39 @@ export const COMPONENT: readonly FlagSpec[] = [
     accepts: 'all, scheduler or api',
     placeholder: 'which',
     doc: 'accepted for ACE; there is one process for all',
+  },
+];
+
+/** Of commands that write a file. */
+export const NEW_FILE: readonly FlagSpec[] = [
+  text('path', 'p', 'a path', 'where to write it'),
+  toggle('force', 'x', 'write over a file that is there'),
+  toggle('stdout', 'z', 'print it instead'),
+];
+
+export const CLUSTER_INIT: readonly FlagSpec[] = [
+  ...NEW_FILE,
+  text(
+    'hosts',
+    undefined,
+    'name=host:port joined by commas',
+    'the nodes (default: two to fill in)',
+  ),
+  text('user', undefined, 'a role', 'whom to connect as (default aced)'),
+  {
+    name: 'sslmode',
+    read: (value) =>
+      /^(disable|allow|prefer|require|verify-ca|verify-full)$/.test(value) ? value : undefined,
+    accepts: "one of libpq's: disable, allow, prefer, require, verify-ca, verify-full",
+    placeholder: 'mode',
+    doc: 'how to connect (default prefer)',
+  },
+  {
+    name: 'format',
+    read: (value) => (value === 'service' || value === 'json' ? value : undefined),
+    accepts: 'service or json',
+    placeholder: 'format',
+    doc: "pg_service.conf (default), or pgEdge's <cluster>.json",
   },
 ];
 

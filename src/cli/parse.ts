@@ -1,5 +1,5 @@
 import { CommanderError, type Command } from 'commander';
-import { AcedError } from '../base/errors.js';
+import type { AcedError } from '../base/errors.js';
 import { COMMANDS, GROUPS, operandsOf } from './commands.js';
 import type { CommandSpec } from './commands.js';
 import { COMMON, HELP_FLAG, TIMER, VERSION_FLAG, usage } from './flags.js';
@@ -91,8 +91,7 @@ function acectlProgram(
     const [verb = '', group = ''] = spec.words.toReversed();
     const parent = groups.get(group) ?? newGroup(program, group);
     groups.set(group, parent);
-    const isRefused = spec.action.kind === 'refused';
-    const command = declare(parent.command(verb, { hidden: isRefused }), {
+    const command = declare(parent.command(verb), {
       ...spec,
       operands: operandsOf(spec),
       examples: spec.examples.map((example) =>
@@ -100,31 +99,23 @@ function acectlProgram(
       ),
       notes: EXIT_CODES,
     });
-    command.allowUnknownOption(isRefused).action(() => onCommand(command, spec));
+    command.action(() => onCommand(command, spec));
   }
   return program;
 }
 
 function newGroup(program: Command, name: string): Command {
-  const verbs = COMMANDS.filter(
-    ({ words, action }) => words[0] === name && action.kind !== 'refused',
-  );
+  const verbs = COMMANDS.filter(({ words }) => words[0] === name);
   const list = verbs.map(({ words }) => words[1]).join(', ');
   const doc = GROUPS[name] ?? '';
   return program
-    .command(name, { hidden: verbs.length === 0 })
+    .command(name)
     .helpCommand(false)
     .description(`${doc}: ${list}`)
     .usage('<command> [flags] [cluster] <argument>');
 }
 
 function understood(command: Command, spec: CommandSpec): Parsed {
-  const { action, words } = spec;
-  if (action.kind === 'refused') {
-    throw new AcedError('UNSUPPORTED', `acectl has no ${words.join(' ')}`, {
-      hint: action.instead,
-    });
-  }
   const flags = valuesOf(command);
   return {
     kind: 'command',
@@ -163,9 +154,7 @@ function explained(
 
 /** Commands that are called so in part: `repair` is the end of `table-repair`. */
 function withPart(typed: string): string[] {
-  const names = COMMANDS.filter(({ action }) => action.kind !== 'refused').map(({ words }) =>
-    words.join(' '),
-  );
+  const names = COMMANDS.map(({ words }) => words.join(' '));
   return typed === '' ? [] : names.filter((name) => name.split(/[ -]/).includes(typed));
 }
 

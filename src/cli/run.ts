@@ -14,9 +14,12 @@ import type {
 } from '../protocol/commands.js';
 import type { AnyRequest, CommandRequest } from './commands.js';
 import type { FlagValues } from './flags.js';
+import { clusterFile } from './cluster-file.js';
+import { writeNewFile } from './new-file.js';
 import { describeOutcome } from './outcome.js';
 import { EXIT_DONE, EXIT_TROUBLE } from './outcome-lines.js';
 import { parseCommandLine } from './parse.js';
+import { intervalOf, repeat } from './repeat.js';
 import { Terminal } from './terminal.js';
 import type { OutputStream } from './terminal.js';
 
@@ -56,6 +59,8 @@ export interface CliOptions {
   readonly showConfig: (
     flags: CliFlags,
   ) => Promise<{ readonly config: unknown; readonly ignored: readonly string[] }>;
+  /** A commented aced.yaml. */
+  readonly configTemplate: () => Promise<string>;
 }
 
 /** Runs one command line and returns the process's exit code. Never throws. */
@@ -82,12 +87,27 @@ export async function runCli(options: CliOptions): Promise<number> {
         return EXIT_DONE;
       case 'show-config':
         return await showConfig(options, cliFlags, terminal);
+      case 'config-init': {
+        const path = flags.get('path');
+        const content = await options.configTemplate();
+        const file = { path: typeof path === 'string' ? path : 'aced.yaml', content };
+        return writeNewFile(file, { flags, terminal, cwd: options.cwd });
+      }
+      case 'cluster-init':
+        return writeNewFile(clusterFile(cluster, flags), { flags, terminal, cwd: options.cwd });
       case 'request': {
         const request = command.action.make({ flags, argument });
-        return await execute(request, { options, flags, cliFlags, terminal });
+        const everyMs = intervalOf(flags);
+        const run = (): Promise<number> => execute(request, { options, flags, cliFlags, terminal });
+        if (everyMs === null) return await run();
+        const signal = options.signal ?? new AbortController().signal;
+        return await repeat(everyMs, signal, () =>
+          run().catch((error: unknown) => {
+            if (!signal.aborted) printError(terminal, error);
+            return EXIT_TROUBLE;
+          }),
+        );
       }
-      case 'refused':
-        throw new AcedError('UNSUPPORTED', command.action.instead);
     }
   } catch (error) {
     printError(terminal, error);

@@ -54,6 +54,11 @@ async function showConfig(
   };
 }
 
+async function configTemplate(): Promise<string> {
+  const template = await import('../config/config-template.js');
+  return template.configTemplate();
+}
+
 const signals = cancelOnSignals();
 // `acectl ... | head`: the reader is gone, and nobody is left to tell.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
@@ -71,5 +76,6 @@ process.exitCode = await runCli({
   connectInProcess,
   runDaemon,
   showConfig,
+  configTemplate,
 });
 signals.release();

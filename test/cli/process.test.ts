@@ -54,6 +54,15 @@ function start(
 const acectl = (...args: string[]): Promise<Ended> => start('acectl', args).ended;
 
 describe('acectl', () => {
+  it('runs again and again with --schedule, and ends with the worst code', async () => {
+    const { child, ended } = start('acectl', ['table-diff', 'drift', '-S', '--every', '1s']);
+    await waitFor(() => runner.calls.length >= 3, { what: 'a third run', timeoutMs: 30_000 });
+    child.kill('SIGINT');
+    const { exitCode, stdout } = await ended;
+    assert.equal(exitCode, 1);
+    assert.ok(stdout.split('TABLES DO NOT MATCH').length > 2, stdout);
+  });
+
   it('ends by itself once it has the answer, with its exit code', async () => {
     for (const [table, exitCode] of [
       ['match', 0],

@@ -82,6 +82,7 @@ async function acectl(line: string, more: Partial<CliOptions> = {}): Promise<Ran
       flags.push(given);
       return Promise.resolve();
     },
+    configTemplate: () => Promise.resolve('# options\n'),
     showConfig: () => Promise.resolve({ config: { cluster: 'hub' }, ignored: ['x.yaml: y'] }),
     ...more,
   });

@@ -150,10 +150,10 @@ describe('documentation', () => {
   it('lists exactly the commands, and what is refused', () => {
     const table = tableAfter(page('compatibility.md'), 'commands');
     assert.deepEqual(firstCells(table), COMMANDS.map(({ words }) => words.join(' ')).sort());
-    for (const { words, flags, action } of COMMANDS) {
+    for (const { words, flags } of COMMANDS) {
       const row = table.split('\n').find((line) => line.startsWith(`| \`${words.join(' ')}\` `));
       const [, , here = '', refusedFlags = ''] = (row ?? '').split('|');
-      assert.equal(here.includes('refused'), action.kind === 'refused', words.join(' '));
+      assert.ok(!here.includes('refused'), words.join(' '));
       const expected = flags.filter(({ refused }) => refused !== undefined);
       assert.deepEqual(
         matches(refusedFlags, /`--([a-z-]+)`/g),

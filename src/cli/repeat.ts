@@ -1,0 +1,37 @@
+import { sleep } from '../base/abort.js';
+import { parseDuration } from '../base/duration.js';
+import { usage, type FlagValues } from './flags.js';
+
+/** `--schedule --every 30m`: how long from one begin to the next (ms); null: once. Errors: BAD_USAGE. */
+export function intervalOf(flags: FlagValues): number | null {
+  const every = flags.get('every');
+  if (flags.get('schedule') !== true) {
+    if (every === undefined) return null;
+    throw usage('--every is for --schedule', 'give both, or neither');
+  }
+  const ms = typeof every === 'string' ? parseDuration(every) : undefined;
+  if (ms !== undefined) return ms;
+  throw usage('--schedule needs --every', 'say how often, as in --schedule --every 30m');
+}
+
+/** Runs at once and then again and again until the signal; returns the worst exit code. */
+export async function repeat(
+  everyMs: number,
+  signal: AbortSignal,
+  run: () => Promise<number>,
+): Promise<number> {
+  let worst = 0;
+  for (;;) {
+    const startedAtMs = Date.now();
+    const exitCode = await run();
+    // What the signal has cut short says nothing.
+    if (signal.aborted) return worst;
+    worst = Math.max(worst, exitCode);
+    const restMs = Math.max(0, startedAtMs + everyMs - Date.now());
+    try {
+      await sleep(restMs, signal);
+    } catch {
+      return worst;
+    }
+  }
+}

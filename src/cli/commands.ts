@@ -464,6 +464,7 @@ function repairRequest({ flags, argument }: CommandInput): AnyRequest {
       ...switchParam('upsertOnly', flags, 'upsert-only'),
       ...switchParam('bidirectional', flags, 'bidirectional'),
       ...switchParam('fixNulls', flags, 'fix-nulls'),
+      ...switchParam('preserveOrigin', flags, 'preserve-origin'),
       ...textParam('planHash', flags, 'plan-hash'),
       ...staleParam(flags),
       ...switchParam('saveUndo', flags, 'save-undo'),

@@ -419,10 +419,11 @@ export const REPAIR: readonly FlagSpec[] = [
   toggle('bidirectional', 'Z', 'each node gets the rows that it lacks; nothing else is changed'),
   toggle('fix-nulls', 'X', "fill NULLs on each node with the other node's values"),
   refused('recovery-mode', undefined, { takes: 'nothing', instead: 'name a --source-of-truth' }),
-  refused('preserve-origin', undefined, {
-    takes: 'nothing',
-    instead: 'leave it out: repairs carry an origin of their own, so that they are not replicated',
-  }),
+  toggle(
+    'preserve-origin',
+    undefined,
+    "rows keep the commit time that they have on the source; their origin is aced's own",
+  ),
 ];
 
 /** `--block-size/-b`, for messages and help. */

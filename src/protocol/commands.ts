@@ -104,6 +104,8 @@ export interface RepairParams extends TableParams {
   readonly bidirectional?: boolean;
   /** Each node gets the other one's values where it has NULL; there is no source of truth. */
   readonly fixNulls?: boolean;
+  /** Rows keep the commit time that they have on the source, on nodes without Spock too. */
+  readonly preserveOrigin?: boolean;
   /** The text of a repair plan, YAML or JSON; there is no source of truth. */
   readonly repairPlan?: string;
   /** The plan's SHA-256, in hexadecimal; another plan is refused. */

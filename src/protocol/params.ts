@@ -103,6 +103,7 @@ const OF_ONE: Fields<Exclude<CommandName, ManyTablesName>> = {
     upsertOnly: 'flag',
     bidirectional: 'flag',
     fixNulls: 'flag',
+    preserveOrigin: 'flag',
     repairPlan: 'document',
     planHash: 'text',
     stale: 'stale',

@@ -221,7 +221,9 @@ async function repairTarget(
     tableOid: info.oid,
     sql: sqlOf(run, { node, peer }),
     mayConvert: typesDiffer(spec, info, infoOf(run, peer)),
-    keepsCommitTime: target?.facts.hasSpock === true && (await hasCommitTimes(source)),
+    keepsCommitTime:
+      (target?.facts.hasSpock === true || params.preserveOrigin === true) &&
+      (await hasCommitTimes(source)),
     values: valueHasher(run, node),
     looksFirst: way.kind !== 'source' || appliesToStale,
     looksAtValues: ruling?.wish.kind === 'merge',

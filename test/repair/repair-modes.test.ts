@@ -305,3 +305,37 @@ describe('--undo', () => {
     );
   });
 });
+
+describe('--preserve-origin', () => {
+  it("keeps the commit times of the source's rows, under our own origin", async () => {
+    await mesh.query('n1', 'TRUNCATE moved');
+    for (const from of [1, 11]) {
+      await mesh.query(
+        'n1',
+        `INSERT INTO moved SELECT i, 'k', 'x' FROM generate_series(${from}, ${from + 9}) i`,
+      );
+    }
+    await mesh.waitForReplication();
+    await mesh.driftSql(
+      'n2',
+      "UPDATE moved SET v = 'y' WHERE id > 5; DELETE FROM moved WHERE id > 15",
+    );
+    const params = { preserveOrigin: true };
+    const { nodes } = await harness.repair(await diff('moved'), table('moved'), params);
+    assert.deepEqual(nodes['n2'], { ...NOTHING, upserted: 15 });
+    const times = `SELECT pg_xact_commit_timestamp(xmin)::text, count(*) FROM moved
+       WHERE id > 5 GROUP BY 1 ORDER BY 1`;
+    const written = await mesh.query('n2', times);
+    assert.deepEqual(written, await mesh.query('n1', times));
+    assert.deepEqual(
+      written.map(([, count]) => count),
+      ['5', '10'],
+    );
+    const origins = await mesh.query(
+      'n2',
+      `SELECT DISTINCT o.roname FROM moved, pg_xact_commit_timestamp_origin(xmin) w
+         JOIN pg_replication_origin o ON o.roident = w.roident WHERE id > 5`,
+    );
+    assert.deepEqual(origins, [['aced_repair']]);
+  });
+});

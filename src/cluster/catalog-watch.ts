@@ -8,6 +8,7 @@ import {
   type PublicationProblem,
   type PublishedTable,
 } from '../replication/published-tables.js';
+import { readPublicationNames } from '../table/candidate-tables.js';
 import { readCatalog, type CatalogReading } from '../table/fingerprint.js';
 import { withPublication } from './cluster-table.js';
 import type { Cluster } from './cluster.js';
@@ -104,6 +105,11 @@ class NodeCatalogWatch {
     signal: AbortSignal,
   ): Promise<void> {
     const { publicationName } = this.#cluster.config;
+    const [publication] = await readPublicationNames(session, [publicationName], signal);
+    if (publication === undefined) {
+      this.#loseStream();
+      return;
+    }
     const published = await readPublishedTables(session, publicationName, signal);
     for (const oid of this.#stuck.keys()) {
       if (!published.some((one) => one.oid === oid)) this.#stuck.delete(oid);
@@ -131,6 +137,25 @@ class NodeCatalogWatch {
       }
     }
     for (const table of this.#told.keys()) if (!tables.includes(table)) this.#told.delete(table);
+  }
+
+  /**
+   * Somebody has dropped our publication. From 18 on the server goes on streaming without it and skips
+   * the changes for good: the stream starts over, with a new publication, and reads what it missed.
+   */
+  #loseStream(): void {
+    const pipeline = this.#cluster.pipelines.get(this.#node);
+    if (pipeline?.state.kind !== 'streaming' || pipeline.isGivingUpSlot) return;
+    const { publicationName } = this.#cluster.config;
+    pipeline.abandonSlot(
+      new AcedError(
+        'PUBLICATION_LOST',
+        `publication ${publicationName} on node ${this.#node} is gone: it is made again, and the node is read again`,
+        {
+          hint: 'aced needs it for as long as it follows tables; acectl mtree teardown removes it',
+        },
+      ),
+    );
   }
 
   /** Every second that it stays there may cost the users updates and deletes. */

@@ -1,20 +1,23 @@
 import { AcedError } from '../base/errors.js';
+import type { NodeConfig } from '../config/config.js';
 import type { ValueForm } from '../digest/digest-column.js';
 import { PROOF_QUERY, unprovedForms } from '../digest/digest-proof.js';
 import type { Session } from '../postgres/session.js';
 
-/** A connection is to one process of one server, which hashes the same for as long as it lives. */
-const checked = new WeakMap<Session, ReadonlySet<ValueForm>>();
+/** Node -> release (server_version_num) -> what it proved: a release hashes the same wherever it runs. */
+const checked = new WeakMap<NodeConfig, Map<number, ReadonlySet<ValueForm>>>();
 
 /**
  * The forms that this server does not hash as the stream's digests are made: another byte order, or a
- * function that a release changed. Asked once per connection. Errors: UNSUPPORTED when it is text.
+ * function that a release changed. Asked once per node and release. Errors: UNSUPPORTED when it is text.
  */
 export async function readUnprovedForms(
   session: Session,
   signal?: AbortSignal,
 ): Promise<ReadonlySet<ValueForm>> {
-  const known = checked.get(session);
+  const ofNode = checked.get(session.node) ?? new Map<number, ReadonlySet<ValueForm>>();
+  checked.set(session.node, ofNode);
+  const known = ofNode.get(session.serverVersion);
   if (known !== undefined) return known;
   const unproved = unprovedForms(await session.query(PROOF_QUERY, [], signal));
   if (unproved.has('plain')) {
@@ -25,6 +28,6 @@ export async function readUnprovedForms(
     );
   }
   const forms = new Set([...unproved].filter((form) => form !== 'plain'));
-  checked.set(session, forms);
+  ofNode.set(session.serverVersion, forms);
   return forms;
 }

@@ -43,6 +43,7 @@ import { repair } from './repair.js';
 import { NodeTreeWriter } from '../cluster/mirror-writer.js';
 import { Refresher } from '../cluster/refresher.js';
 import { ClusterHealth, type Health } from '../observe/health.js';
+import { checkHooks, openHooks } from '../observe/hooks.js';
 import { Metrics } from '../observe/metrics.js';
 import { readStatus } from './status.js';
 import { SubscriptionWatch } from '../cluster/subscription-watch.js';
@@ -174,6 +175,7 @@ export class Engine implements CommandRunner {
   static async open(config: Config, options: EngineOptions): Promise<Engine> {
     // Before anything is opened: what is wrong there is refused.
     trackRule(config);
+    checkHooks(config);
     const engine = new Engine(config, options);
     if (options.mode === 'daemon') {
       engine.#warnOfRemovedNodes();
@@ -189,6 +191,10 @@ export class Engine implements CommandRunner {
         (engine.#tracker = new TableTracker(engine.#cluster)),
       ];
       const events = engine.#tellEvents();
+      for (const hook of openHooks(config, options.log)) {
+        events.listen((event) => hook.tell(event));
+        engine.#background.push(hook);
+      }
       engine.#metrics = new Metrics({
         cluster: engine.#cluster,
         watch: engine.#drift?.watch ?? null,

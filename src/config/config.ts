@@ -94,6 +94,12 @@ export interface Config {
     /** Whether events name keys of rows. */
     readonly eventsHaveKeys: boolean;
   };
+  /** Whom events are handed on to; null: nobody. Address and header are secrets. */
+  readonly hooks: {
+    readonly webhook: string | null;
+    readonly authorization: string | null;
+    readonly command: string | null;
+  };
   readonly metrics: {
     /** Null: none but the unix socket. */
     readonly port: number | null;

@@ -27,6 +27,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
   const sources = await readSources(options);
   const { cluster, stateDir, socketPaths, eventsFile, reportDir } = locate(sources, options);
   const read = <T>(spec: OptionSpec<T>): T => readSetting(spec, sources);
+  const find = <T>(spec: OptionSpec<T>): T | null => findSetting(spec, sources)?.value ?? null;
   const connectTimeoutMs = read(OPTIONS.connectTimeoutMs);
   const tcpUserTimeoutMs = read(OPTIONS.tcpUserTimeoutMs);
   const definition = findDefinition(cluster, options);
@@ -76,8 +77,13 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
       eventsFile,
       eventsHaveKeys: read(OPTIONS.eventsHaveKeys),
     },
+    hooks: {
+      webhook: find(OPTIONS.hooksWebhook),
+      authorization: find(OPTIONS.hooksAuthorization),
+      command: find(OPTIONS.hooksCommand),
+    },
     metrics: {
-      port: findSetting(OPTIONS.metricsPort, sources)?.value ?? null,
+      port: find(OPTIONS.metricsPort),
       host: read(OPTIONS.metricsHost),
       perTable: read(OPTIONS.metricsPerTable),
     },
@@ -107,8 +113,11 @@ export async function loadSchedule(options: LoadOptions): Promise<Schedule> {
 
 /** The configuration for a person: no passwords. */
 export function describeConfig(config: Config): Record<string, unknown> {
+  const shown = (value: string | null): string | null => (value === null ? null : '(set)');
+  const { webhook, authorization, command } = config.hooks;
   return {
     ...config,
+    hooks: { webhook: shown(webhook), authorization: shown(authorization), command },
     nodes: config.nodes.map((node) =>
       node.password === undefined ? node : { ...node, password: '(set)' },
     ),

@@ -2,6 +2,8 @@
 export interface ValueKind<T> {
   /** For messages and help, e.g. `an integer from 1 to 65535`. */
   readonly accepts: string;
+  /** No message may quote the value. */
+  readonly isSecret?: boolean;
   /** Undefined: not acceptable. */
   readonly read: (value: unknown) => T | undefined;
 }
@@ -77,6 +79,21 @@ export function textList(accepts: string): ValueKind<readonly string[]> {
     },
   };
 }
+
+export function secret(kind: ValueKind<string>): ValueKind<string> {
+  return { ...kind, isSecret: true };
+}
+
+/** May hold a token. */
+export const webAddress: ValueKind<string> = secret({
+  accepts: 'an address that begins with http:// or https://',
+  read: (value) => {
+    if (typeof value !== 'string' || !URL.canParse(value)) return undefined;
+    const { protocol, username } = new URL(value);
+    // fetch() takes none with a user in it.
+    return ['http:', 'https:'].includes(protocol) && username === '' ? value : undefined;
+  },
+});
 
 /** A path; made absolute by whoever knows what it is relative to. */
 export const path: ValueKind<string> = text('a path', /^[^\0]+$/);

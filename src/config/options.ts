@@ -8,6 +8,8 @@ import {
   rowLimit,
   text,
   textList,
+  secret,
+  webAddress,
 } from './option-values.js';
 import type { ValueKind } from './option-values.js';
 
@@ -271,6 +273,24 @@ export const OPTIONS = {
     kind: onOff,
     defaultValue: false,
     doc: 'drift events name up to ten keys of rows',
+  }),
+  hooksWebhook: option({
+    key: 'hooks.webhook',
+    env: 'ACED_HOOKS_WEBHOOK',
+    kind: webAddress,
+    doc: 'address that each event is posted to',
+  }),
+  hooksAuthorization: option({
+    key: 'hooks.authorization',
+    env: 'ACED_HOOKS_AUTHORIZATION',
+    kind: secret(text('the value of an Authorization header', /^[\x20-\x7e]+$/)),
+    doc: 'Authorization header of these requests',
+  }),
+  hooksCommand: option({
+    key: 'hooks.command',
+    env: 'ACED_HOOKS_COMMAND',
+    kind: text('an absolute path', /^\/[^\0]+$/),
+    doc: 'program that is run for each event, which it reads from its standard input',
   }),
   metricsPort: option({
     key: 'metrics.port',

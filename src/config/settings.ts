@@ -77,7 +77,7 @@ function fromYaml<T>(
 function accept<T>(kind: ValueKind<T>, value: unknown, where: string): T {
   const accepted = kind.read(value);
   if (accepted !== undefined) return accepted;
-  throw badValue(where, value, kind.accepts);
+  throw badValue(where, kind.isSecret === true ? '(hidden)' : value, kind.accepts);
 }
 
 /** Never for a password. */

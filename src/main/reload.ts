@@ -25,7 +25,7 @@ export async function reload(config: Config, options: LoadOptions, log: Logger):
   }
 }
 
-/** Names such as `stream.flushIntervalMs`, as `acectl config` shows them. */
+/** Names such as `stream.flushIntervalMs`, as `acectl config show` has them. */
 export function changedSettings(before: object, after: object, path = ''): string[] {
   const names = new Set([...Object.keys(before), ...Object.keys(after)]);
   return [...names].flatMap((name) => {

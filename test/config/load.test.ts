@@ -356,6 +356,7 @@ describe('settings', () => {
           eventsFile: null,
           eventsHaveKeys: false,
         },
+        hooks: { webhook: null, authorization: null, command: null },
         metrics: { port: null, host: '127.0.0.1', perTable: 'auto' },
         schedule: { jobs: [], left: [], reportDir: join(home, '.local/state/aced/hub/reports') },
         canary: { intervalMs: 0, timeoutMs: 30_000 },

@@ -22,7 +22,10 @@ export interface MeshOptions {
 }
 
 export interface ConfigOverrides extends Partial<
-  Omit<Config, 'tree' | 'scrub' | 'diff' | 'stream' | 'drift' | 'metrics' | 'track' | 'canary'>
+  Omit<
+    Config,
+    'tree' | 'scrub' | 'diff' | 'stream' | 'drift' | 'metrics' | 'hooks' | 'track' | 'canary'
+  >
 > {
   readonly scrub?: Partial<Config['scrub']>;
   readonly tree?: Partial<Config['tree']>;
@@ -30,6 +33,7 @@ export interface ConfigOverrides extends Partial<
   readonly stream?: Partial<Config['stream']>;
   readonly drift?: Partial<Config['drift']>;
   readonly metrics?: Partial<Config['metrics']>;
+  readonly hooks?: Partial<Config['hooks']>;
   readonly track?: Partial<Config['track']>;
   readonly canary?: Partial<Config['canary']>;
 }
@@ -227,7 +231,7 @@ export class Mesh {
 
   /** A complete Config with small, quick values, for engines in the test's own process. */
   config(stateDir: string, overrides: ConfigOverrides = {}): Config {
-    const { tree, scrub, diff, stream, drift, metrics, track, canary, ...rest } = overrides;
+    const { tree, scrub, diff, stream, drift, metrics, hooks, track, canary, ...rest } = overrides;
     return Object.freeze({
       cluster: this.cluster,
       nodes: Object.freeze(this.nodeConfigs().map((node) => Object.freeze(node))),
@@ -280,6 +284,7 @@ export class Mesh {
         eventsHaveKeys: false,
         ...drift,
       }),
+      hooks: Object.freeze({ webhook: null, authorization: null, command: null, ...hooks }),
       metrics: Object.freeze({ port: null, host: '127.0.0.1', perTable: 'auto', ...metrics }),
       canary: Object.freeze({ intervalMs: 0, timeoutMs: 30_000, ...canary }),
       track: Object.freeze({

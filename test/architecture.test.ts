@@ -31,6 +31,7 @@ const ORDER = [
   'cluster',
   'drift',
   'observe',
+  'doctor',
   'commands',
   'schedule',
   'server',

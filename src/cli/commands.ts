@@ -165,6 +165,15 @@ export const COMMANDS: readonly CommandSpec[] = [
     examples: ['prod', 'prod --json'],
     action: request(({ flags }) => ({ name: 'replication-diff', params: common(flags) })),
   }),
+  ours('doctor', `[${TABLE}]`, {
+    flags: REPLICATION_DIFF,
+    doc: 'look for what would stop or mislead aced on the nodes; changes nothing',
+    examples: ['prod', 'prod public.orders', 'prod --json'],
+    action: request(({ flags, argument }) => ({
+      name: 'doctor',
+      params: { ...common(flags), ...(argument === '' ? {} : { table: argument }) },
+    })),
+  }),
   ours('table-repair', TABLE, {
     flags: REPAIR,
     doc: 'repair the differences of a diff file',

@@ -27,6 +27,7 @@ import {
   type OutcomeLine,
 } from './outcome-lines.js';
 import { describeMany } from './many-outcome.js';
+import { describeDoctor } from './doctor-outcome.js';
 import { describeReplication } from './replication-outcome.js';
 import { describeTasks } from './task-outcome.js';
 import { describeStructure } from './structure-outcome.js';
@@ -48,6 +49,7 @@ const DESCRIBERS: Describers = {
   'structure-diff': describeStructure,
   'table-rerun': describeDiff,
   'replication-diff': describeReplication,
+  doctor: describeDoctor,
   tasks: describeTasks,
   'table-repair': describeRepair,
   status: describeStatus,

@@ -47,6 +47,7 @@ import { checkHooks, openHooks } from '../observe/hooks.js';
 import { Metrics } from '../observe/metrics.js';
 import { readStatus } from './status.js';
 import { SubscriptionWatch } from '../cluster/subscription-watch.js';
+import { examine } from './doctor.js';
 import { replicationDiff } from './replication-diff.js';
 import { structureDiff } from './structure-diff.js';
 import { listTasks, recordTask } from './tasks.js';
@@ -141,6 +142,7 @@ export class Engine implements CommandRunner {
       'table-diff': async (params, context) =>
         this.#remember(params, await diffTable(cluster, params, context)),
       'replication-diff': (params, context) => replicationDiff(cluster, params, context),
+      doctor: (params, context) => examine(cluster, params, context),
       tasks: (params) => Promise.resolve(listTasks(cluster, params, this.#jobs())),
       'structure-diff': (params, context) => structureDiff(cluster, params, context),
       'table-rerun': (params, context) => rerunTable(cluster, params, context),

@@ -6,6 +6,7 @@ import type {
   OpenCondition,
 } from './drift.js';
 import type { ManyTablesOutcomes, ManyTablesParams } from './many-tables.js';
+import type { DoctorResult } from './doctor.js';
 import type { ReplicationDiffResult } from './replication-diff.js';
 import type { TasksParams, TasksResult } from './tasks.js';
 import type { StructureDiffParams, StructureDiffResult } from './schema-diff.js';
@@ -94,6 +95,11 @@ export interface RerunParams extends CommonParams {
   readonly maxHtmlRows?: number;
 }
 
+export interface DoctorParams extends CommonParams {
+  /** Absent: the tables that have a tree, or all where none has. */
+  readonly table?: string;
+}
+
 export interface RepairParams extends TableParams {
   readonly sourceOfTruth?: string;
   readonly dryRun?: boolean;
@@ -148,6 +154,7 @@ export interface CommandParams extends ManyTablesParams {
   'structure-diff': StructureDiffParams;
   'table-rerun': RerunParams;
   'replication-diff': CommonParams;
+  doctor: DoctorParams;
   tasks: TasksParams;
   'table-repair': RepairParams;
   status: CommonParams;
@@ -395,6 +402,7 @@ export interface CommandOutcomes extends ManyTablesOutcomes {
   'structure-diff': StructureDiffResult;
   'table-rerun': DiffResult;
   'replication-diff': ReplicationDiffResult;
+  doctor: DoctorResult;
   tasks: TasksResult;
   'table-repair': RepairResult;
   status: StatusResult;

@@ -86,6 +86,7 @@ const OF_ONE: Fields<Exclude<CommandName, ManyTablesName>> = {
     excludeColumns: 'texts',
   },
   'replication-diff': COMMON,
+  doctor: { ...TABLE },
   tasks: { ...COMMON, limit: 'rows', job: 'text' },
   'structure-diff': {
     ...COMMON,
@@ -180,7 +181,7 @@ export function parseParams<Name extends CommandName>(
     if (!CHECKS[kind](field)) throw bad(`${name}: ${key} is not acceptable`);
   }
   for (const required of ['table', 'incident', 'schema']) {
-    const isOptional = name === 'mtree-verify';
+    const isOptional = name === 'mtree-verify' || name === 'doctor';
     if (required in fields && !isOptional && !(required in value)) {
       throw bad(`${name}: ${required} is missing`);
     }

@@ -224,6 +224,8 @@ export class EchoRunner implements CommandRunner {
           warnings: [],
           timeTakenMs: 5,
         };
+      case 'doctor':
+        return { nodes: ['n1', 'n2'], findings: [], tables: 1, timeTakenMs: 5 };
       case 'tasks':
         return { tasks: [], jobs: [] };
       case 'structure-diff':

@@ -23,6 +23,8 @@ export interface DigestColumn {
   readonly textForm: TextForm;
   /** Absent: hashed by its text. */
   readonly valueForm?: ValueForm;
+  /** Some node's database is not in UTF-8: what is hashed are the bytes that the text has in UTF-8. */
+  readonly isTranscoded?: true;
 }
 
 /** Named in a table's state: digests of another version cannot be compared. 1 knew texts only. */

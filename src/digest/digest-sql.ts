@@ -56,7 +56,7 @@ export function digestExpression(
   const marked: { form: ValueForm; column: string }[] = [];
   for (const column of columns) {
     if (column.valueForm === undefined) {
-      const text = textOrToken(column, nullToken, alias);
+      const text = hashedText(column, nullToken, alias);
       expression = `pg_catalog.hashtextextended(${text} COLLATE "C", ${expression})`;
     } else {
       const value = { form: column.valueForm, column: reference(column, alias) };
@@ -96,6 +96,16 @@ export function textExpression(column: DigestColumn, alias?: string): string {
   const text = keyTextExpression(column, alias);
   if (column.textForm !== 'output') return text;
   return `CASE WHEN ${isNotNull(column, alias)} THEN ${text} END`;
+}
+
+/**
+ * Hashing takes a text's bytes as the database has them. Those that it has in UTF-8 are put into a
+ * text of the database's own encoding, which a single-byte encoding lets any bytes be.
+ */
+function hashedText(column: DigestColumn, nullToken: string, alias?: string): string {
+  const text = textOrToken(column, nullToken, alias);
+  if (column.isTranscoded !== true) return text;
+  return `pg_catalog.convert_from(pg_catalog.convert_to(${text}, 'UTF8'), pg_catalog.getdatabaseencoding())`;
 }
 
 function textOrToken(column: DigestColumn, nullToken: string, alias?: string): string {

@@ -32,15 +32,11 @@ export function nodesOfPair({ pairs }: DiffFileHead, pair: string): readonly [st
  * themselves a batch of each is in memory.
  */
 export async function* pairRows(sides: PairSides): AsyncGenerator<PairedRow> {
-  const [firstKeys, secondKeys] = await readKeys(sides);
-  const inFirst = new Set(firstKeys);
-  const inSecond = new Set(secondKeys);
-  const common = secondKeys.filter((key) => inFirst.has(key));
-  const isOrdered = firstKeys
-    .filter((key) => inSecond.has(key))
-    .every((key, i) => key === common[i]);
+  const inSecond = await placesOfSecond(sides);
   // A file that somebody has sorted otherwise: the second node's rows are looked up, so are held.
-  const second = isOrdered ? new InOrder(rowsOf(sides, 1)) : await AtHand.read(rowsOf(sides, 1));
+  const second = (await areInOneOrder(sides, inSecond))
+    ? new InOrder(rowsOf(sides, 1))
+    : await AtHand.read(rowsOf(sides, 1));
   try {
     yield* merged(sides, inSecond, second);
   } finally {
@@ -50,7 +46,7 @@ export async function* pairRows(sides: PairSides): AsyncGenerator<PairedRow> {
 
 async function* merged(
   sides: PairSides,
-  inSecond: ReadonlySet<string>,
+  inSecond: ReadonlyMap<string, number>,
   second: InOrder | AtHand,
 ): AsyncGenerator<PairedRow> {
   let left = sides.maxRows;
@@ -75,21 +71,36 @@ interface KeyedRow {
   readonly row: DiffFileRow;
 }
 
-async function readKeys(sides: PairSides): Promise<[string[], string[]]> {
-  const keys: [string[], string[]] = [[], []];
-  const { path, pair, nodes, primaryKey, maxRows } = sides;
-  for await (const { node, rows } of readDiffRows(path, { pairs: [pair], columns: primaryKey })) {
-    if (!nodes.includes(node)) continue;
-    const own = keys[node === nodes[0] ? 0 : 1];
-    // A key among the first so many of all is among the first so many of its node.
-    for (const row of rows) if (own.length < maxRows) own.push(keyOf(row, sides));
-  }
-  return keys;
+/** Key -> its place among the second node's rows. */
+async function placesOfSecond(sides: PairSides): Promise<ReadonlyMap<string, number>> {
+  const places = new Map<string, number>();
+  for await (const { key } of rowsOf(sides, 1, sides.primaryKey)) places.set(key, places.size);
+  return places;
 }
 
-async function* rowsOf(sides: PairSides, side: 0 | 1): AsyncGenerator<KeyedRow> {
+async function areInOneOrder(
+  sides: PairSides,
+  inSecond: ReadonlyMap<string, number>,
+): Promise<boolean> {
+  let last = -1;
+  for await (const { key } of rowsOf(sides, 0, sides.primaryKey)) {
+    const place = inSecond.get(key);
+    if (place === undefined) continue;
+    if (place < last) return false;
+    last = place;
+  }
+  return true;
+}
+
+/** The first so many: a key among the first so many of both nodes is among those of its own. */
+async function* rowsOf(
+  sides: PairSides,
+  side: 0 | 1,
+  columns: readonly string[] = [],
+): AsyncGenerator<KeyedRow> {
   let left = sides.maxRows;
-  for await (const { node, rows } of readDiffRows(sides.path, { pairs: [sides.pair] })) {
+  const options = { pairs: [sides.pair], ...(columns.length === 0 ? {} : { columns }) };
+  for await (const { node, rows } of readDiffRows(sides.path, options)) {
     if (node !== sides.nodes[side]) continue;
     for (const row of rows) {
       if (left-- <= 0) return;

@@ -34,7 +34,7 @@ export function buildTableSpec(
 ): TableSpec {
   const [first] = infos.values();
   if (first === undefined) throw new AcedError('INTERNAL', 'no node to compare');
-  requireUtf8(infos);
+  const isTranscoded = needsTranscoding(infos, options);
   const warnings: string[] = [];
   const keyNames = commonKey(infos, warnings);
   const columns: DigestColumn[] = [];
@@ -53,7 +53,11 @@ export function buildTableSpec(
     const textForm = commonTextForm(first, onNodes, warnings);
     const valueForm = commonValueForm(onNodes.map(({ column }) => column));
     const isProved = valueForm !== null && options.unproved?.has(valueForm) !== true;
-    columns.push({ name, textForm, ...(isProved ? { valueForm } : {}) });
+    columns.push({
+      ...{ name, textForm },
+      ...(isProved ? { valueForm } : {}),
+      ...(isTranscoded ? { isTranscoded } : {}),
+    });
     shared.set(name, onNodes);
   }
   const key = keyNames.map((name): KeyColumnSpec => {
@@ -81,16 +85,32 @@ export function buildTableSpec(
   };
 }
 
-/** The server hashes text in its database's encoding, replication sends it in UTF-8. */
-function requireUtf8(infos: ReadonlyMap<string, TableInfo>): void {
+/**
+ * LATIN1 sorts by bytes as UTF-8 does, and takes any bytes for a text: see hashedText. A tree is kept
+ * by what replication sends, which was tried in UTF-8 only.
+ */
+const COMPARABLE_ENCODINGS = new Set(['UTF8', 'LATIN1']);
+
+/** Whether texts must be brought to one encoding to be hashed alike. Errors: UNSUPPORTED. */
+function needsTranscoding(
+  infos: ReadonlyMap<string, TableInfo>,
+  { isTree = false }: SpecOptions,
+): boolean {
   for (const [node, { databaseEncoding }] of infos) {
     if (databaseEncoding === 'UTF8') continue;
+    if (COMPARABLE_ENCODINGS.has(databaseEncoding) && !isTree) continue;
     throw new AcedError(
       'UNSUPPORTED',
-      `the database of node ${node} has encoding ${databaseEncoding}; only UTF8 can be compared`,
-      { hint: 'Move the data to a database with encoding UTF8.' },
+      `the database of node ${node} has encoding ${databaseEncoding}; ` +
+        (isTree ? 'only UTF8 can have a tree' : 'only UTF8 and LATIN1 can be compared'),
+      {
+        hint: COMPARABLE_ENCODINGS.has(databaseEncoding)
+          ? 'Compare it with table-diff.'
+          : 'Move the data to a database with encoding UTF8.',
+      },
     );
   }
+  return [...infos.values()].some(({ databaseEncoding }) => databaseEncoding !== 'UTF8');
 }
 
 function commonKey(infos: ReadonlyMap<string, TableInfo>, warnings: string[]): readonly string[] {

@@ -414,10 +414,18 @@ describe('order of keys', () => {
     });
   });
 
-  it('refuses databases that are not UTF-8: their hashes differ from those of the stream', () => {
-    const latin = table([column('id', 'text')], { databaseEncoding: 'LATIN1' });
-    fails('UNSUPPORTED', /LATIN1/, nodes(latin, latin));
-    fails('UNSUPPORTED', /LATIN1/, nodes(table([column('id', 'text')]), latin));
+  it('brings texts of LATIN1 to UTF-8, but for no tree; other encodings are refused', () => {
+    const columns = [column('id', 'integer'), column('v', 'text')];
+    const latin = table(columns, { databaseEncoding: 'LATIN1' });
+    for (const infos of [nodes(latin, latin), nodes(table(columns), latin)]) {
+      const spec = buildTableSpec(infos);
+      assert.ok(spec.columns.every(({ isTranscoded }) => isTranscoded === true));
+      assert.throws(() => buildTableSpec(infos, { isTree: true }), { code: 'UNSUPPORTED' });
+    }
+    const utf8 = buildTableSpec(nodes(table(columns), table(columns)));
+    assert.ok(utf8.columns.every(({ isTranscoded }) => isTranscoded === undefined));
+    const other = table(columns, { databaseEncoding: 'WIN1252' });
+    fails('UNSUPPORTED', /WIN1252; only UTF8 and LATIN1/, nodes(table(columns), other));
   });
 
   it('enums must have the same labels in the same order', () => {

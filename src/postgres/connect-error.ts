@@ -37,9 +37,10 @@ const BY_SQLSTATE: Readonly<Record<string, Meaning>> = {
     code: 'NODE_UNREACHABLE',
     hint: 'the server is out of connections: raise max_connections or max_wal_senders, or free some',
   },
+  // Slots and origins, but temp_file_limit as well.
   '53400': {
-    code: 'NO_FREE_SLOT',
-    hint: 'raise max_replication_slots, or drop replication slots that are not used any more',
+    code: 'QUERY_FAILED',
+    hint: 'a limit of the server or of this role is reached: raise the setting that the message is about',
   },
   '55P03': { code: 'TIMEOUT', hint: 'another transaction holds a lock; try again when it is done' },
   '57014': {

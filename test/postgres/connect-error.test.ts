@@ -33,7 +33,7 @@ describe('toAcedError', () => {
     ['42501', 'MISSING_PRIVILEGE'],
     ['42P01', 'NO_SUCH_TABLE'],
     ['53300', 'NODE_UNREACHABLE'],
-    ['53400', 'NO_FREE_SLOT'],
+    ['53400', 'QUERY_FAILED'],
     ['55P03', 'TIMEOUT'],
     ['57014', 'CANCELLED'],
     ['57P01', 'NODE_UNREACHABLE'],

@@ -54,6 +54,12 @@ void Mark(Hasher& hasher, uint32_t index, int32_t mark) {
   hasher.mark_words.back() += mark * (int32_t{1} << (2 * place));
 }
 
+void Change(uint32_t run, Digest& digest) {
+  const uint64_t word = kRunWord * run;
+  digest.low ^= static_cast<uint32_t>(word);
+  digest.high ^= static_cast<uint32_t>(word >> 32);
+}
+
 // hash(buffer): digest of the ranges in the shared array, into its first two elements.
 napi_value Hash(napi_env env, napi_callback_info info) {
   size_t argument_count = 1;
@@ -72,6 +78,7 @@ napi_value Hash(napi_env env, napi_callback_info info) {
   const int32_t* range = hasher.shared + kFirstRange;
   Digest digest = hasher.seed;
   uint32_t marks = 0;
+  uint32_t run = 0;
   hasher.mark_words.clear();
   for (const uint8_t form : hasher.forms) {
     const int32_t start = range[0];
@@ -81,8 +88,10 @@ napi_value Hash(napi_env env, napi_callback_info info) {
     if (!is_null && (start < 0 || end < start || static_cast<size_t>(end) > length)) {
       return Fail(env, "row hasher: a column lies outside the buffer");
     }
+    if (form != kDecimal && form != kBool) run = 0;
     const Text text = is_null ? Text{nullptr, nullptr} : Text{bytes + start, bytes + end};
     if (form >= kFirstValueForm) {
+      if (form == kDecimal) Change(run++, digest);
       const int32_t mark = HashValue(form, text, hasher.scratch, digest);
       if (mark == kUnreadable) {
         hasher.shared[kStatus] = 1;

@@ -24,6 +24,9 @@ constexpr uint8_t kUuid = 9;
 constexpr uint8_t kLastForm = kUuid;
 
 constexpr uint32_t kMarksPerWord = 15;
+// What the digest is changed by before a numeric that follows another one; see runWord in
+// src/digest/value-form.ts.
+constexpr uint64_t kRunWord = 0x9e3779b97f4a7c15u;
 // No mark, which is -1 to 2: the text is none of the type's.
 constexpr int32_t kUnreadable = 3;
 

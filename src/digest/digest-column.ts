@@ -28,7 +28,7 @@ export interface DigestColumn {
 }
 
 /** Named in a table's state: digests of another version cannot be compared. 1 knew texts only. */
-export const DIGEST_VERSION = 2;
+export const DIGEST_VERSION = 3;
 
 export function hashFormOf(column: DigestColumn): HashForm {
   return column.valueForm ?? column.textForm;

@@ -1,7 +1,7 @@
 import { quoteIdentifier, quoteLiteral } from '../base/quote.js';
-import type { DigestColumn, DigestSeed, TextForm, ValueForm } from './digest-column.js';
-import { MARKS_PER_WORD } from './value-form.js';
-import { marksHash, valueHash } from './value-sql.js';
+import { hashFormOf, type DigestColumn, type DigestSeed, type TextForm } from './digest-column.js';
+import { MARKS_PER_WORD, nextRun } from './value-form.js';
+import { marksHash, valueHash, type ValueColumn } from './value-sql.js';
 
 // Fixed OIDs of pg_type.dat.
 const BOOL_OID = 16;
@@ -53,16 +53,22 @@ export function digestExpression(
   const nullToken = quoteLiteral(seed.nullToken);
   // Quoted: -9223372036854775808 without quotes is the negation of a number that is no bigint.
   let expression = `'${BigInt.asIntN(64, seed.seed)}'::bigint`;
-  const marked: { form: ValueForm; column: string }[] = [];
+  const marked: ValueColumn[] = [];
+  let run = 0;
   for (const column of columns) {
     if (column.valueForm === undefined) {
       const text = hashedText(column, nullToken, alias);
       expression = `pg_catalog.hashtextextended(${text} COLLATE "C", ${expression})`;
     } else {
-      const value = { form: column.valueForm, column: reference(column, alias) };
-      expression = valueHash(value.form, value.column, expression);
+      const value = {
+        form: column.valueForm,
+        column: reference(column, alias),
+        run,
+      };
+      expression = valueHash(value, expression);
       marked.push(value);
     }
+    run = nextRun(hashFormOf(column), run);
   }
   // Last: what a column's own hash does to the digest is not always more than a bit or a unit.
   for (let first = 0; first < marked.length; first += MARKS_PER_WORD) {

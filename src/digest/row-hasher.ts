@@ -12,7 +12,7 @@ import {
 } from '../base/native.js';
 import { numericTextEnd } from './numeric-text.js';
 import type { DigestSeed, HashForm } from './digest-column.js';
-import { isValueForm, MARKS_PER_WORD, nativeForm } from './value-form.js';
+import { isValueForm, MARKS_PER_WORD, nativeForm, nextRun, runWord } from './value-form.js';
 import { hashValue, hashWord, UNREADABLE, type TextRange } from './value-hash.js';
 
 export interface HashColumn {
@@ -118,6 +118,7 @@ class HashChain {
   readonly #token: Buffer;
   readonly #words: number[] = [];
   #marks = 0;
+  #run = 0;
 
   constructor(token: Buffer) {
     this.#token = token;
@@ -125,11 +126,14 @@ class HashChain {
 
   begin(): void {
     this.#marks = 0;
+    this.#run = 0;
   }
 
   /** False: no text of the form; `state` is unspecified then. */
   add(form: HashForm, range: TextRange, state: Int32Array): boolean {
     const { bytes, start, end } = range;
+    if (form === 'decimal' && this.#run > 0) this.#change(state);
+    this.#run = nextRun(form, this.#run);
     if (isValueForm(form)) return this.#mark(hashValue(form, range, state));
     const low = state[0] ?? 0;
     const high = state[1] ?? 0;
@@ -146,6 +150,12 @@ class HashChain {
     for (let first = 0; first < this.#marks; first += MARKS_PER_WORD) {
       hashWord(this.#words[first / MARKS_PER_WORD] ?? 0, state);
     }
+  }
+
+  #change(state: Int32Array): void {
+    const word = runWord(this.#run);
+    state[0] = (state[0] ?? 0) ^ Number(BigInt.asIntN(32, word));
+    state[1] = (state[1] ?? 0) ^ Number(BigInt.asIntN(32, word >> 32n));
   }
 
   #mark(mark: number): boolean {

@@ -56,6 +56,24 @@ export function isValueForm(form: HashForm): form is ValueForm {
   return NATIVE_FORMS[form] >= NATIVE_FORMS.int4;
 }
 
+const RUN_WORD = 0x9e37_79b9_7f4a_7c15n;
+
+/**
+ * The digest is changed by this before a numeric is hashed on top of it, unsigned 64 bits.
+ * hash_numeric_extended gives its seed for NaN, whose mark is that of a positive number, so (NaN, 7) and
+ * (7, NaN) would be the same. `run`: numerics right before it, with nothing between them that is always
+ * hashed; 0: it needs no change. native/value-hash.h has it too.
+ */
+export function runWord(run: number): bigint {
+  return BigInt.asUintN(64, RUN_WORD * BigInt(run));
+}
+
+/** The run after a column of this form. */
+export function nextRun(form: HashForm, run: number): number {
+  if (form === 'decimal') return run + 1;
+  return form === 'bool' ? run : 0;
+}
+
 /**
  * Each column that is hashed by value has a mark beside it, for what its hash does not tell: NULL, a
  * boolean, the sign. A mark is -1, 0, 1 or 2, a digit of a number to base 4, so that marks of other

@@ -1,4 +1,5 @@
 import type { ValueForm } from './digest-column.js';
+import { runWord } from './value-form.js';
 
 /** How a form reads in SQL, given the column as a value of the form's type. */
 interface ValueSql {
@@ -16,7 +17,7 @@ interface ValueSql {
  *   so 1 and 4294967296 are the same to them. The upper half is hashed on its own as well.
  * - The fold turns a negative upper half over: a timestamp's sign is its mark. (An integer's upper half
  *   has it.)
- * - hash_numeric_extended knows no sign, and gives its seed for NaN: the mark tells -1, 0 and 1.
+ * - hash_numeric_extended knows no sign: the mark tells -1, 0 and 1. It gives its seed for NaN: see runWord.
  * - All are strict: NULL is hashed as some value, and the mark tells it from that one.
  */
 const VALUE_SQL: Readonly<Record<ValueForm, ValueSql>> = {
@@ -126,10 +127,22 @@ function comparisonMark(comparison: string, weight: number): string {
   return weight === 1 ? mark : `(${mark} OPERATOR(pg_catalog.*) ${weight})`;
 }
 
+/** A column of the row. */
+export interface ValueColumn {
+  readonly form: ValueForm;
+  /** SQL. */
+  readonly column: string;
+  /** See runWord. */
+  readonly run: number;
+}
+
 /** SQL bigint: a column hashed on top of `seed`, which is an SQL bigint too. */
-export function valueHash(form: ValueForm, column: string, seed: string): string {
+export function valueHash({ form, column, run }: ValueColumn, seed: string): string {
   const { type, hash } = VALUE_SQL[form];
-  return hash(`${column}::pg_catalog.${type}`, seed);
+  const word = BigInt.asIntN(64, runWord(run));
+  const isChanged = form === 'decimal' && run > 0;
+  const changed = isChanged ? `(${seed} OPERATOR(pg_catalog.#) '${word}'::pg_catalog.int8)` : seed;
+  return hash(`${column}::pg_catalog.${type}`, changed);
 }
 
 /** SQL bigint: so many marks as fit into a word, or fewer, hashed on top of `seed`. */

@@ -185,6 +185,40 @@ for (const major of [15, 16, 17, 18] as const) {
         assert.deepEqual([...unprovedForms(await query(PROOF_QUERY))], []);
       });
     });
+
+    it('is what the stream gives of rows of many columns', async (t) => {
+      const server = await startServer({ major });
+      t.after(() => server.stop());
+      const forms = ['decimal', 'bool', 'decimal', 'decimal', 'int4', 'decimal'] as const;
+      const values = [
+        [null, '7', 'NaN'],
+        [null, 't'],
+        ['0', 'NaN'],
+        ['-1', 'NaN'],
+        [null, '5'],
+        [null, 'NaN', '0.5'],
+      ];
+      const names = forms.map((_, i) => `c${i}`);
+      const columns = forms.map((form, i) => columnOf(form, `c${i}`));
+      await server.session('postgres', async (query) => {
+        await pin(query);
+        const sets = values.map((texts, i) => {
+          const list = texts.map((text) => (text === null ? 'NULL' : `'${text}'`)).join(', ');
+          return `unnest(ARRAY[${list}]::text[]) t${i}(x${i})`;
+        });
+        const texts = names.map((_, i) => `x${i}`);
+        const typed = forms.map((form, i) => `x${i}::${TYPES[form]} AS c${i}`);
+        const rows = await query(
+          `SELECT ${texts.join(', ')}, ${digestExpression(columns, SEED, 't')}::text
+             FROM (SELECT ${texts.join(', ')}, ${typed.join(', ')} FROM ${sets.join(', ')}) t`,
+        );
+        for (const row of rows) {
+          for (const found of streamDigests(forms, row.slice(0, -1)))
+            assert.equal(found, row.at(-1));
+        }
+        assert.equal(new Set(rows.map((row) => row.at(-1))).size, 3 * 2 * 2 * 2 * 2 * 3);
+      });
+    });
   });
 }
 
@@ -273,6 +307,27 @@ describe('strength of a digest by value', () => {
     for (const [forms, rows] of cases) {
       const digests = new Set(rows.map((row) => digest(forms, row)));
       assert.equal(digests.size, rows.length, forms.join());
+    }
+  });
+
+  it('has no collision among rows of three columns, whatever their hashes leave as it was', () => {
+    const decimals = [null, '0', 'NaN', '1', '-1', '10000', '0.0001'];
+    for (const between of ['bool', 'decimal', 'int4'] as const) {
+      const digests = new Set<string>();
+      const middle = { bool: [null, 't', 'f'], decimal: decimals, int4: [null, '0', '1'] }[between];
+      for (const a of decimals) {
+        for (const b of middle) {
+          for (const c of decimals) {
+            const [found = '', ...others] = streamDigests(
+              ['decimal', between, 'decimal'],
+              [a, b, c],
+            );
+            for (const other of others) assert.equal(other, found);
+            digests.add(found);
+          }
+        }
+      }
+      assert.equal(digests.size, decimals.length ** 2 * middle.length, between);
     }
   });
 

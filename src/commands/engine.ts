@@ -135,10 +135,7 @@ export class Engine implements CommandRunner {
         this.#remember(params, await diffTree(cluster, params, context)),
       ...manyHandlers(cluster, this.#recordedDiffs()),
       'mtree-teardown': () => teardown(cluster),
-      'mtree-teardown-table': (params) => {
-        this.#refuseWanted(params.table);
-        return teardownTable(cluster, params.table);
-      },
+      'mtree-teardown-table': (params) => this.#teardownTable(params.table),
       'table-diff': async (params, context) =>
         this.#remember(params, await diffTable(cluster, params, context)),
       'replication-diff': (params, context) => replicationDiff(cluster, params, context),
@@ -249,6 +246,11 @@ export class Engine implements CommandRunner {
     this.#jobs = jobs;
   }
 
+  async #teardownTable(table: string): Promise<InitResult> {
+    this.#refuseWanted(table);
+    return teardownTable(this.#cluster, table);
+  }
+
   /** The daemon would build its tree again at once. */
   #refuseWanted(table: string): void {
     const spec = this.#cluster.findTable(table)?.spec;
@@ -334,6 +336,7 @@ export class Engine implements CommandRunner {
     return {
       tableDiff: recorded(diffTable),
       treeDiff: recorded(diffTree),
+      teardown: (table) => this.#teardownTable(table),
       record: (results) => {
         for (const result of results) logDiff(log, result);
         this.#rememberAll(results);

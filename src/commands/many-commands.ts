@@ -23,7 +23,6 @@ import {
   type ManyTablesWork,
   type RecordedDiffs,
 } from './many-tables.js';
-import { teardownTable } from './teardown.js';
 import { chooseTrees } from './tracked-tables.js';
 import { update } from './update.js';
 import { verify } from './verify.js';
@@ -83,7 +82,7 @@ export function manyHandlers(cluster: Cluster, diffs: RecordedDiffs): Handlers {
         phase: 'Removing trees',
         sideBySide: 1,
         judge: judgeDone,
-        work: (table) => teardownTable(cluster, tableText(table)),
+        work: (table) => diffs.teardown(tableText(table)),
       }),
   };
 }

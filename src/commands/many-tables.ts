@@ -4,6 +4,7 @@ import type { Cluster } from '../cluster/cluster.js';
 import type {
   CommandContext,
   DiffResult,
+  InitResult,
   TableDiffParams,
   TreeDiffParams,
   VerifiedTable,
@@ -37,6 +38,7 @@ export interface Judgement {
 export interface RecordedDiffs {
   readonly tableDiff: (params: TableDiffParams, context: CommandContext) => Promise<DiffResult>;
   readonly treeDiff: (params: TreeDiffParams, context: CommandContext) => Promise<DiffResult>;
+  readonly teardown: (table: string) => Promise<InitResult>;
   /** For results that were not made by one of these. */
   readonly record: (results: readonly DiffResult[]) => void;
 }

@@ -179,6 +179,13 @@ describe('tables that the daemon follows by itself', () => {
       engine.run('mtree-teardown-table', { table: 'plain' }, testContext(stateDir)),
       { code: 'UNSUPPORTED' },
     );
+    const many = await engine.run(
+      'mtree-teardown-table-many',
+      { tables: ['public.plain'] },
+      testContext(stateDir),
+    );
+    assert.match(many.tables[0]?.reason ?? '', /option track names it/);
+    assert.equal(many.counts.failed, 1);
     await engine.close();
     engine = await open(['plain', 'sales.*']);
     await waitForLive(['app.a', 'public.parted', 'public.wide', 'sales.other']);

@@ -75,6 +75,18 @@ describe('acectl', () => {
     }
   });
 
+  it('hands a long repair plan to the daemon, beside the diff file', async () => {
+    const plan = `version: 1 # ${'é'.repeat(500_000)}\n`;
+    writeFileSync(join(root, 'plan.yaml'), plan);
+    writeFileSync(join(root, 'diff.json'), '{}');
+    const ended = await acectl('table-repair', 'public.t', '-f', 'diff.json', '-p', 'plan.yaml');
+    assert.equal(ended.exitCode, 0, ended.stderr);
+    assert.deepEqual(runner.calls.at(-1)?.params, { table: 'public.t', repairPlan: plan });
+    const none = await acectl('table-repair', 'public.t', '-f', 'diff.json', '-p', 'no-such.yaml');
+    assert.equal(none.exitCode, 2);
+    assert.match(none.stderr, /the repair plan no-such\.yaml: .*\nHINT Give the path/);
+  });
+
   it('ends by itself after an upload too', async () => {
     writeFileSync(join(root, 'diff.json'), 'x'.repeat(3_000_000));
     const startedAt = performance.now();

@@ -3,6 +3,12 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
+/**
+ * An addon that was built before the last change of what it computes would give other digests than SQL.
+ * native/addon.cc has the same number.
+ */
+const ADDON_VERSION = 3;
+
 /** Layout of NativeHasher.shared; native/row-hasher.cc has the same numbers. */
 export const SHARED_RESULT_LOW = 0;
 export const SHARED_RESULT_HIGH = 1;
@@ -93,6 +99,8 @@ function isNativeAddon(value: unknown): value is NativeAddon {
   return (
     typeof value === 'object' &&
     value !== null &&
+    'version' in value &&
+    value.version === ADDON_VERSION &&
     'createRowHasher' in value &&
     typeof value.createRowHasher === 'function' &&
     'createRowMatcher' in value &&

@@ -27,7 +27,7 @@ export interface DigestColumn {
   readonly isTranscoded?: true;
 }
 
-/** Named in a table's state: digests of another version cannot be compared. 1 knew texts only. */
+/** Named in a table's state: digests of another version cannot be compared. 1 knew texts only. ADDON_VERSION goes with it. */
 export const DIGEST_VERSION = 3;
 
 export function hashFormOf(column: DigestColumn): HashForm {

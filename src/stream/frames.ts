@@ -1,3 +1,5 @@
+import { serialize, type DatabaseError } from 'pg-protocol';
+import { Parser } from 'pg-protocol/dist/parser.js';
 import type { Lsn } from '../base/lsn.js';
 
 /** Types of frames, and of what CopyData carries (docs: protocol-replication). */
@@ -20,8 +22,8 @@ export const XLOG_DATA_HEADER_BYTES = 25;
 /** Keepalive: type, end position, time, whether a reply is wanted. */
 export const KEEPALIVE_BYTES = 18;
 
-export const COPY_DONE = Buffer.from([FRAME.copyDone, 0, 0, 0, 4]);
-export const TERMINATE = Buffer.from([0x58, 0, 0, 0, 4]);
+export const COPY_DONE = serialize.copyDone();
+export const TERMINATE = serialize.end();
 
 const STATUS_UPDATE = 0x72;
 /** 2000-01-01 in milliseconds since 1970-01-01. */
@@ -29,16 +31,14 @@ const POSTGRES_EPOCH_MS = 946_684_800_000;
 
 /** A standby status update, with write, flush and apply at the same position. */
 export function statusUpdate(confirmed: Lsn, nowMs: number, isReplyWanted: boolean): Buffer {
-  const frame = Buffer.allocUnsafe(39);
-  frame[0] = FRAME.copyData;
-  frame.writeUInt32BE(38, 1);
-  frame[5] = STATUS_UPDATE;
-  frame.writeBigUInt64BE(confirmed, 6);
-  frame.writeBigUInt64BE(confirmed, 14);
-  frame.writeBigUInt64BE(confirmed, 22);
-  frame.writeBigInt64BE(BigInt(nowMs - POSTGRES_EPOCH_MS) * 1000n, 30);
-  frame[38] = isReplyWanted ? 1 : 0;
-  return frame;
+  const update = Buffer.allocUnsafe(34);
+  update[0] = STATUS_UPDATE;
+  update.writeBigUInt64BE(confirmed, 1);
+  update.writeBigUInt64BE(confirmed, 9);
+  update.writeBigUInt64BE(confirmed, 17);
+  update.writeBigInt64BE(BigInt(nowMs - POSTGRES_EPOCH_MS) * 1000n, 25);
+  update[33] = isReplyWanted ? 1 : 0;
+  return serialize.copyData(update);
 }
 
 /**
@@ -51,23 +51,28 @@ export class ServerMessage extends Error {
   readonly code: string;
   readonly hint: string | undefined;
 
-  constructor(fields: ReadonlyMap<string, string>) {
-    super(fields.get('M') ?? 'no message');
-    this.severity = fields.get('V') ?? fields.get('S') ?? 'ERROR';
-    this.code = fields.get('C') ?? 'XX000';
-    this.hint = fields.get('H');
+  constructor({ message, severity, code, hint }: Partial<DatabaseError>) {
+    super(message ?? 'no message');
+    this.severity = severity ?? 'ERROR';
+    this.code = code ?? 'XX000';
+    this.hint = hint;
   }
 }
 
-export function readServerMessage(buffer: Buffer, start: number, end: number): ServerMessage {
-  const fields = new Map<string, string>();
-  let at = start;
-  while (at < end && buffer[at] !== 0) {
-    const key = String.fromCharCode(buffer[at] ?? 0);
-    const zero = buffer.subarray(at + 1, end).indexOf(0);
-    const stop = zero < 0 ? end : at + 1 + zero;
-    fields.set(key, buffer.toString('utf8', at + 1, stop));
-    at = stop + 1;
-  }
-  return new ServerMessage(fields);
+/** The payload of an error or a notice. Rare, unlike data: a copy and the field's own parser will do. */
+export function readServerMessage(
+  type: number,
+  buffer: Buffer,
+  start: number,
+  end: number,
+): ServerMessage {
+  const frame = Buffer.allocUnsafe(end - start + 5);
+  frame[0] = type;
+  frame.writeUInt32BE(end - start + 4, 1);
+  buffer.copy(frame, 5, start, end);
+  let read: Partial<DatabaseError> = {};
+  new Parser().parse(frame, (message) => {
+    read = message as Partial<DatabaseError>;
+  });
+  return new ServerMessage(read);
 }

@@ -261,10 +261,10 @@ export class WalStream implements ReplicationStream {
         this.#onStarted();
         return;
       case FRAME.error:
-        this.#fail(readServerMessage(buffer, start, end));
+        this.#fail(readServerMessage(type, buffer, start, end));
         return;
       case FRAME.notice: {
-        const { severity, code, message } = readServerMessage(buffer, start, end);
+        const { severity, code, message } = readServerMessage(type, buffer, start, end);
         this.#log('info', 'server_notice', `${severity} ${code}: ${message}`);
         return;
       }

@@ -72,7 +72,7 @@ export function readServerMessage(
   buffer.copy(frame, 5, start, end);
   let read: Partial<DatabaseError> = {};
   new Parser().parse(frame, (message) => {
-    read = message as Partial<DatabaseError>;
+    read = message;
   });
   return new ServerMessage(read);
 }

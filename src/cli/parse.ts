@@ -55,11 +55,13 @@ export function parseCommandLine(argv: readonly string[], columns?: number): Par
   let found: Parsed | undefined;
   let text = '';
   const page = { columns, write: (written: string) => void (text += written) };
-  const program = acectlProgram(page, (command, spec) => {
-    if (isAsked) command.outputHelp();
-    else found = understood(command, spec);
-  });
   const command = findCommand(words);
+  // What the line does not name is for help and suggestions only; making it would cost milliseconds.
+  const specs = command === undefined ? COMMANDS : [command];
+  const program = acectlProgram(page, specs, (leaf, spec) => {
+    if (isAsked) leaf.outputHelp();
+    else found = understood(leaf, spec);
+  });
   const line = command === undefined ? undefined : split(argv, command.flags);
   const flags = isAsked ? [] : flagWords((line ?? all).given);
   try {
@@ -76,9 +78,10 @@ export function parseCommandLine(argv: readonly string[], columns?: number): Par
   return found ?? { kind: 'help', text, isAsked };
 }
 
-/** The tree of all commands, as the table declares them. */
+/** The tree of commands, as the table declares them. */
 function acectlProgram(
   page: Page,
+  specs: readonly CommandSpec[],
   onCommand: (command: Command, spec: CommandSpec) => void,
 ): Command {
   const program = newProgram('acectl', page)
@@ -87,7 +90,7 @@ function acectlProgram(
     .addHelpText('after', `\n${OVERVIEW_NOTES}`);
   addFlags(program, [HELP_FLAG, VERSION_FLAG]);
   const groups = new Map<string, Command>([['', program]]);
-  for (const spec of COMMANDS) {
+  for (const spec of specs) {
     const [verb = '', group = ''] = spec.words.toReversed();
     const parent = groups.get(group) ?? newGroup(program, group);
     groups.set(group, parent);

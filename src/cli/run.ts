@@ -63,7 +63,10 @@ export interface CliOptions {
   readonly configTemplate: () => Promise<string>;
 }
 
-/** Runs one command line and returns the process's exit code. Never throws. */
+/** Thrown by what a CliOptions has no part for: another program is to run the command line. */
+export class StartOver extends Error {}
+
+/** Runs one command line and returns the process's exit code. Errors: StartOver, nothing done yet. */
 export async function runCli(options: CliOptions): Promise<number> {
   // Before the line is understood its own wishes cannot be known; errors look the same in all.
   let terminal = terminalFor(options, new Map([['json', options.argv.includes('--json')]]));
@@ -103,6 +106,7 @@ export async function runCli(options: CliOptions): Promise<number> {
         const signal = options.signal ?? new AbortController().signal;
         return await repeat(everyMs, signal, () =>
           run().catch((error: unknown) => {
+            if (error instanceof StartOver) throw error;
             if (!signal.aborted) printError(terminal, error);
             return EXIT_TROUBLE;
           }),
@@ -110,6 +114,7 @@ export async function runCli(options: CliOptions): Promise<number> {
       }
     }
   } catch (error) {
+    if (error instanceof StartOver) throw error;
     printError(terminal, error);
     return EXIT_TROUBLE;
   }

@@ -7,7 +7,7 @@ import { waitFor } from '../support/wait.js';
 import type { BenchRun } from './bench-run.js';
 import { median } from './figures.js';
 
-const ACECTL = fileURLToPath(new URL('../../src/main/acectl.js', import.meta.url));
+const ACECTL = fileURLToPath(new URL('../../src/main/acectl.cjs', import.meta.url));
 const ACED = fileURLToPath(new URL('../../src/main/aced.js', import.meta.url));
 const PAIRS = 15;
 

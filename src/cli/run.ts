@@ -221,7 +221,9 @@ async function runWith<Name extends CommandName>(
       return daemon ?? (await options.connectInProcess(cliFlags));
     },
     { forMs: LOCK_WAIT_MS, signal: work.signal },
-  );
+  ).catch((error: unknown) => {
+    throw lockedBehind(location.socketPaths, error);
+  });
   if (place instanceof DaemonClient) return place.run(name, params, { ...work, onEvent: show });
   const runner = place;
   try {
@@ -229,6 +231,16 @@ async function runWith<Name extends CommandName>(
   } finally {
     await runner.close();
   }
+}
+
+/** Who has the lock is mostly a daemon that listens elsewhere: `--socket` or ACED_SOCKET is wrong. */
+function lockedBehind(socketPaths: readonly string[], error: unknown): unknown {
+  if (!(error instanceof AcedError) || error.code !== 'STATE_LOCKED') return error;
+  const message = `${error.message}, and no aced listens on ${socketPaths.join(' or ')}`;
+  return new AcedError('STATE_LOCKED', message, {
+    hint: 'If it is an aced, give its socket as --socket or in ACED_SOCKET; else wait for its end.',
+    cause: error,
+  });
 }
 
 /** A repair that was cancelled has written whole batches, which nobody is told of otherwise. */

@@ -108,7 +108,8 @@ export class Terminal {
     const isDue = nowMs - this.#phase.shownMs >= (isTty ? REDRAW_MS : PLAIN_INTERVAL_MS);
     if (!isDue && !(isTty && done >= total)) return;
     this.#phase.shownMs = nowMs;
-    const line = progressLine({ phase, done, total, elapsedMs: nowMs - this.#phase.startedMs });
+    const elapsedMs = nowMs - this.#phase.startedMs;
+    const line = progressLine({ phase, done, total, elapsedMs, columns: stderr.columns });
     stderr.write(isTty ? `${CLEAR_LINE}${line}` : `${phase}: ${done} / ${total}\n`);
     this.#hasBar = isTty;
   }
@@ -133,8 +134,10 @@ export function progressLine(progress: {
   readonly done: number;
   readonly total: number;
   readonly elapsedMs: number;
+  /** Of the terminal: a line that does not fit would begin a new one with every refresh. */
+  readonly columns?: number | undefined;
 }): string {
-  const { phase, done, total, elapsedMs } = progress;
+  const { phase, done, total, elapsedMs, columns = Infinity } = progress;
   const share = total > 0 ? Math.min(1, Math.max(0, done / total)) : 1;
   const filled = Math.round(share * BAR_WIDTH);
   const bar =
@@ -143,7 +146,11 @@ export function progressLine(progress: {
       : `${'='.repeat(filled)}>`.padEnd(BAR_WIDTH, '-').slice(0, BAR_WIDTH);
   const leftMs = share > 0 ? elapsedMs / share - elapsedMs : undefined;
   const left = leftMs === undefined ? '?' : shortTime(leftMs);
-  return `${phase}: ${done} / ${total} [${bar}] ${shortTime(elapsedMs)} | ${left}`;
+  const head = `${phase}: ${done} / ${total}`;
+  const times = `${shortTime(elapsedMs)} | ${left}`;
+  const forms = [`${head} [${bar}] ${times}`, `${head} ${times}`, head];
+  // The last column is the cursor's.
+  return forms.find(({ length }) => length < columns) ?? head.slice(0, columns - 1);
 }
 
 function shortTime(ms: number): string {

@@ -257,9 +257,13 @@ function pairNodes(name: string, withRows: readonly string[]): string[] {
 }
 
 function unknownNode(node: string, where: string, nodes: readonly string[]): AcedError {
-  return new AcedError('UNKNOWN_NODE', `${where} names node ${node}, which the cluster has not`, {
-    hint: `The cluster's nodes are ${nodes.join(', ')}.`,
-  });
+  return new AcedError(
+    'UNKNOWN_NODE',
+    `${where} names ${node}, which is not a node of the cluster`,
+    {
+      hint: `The cluster's nodes are ${nodes.join(', ')}.`,
+    },
+  );
 }
 
 /**

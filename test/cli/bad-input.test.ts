@@ -284,7 +284,7 @@ describe('bad input ends with a message, a remedy and exit code 2, and leaves no
       hint: /^HINT Give the diff file of this table/,
     });
     await refused('table-repair good customers -r n1 -f node.json', {
-      error: /^ERROR .* names node n7, which the cluster has not/,
+      error: /^ERROR .* names n7, which is not a node of the cluster/,
       hint: /^HINT The cluster's nodes are n1, n2/,
     });
     const rows = await n2.query('app', 'SELECT count(*) FROM customers');

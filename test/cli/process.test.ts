@@ -235,7 +235,11 @@ describe('aced', () => {
       acectl('--socket', 'none.sock', '--state-dir', 'own-state', 'status'),
       start('aced', ['--socket', 'second.sock', '--state-dir', 'own-state']).ended,
     ]);
-    assert.match(locked.stderr, /ERROR another process is using/);
+    assert.match(
+      locked.stderr,
+      /ERROR another process is using .*no aced listens on .*none\.sock$/m,
+    );
+    assert.match(locked.stderr, /^HINT .*--socket/m);
     assert.match(second.stderr, /^aced: another process is using .*own-state\nhint: .*\n$/);
     assert.equal(second.exitCode, 1, 'a supervisor may start it again');
     child.kill('SIGTERM');

@@ -323,7 +323,7 @@ describe('terminal', () => {
     nowMs: number;
   }
 
-  function screen(isTTY: boolean, env: NodeJS.ProcessEnv = {}): Screen {
+  function screen(isTTY: boolean, env: NodeJS.ProcessEnv = {}, columns?: number): Screen {
     let stdout = '';
     let stderr = '';
     const made: Screen = {
@@ -332,7 +332,7 @@ describe('terminal', () => {
       err: () => stderr,
       terminal: new Terminal({
         stdout: { isTTY, write: (text) => (stdout += text) },
-        stderr: { isTTY, write: (text) => (stderr += text) },
+        stderr: { isTTY, columns, write: (text) => (stderr += text) },
         env,
         isJson: false,
         isQuiet: false,
@@ -379,6 +379,21 @@ describe('terminal', () => {
     assert.equal(colours(true, { NO_COLOR: '' }), true);
     assert.equal(colours(true, { NO_COLOR: '1' }), false);
     assert.equal(colours(false, {}), false);
+  });
+
+  it('keeps to the width of the terminal', () => {
+    const line = (columns: number): string =>
+      progressLine({ phase: 'Hashing ranges', done: 7, total: 20, elapsedMs: 7000, columns });
+    assert.equal(line(80), 'Hashing ranges: 7 / 20 [=======>------------] 7s | 13s');
+    assert.equal(line(40), 'Hashing ranges: 7 / 20 7s | 13s');
+    assert.equal(line(30), 'Hashing ranges: 7 / 20');
+    assert.equal(line(15), 'Hashing ranges');
+    const narrow = screen(true, {}, 40);
+    for (const done of [1, 2]) {
+      narrow.nowMs += 1000;
+      narrow.terminal.event({ type: 'progress', phase: 'Hashing initial ranges', done, total: 9 });
+    }
+    for (const drawn of narrow.err().split('\r\u001b[K')) assert.ok(drawn.length < 40, drawn);
   });
 
   it('estimates the time to go', () => {

@@ -136,7 +136,7 @@ function undoRequest(facts: RequestFacts): RepairRequest {
 async function check(run: RepairRun, way: RepairWay, { pairs }: RepairRequest): Promise<string[]> {
   if (pairs.length === 0) return [];
   const { isDryRun, file, path, replication } = run;
-  if (run.params.saveUndo === true) checkUndo(way, pairs);
+  if (run.params.saveUndo === true) checkUndo(run, way, pairs);
   const targets = pairs.map(({ target }) => target);
   const nodes = new Set([...targets, ...pairs.map(({ source }) => source)]);
   const written = way.kind === 'source' ? new Set(targets) : nodes;
@@ -148,8 +148,21 @@ async function check(run: RepairRun, way: RepairWay, { pairs }: RepairRequest): 
   return [...found.map((error) => `${error.message}. ${error.hint ?? ''}`), ...unproved];
 }
 
-/** An undo file has a row once. */
-function checkUndo(way: RepairWay, pairs: readonly RepairPair[]): void {
+/** An undo file has a row once, and its compared columns alone. Errors: BAD_USAGE. */
+function checkUndo(
+  { params, spec }: RepairRun,
+  way: RepairWay,
+  pairs: readonly RepairPair[],
+): void {
+  const lost = spec.excluded.filter(({ cause }) => cause !== 'generated').map(({ name }) => name);
+  const mayDelete = params.insertOnly !== true && params.upsertOnly !== true;
+  if (lost.length > 0 && mayDelete) {
+    throw new AcedError(
+      'BAD_USAGE',
+      `--save-undo: a deleted row would come back without what is not compared: ${lost.join(', ')}`,
+      { hint: 'Repair with --upsert-only, or from a diff that compares all columns.' },
+    );
+  }
   const written = pairs.flatMap(({ source, target }) =>
     ['source', 'undo'].includes(way.kind) ? [target] : [source, target],
   );

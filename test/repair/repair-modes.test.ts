@@ -292,6 +292,24 @@ describe('--undo', () => {
     ]);
   });
 
+  it('is not promised of rows that would come back without what is not compared', async () => {
+    await load("TRUNCATE many; INSERT INTO many SELECT i, 'x' FROM generate_series(1, 20) i");
+    await mesh.query('n2', 'ALTER TABLE many ADD COLUMN own int DEFAULT 7');
+    try {
+      await mesh.driftSql('n2', "INSERT INTO many VALUES (99, 'z'); DELETE FROM many WHERE id = 1");
+      const file = await diff('many');
+      await assert.rejects(harness.repair(file, table('many'), { saveUndo: true }), {
+        code: 'BAD_USAGE',
+        message: /without what is not compared: own/,
+      });
+      const modes = { saveUndo: true, upsertOnly: true };
+      const { nodes } = await harness.repair(file, table('many'), modes);
+      assert.equal(nodes['n2']?.upserted, 1);
+    } finally {
+      await mesh.query('n2', 'ALTER TABLE many DROP COLUMN own');
+    }
+  });
+
   it('takes no other file', async () => {
     await mesh.driftSql('n2', "UPDATE kept SET note = 'w' WHERE id = 3");
     const file = await diff('kept');

@@ -5,6 +5,7 @@ import {
   CLUSTER_INIT,
   COMPONENT,
   COMMON,
+  COMMON_OF_ALL_NODES,
   COMMON_OF_CLUSTER,
   DRIFT_ACK,
   DRIFT_REPAIR,
@@ -72,8 +73,16 @@ const TABLE = '<schema.table>';
 const OF_STRUCTURE = new Set(['compare', 'ddl-only', 'ace-exit-codes']);
 const TABLES = '<schema.table|pattern>';
 const INCIDENT = '<incident>';
+const OF_ALL_NODES = new Set(
+  ['init', 'build', 'update', 'teardown', 'teardown-table'].map((verb) => `mtree ${verb}`),
+);
 
 const request = (make: (input: CommandInput) => AnyRequest): Action => ({ kind: 'request', make });
+
+function commonFlags(words: string, { kind }: Action): readonly FlagSpec[] {
+  if (kind !== 'request') return COMMON_OF_CLUSTER;
+  return OF_ALL_NODES.has(words) ? COMMON_OF_ALL_NODES : COMMON;
+}
 
 const ours = (
   words: string,
@@ -83,7 +92,7 @@ const ours = (
   ...rest,
   words: words.split(' '),
   argument,
-  flags: [...flags, ...(rest.action.kind === 'request' ? COMMON : COMMON_OF_CLUSTER)],
+  flags: [...flags, ...commonFlags(words, rest.action)],
 });
 
 /** A command on one table; with a pattern, or a flag that means many, on each of them. */

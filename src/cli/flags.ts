@@ -110,6 +110,13 @@ export const COMMON_OF_CLUSTER: readonly FlagSpec[] = COMMON.map((flag) =>
       },
 );
 
+/** Of commands that leave no node out: a choice of some is refused by the engine, not ignored. */
+export const COMMON_OF_ALL_NODES: readonly FlagSpec[] = COMMON.map((flag) =>
+  flag.name !== NODES.name
+    ? flag
+    : { ...flag, doc: 'accepted for ACE; all of the nodes or nothing' },
+);
+
 const OUTPUT: FlagSpec = {
   name: 'output',
   short: 'o',
@@ -196,7 +203,7 @@ export const TIMER: readonly FlagSpec[] = [
 ];
 
 export const TABLE_DIFF: readonly FlagSpec[] = [
-  BLOCK_SIZE,
+  { ...BLOCK_SIZE, doc: 'accepted for ACE; written to the report, ranges have at most 1,000 rows' },
   {
     name: 'concurrency-factor',
     short: 'c',
@@ -211,7 +218,7 @@ export const TABLE_DIFF: readonly FlagSpec[] = [
     read: number(1, 1_000_000_000, true),
     accepts: 'an integer from 1 to 1000000000',
     placeholder: 'n',
-    doc: 'rows of the smallest range to split off',
+    doc: 'accepted for ACE; written to the report, changes nothing',
   },
   OUTPUT,
   MAX_HTML_ROWS,
@@ -348,7 +355,7 @@ export const BUILD: readonly FlagSpec[] = [
   MAX_CPU_RATIO,
   OVERRIDE_BLOCK_SIZE,
   toggle('analyse', 'a', 'ANALYZE the table on every node first'),
-  toggle('recreate-objects', 'R', "make the tables' objects on the nodes anew"),
+  toggle('recreate-objects', 'R', "recreate the tables' objects on the nodes"),
   toggle('rebuild', undefined, 'of many tables, also build those that have a live tree'),
   EXCLUDE_COLUMNS,
   refused('write-ranges', 'w', {

@@ -18,7 +18,7 @@ import { clusterFile } from './cluster-file.js';
 import { writeNewFile } from './new-file.js';
 import { describeOutcome } from './outcome.js';
 import { EXIT_DONE, EXIT_TROUBLE } from './outcome-lines.js';
-import { parseCommandLine } from './parse.js';
+import { parseCommandLine, type Parsed } from './parse.js';
 import { intervalOf, repeat } from './repeat.js';
 import { Terminal } from './terminal.js';
 import type { OutputStream } from './terminal.js';
@@ -101,7 +101,12 @@ export async function runCli(options: CliOptions): Promise<number> {
       case 'request': {
         const request = command.action.make({ flags, argument });
         const everyMs = intervalOf(flags);
-        const run = (): Promise<number> => execute(request, { options, flags, cliFlags, terminal });
+        const locate: CliOptions['locate'] = (given) =>
+          options.locate(given).catch((error: unknown) => {
+            throw takenFor(parsed, error);
+          });
+        const run = (): Promise<number> =>
+          execute(request, { options: { ...options, locate }, flags, cliFlags, terminal });
         if (everyMs === null) return await run();
         const signal = options.signal ?? new AbortController().signal;
         return await repeat(everyMs, signal, () =>
@@ -118,6 +123,18 @@ export async function runCli(options: CliOptions): Promise<number> {
     printError(terminal, error);
     return EXIT_TROUBLE;
   }
+}
+
+/** `table-diff prod`: with one argument too few, what was meant for the cluster is the table. */
+function takenFor(
+  { command, argument }: Extract<Parsed, { kind: 'command' }>,
+  error: unknown,
+): unknown {
+  const isCluster = error instanceof AcedError && error.code === 'UNKNOWN_CLUSTER';
+  if (!isCluster || argument === '') return error;
+  const message = `${error.message}: ${argument} was taken for ${command.argument ?? ''}`;
+  const { hint } = error;
+  return new AcedError(error.code, message, hint === undefined ? {} : { hint });
 }
 
 /** For a person on stderr; with --json for a program on stdout too, with the code. */

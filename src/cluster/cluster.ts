@@ -198,12 +198,15 @@ export class Cluster {
     return this.#tables.get(tableKey(schema, name));
   }
 
-  /** The tracked table that a person typed. */
-  requireTable(text: string): TrackedTable {
+  /** The tracked table that a person typed; the hint is for who wants no tree of it. NOT_TRACKED. */
+  requireTable(text: string, { hint }: { readonly hint?: string } = {}): TrackedTable {
     const table = this.findTable(text);
     if (table === undefined) {
       throw new AcedError('NOT_TRACKED', `table ${text} has no Merkle tree`, {
-        hint: `run: acectl mtree build ${this.config.cluster} ${text}`,
+        hint:
+          hint ??
+          `run: acectl mtree build ${this.config.cluster} ${text}, if that is the table's name; ` +
+            `acectl status ${this.config.cluster} shows the tables with a tree`,
       });
     }
     return table;

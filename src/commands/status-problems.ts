@@ -6,6 +6,8 @@ export interface StatusFacts extends Pick<
   'cluster' | 'daemon' | 'nodes' | 'subscriptions' | 'tables' | 'conditions'
 > {
   readonly isInitialised: boolean;
+  /** Where a daemon would listen. */
+  readonly socketPath: string;
 }
 
 /**
@@ -15,13 +17,14 @@ export interface StatusFacts extends Pick<
 export function statusProblems(facts: StatusFacts): StatusProblem[] {
   const { cluster, daemon, isInitialised, nodes, subscriptions, tables, conditions } = facts;
   if (!daemon) {
+    const here = `no aced is running here, none listens on ${facts.socketPath}`;
     const streaming = nodes.find(({ slotPid }) => slotPid !== null);
     const other =
       streaming === undefined
         ? ''
-        : `, but process ${streaming.slotPid} on node ${streaming.name} streams from ${streaming.slot}: ` +
+        : `; but process ${streaming.slotPid} on node ${streaming.name} streams from ${streaming.slot}: ` +
           "set ACED_SOCKET to that aced's socket";
-    return [trouble(cluster, `no aced is running here${other}`)];
+    return [trouble(cluster, `${here}${other}`)];
   }
   if (!isInitialised) return [trouble(cluster, `run acectl mtree init ${cluster}`)];
   const problems = [

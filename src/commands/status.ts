@@ -51,7 +51,11 @@ export async function readStatus(cluster: Cluster, options: StatusOptions): Prom
     pid: process.pid,
     version: VERSION,
     uptimeSeconds: Math.round((Date.now() - options.startedAtMs) / 1000),
-    problems: statusProblems({ ...shown, isInitialised: cluster.store.isInitialised() }),
+    problems: statusProblems({
+      ...shown,
+      isInitialised: cluster.store.isInitialised(),
+      socketPath: cluster.config.socketPath,
+    }),
   };
 }
 

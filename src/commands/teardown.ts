@@ -105,7 +105,9 @@ async function cleanEveryNode(
  * tracked until all nodes are clean, so that the command can be repeated.
  */
 export async function teardownTable(cluster: Cluster, tableText: string): Promise<InitResult> {
-  const table = cluster.requireTable(tableText);
+  const table = cluster.requireTable(tableText, {
+    hint: `there is nothing to remove; acectl status ${cluster.config.cluster} shows the tables with a tree`,
+  });
   const { config } = cluster;
   const { schema, name } = table.spec;
   return cluster.mutex(schema, name).run(async () => {

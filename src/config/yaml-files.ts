@@ -80,7 +80,10 @@ export async function parseYamlFile(file: TextFile): Promise<YamlFile> {
     const line = lines.linePos(error.pos[0]).line;
     // The first line only: the rest quotes the file.
     const what = error.message.split('\n')[0] ?? '';
-    throw new AcedError('BAD_CONFIG', `${file.path}, line ${line}: ${what}`, { cause: error });
+    throw new AcedError('BAD_CONFIG', `${file.path}, line ${line}: ${what}`, {
+      hint: 'Indent with spaces; put a value with ": ", " #" or a special first character in quotes.',
+      cause: error,
+    });
   }
   const values = new Map<string, { value: unknown; line: number }>();
   const walk = (node: unknown, prefix: string): void => {
@@ -97,7 +100,9 @@ export async function parseYamlFile(file: TextFile): Promise<YamlFile> {
   };
   const root = document.contents;
   if (root !== null && !yaml.isMap(root) && !(yaml.isScalar(root) && root.value === null)) {
-    throw new AcedError('BAD_CONFIG', `${file.path}: not a mapping of keys to values`);
+    throw new AcedError('BAD_CONFIG', `${file.path}: not a mapping of keys to values`, {
+      hint: 'Write `key: value` lines; acectl config init prints them all into a new file.',
+    });
   }
   walk(root, '');
   return { path: file.path, values };

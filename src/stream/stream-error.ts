@@ -33,7 +33,7 @@ export function toStreamError(error: unknown, context: StreamContext): AcedError
     case UNDEFINED_OBJECT:
       if (!isStreaming) return slotLost(`${where}: ${text}`, error);
       return new AcedError('PUBLICATION_LOST', `${where}, publication ${publication}: ${text}`, {
-        hint: 'the publication was dropped, and the log of that time cannot be read: slot and publication are made anew, the trees of this node are rebuilt',
+        hint: 'the publication was dropped, and the log of that time cannot be read: slot and publication are recreated, the trees of this node are rebuilt',
         cause: error,
       });
   }
@@ -47,7 +47,7 @@ export function toStreamError(error: unknown, context: StreamContext): AcedError
 
 function slotLost(message: string, cause: unknown): AcedError {
   return new AcedError('SLOT_LOST', message, {
-    hint: 'the slot cannot stream any more: it is made anew and the trees of this node are rebuilt',
+    hint: 'the slot cannot stream any more: it is recreated and the trees of this node are rebuilt',
     cause,
   });
 }

@@ -25,6 +25,7 @@ function kinds(table: Partial<TableStatus>): string[] {
     cluster: 'x',
     daemon: true,
     isInitialised: true,
+    socketPath: '/run/x.sock',
     nodes: [],
     subscriptions: [],
     conditions: [],

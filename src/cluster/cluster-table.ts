@@ -106,15 +106,25 @@ export function withPublication(
   return { ...reading, fingerprint };
 }
 
-/** Finds the table that a person typed, on the first node that is asked. */
+/**
+ * Finds the table that a person typed, on the first node that has it: where one node only lacks it,
+ * nothing is misspelt, and whoever reads it there says so. Errors: NO_SUCH_TABLE of the first node.
+ */
 export async function findTable(
   pools: NodePools,
   text: string,
   signal: AbortSignal,
 ): Promise<TableName> {
-  const [pool] = pools.values();
-  if (pool === undefined) throw new RangeError('no nodes');
-  return pool.use((session) => resolveTable(session, text), signal);
+  let missing: AcedError | undefined;
+  for (const pool of pools.values()) {
+    try {
+      return await pool.use((session) => resolveTable(session, text), signal);
+    } catch (error) {
+      if (!(error instanceof AcedError) || error.code !== 'NO_SUCH_TABLE') throw error;
+      missing ??= error;
+    }
+  }
+  throw missing ?? new RangeError('no nodes');
 }
 
 export async function readClusterTopology(

@@ -560,7 +560,7 @@ export class NodePipeline {
         hint:
           this.#standbySlots === null
             ? 'a long transaction or a busy node delays the stream; try again, or raise the timeout'
-            : `the slot sends nothing that the standbys of synchronized_standby_slots (${this.#standbySlots}) have not: see whether they are up`,
+            : `the slot sends nothing that the standbys of synchronized_standby_slots (${this.#standbySlots}) have not received: see whether they are up`,
       },
     );
   }

@@ -251,7 +251,7 @@ export class ValueHasher {
     const isComplete =
       row.columns.length === used ||
       row.columns.every((name) => this.#ignored.has(name) || this.#has(name));
-    if (!isComplete) throw this.#changed('has columns that the table has not');
+    if (!isComplete) throw this.#changed('has columns that the table does not have');
     return hash.digest('base64');
   }
 

@@ -8,6 +8,12 @@ import { parseTableName, possibleTables, type TableName } from './table-name.js'
 
 export { parseTableName, type TableName };
 
+const HINT_OF_SPELLING =
+  'Check the schema and the spelling; quote names with upper-case letters or dots.';
+/** Of a name that was found on a node, or is tracked: it is not the spelling. */
+const HINT_OF_ONE_NODE =
+  'If other nodes have it: create it on this one, or leave this node out with --nodes.';
+
 /**
  * Finds the table that a person typed: the name as typed if there is such a table, else, for parts
  * that were not quoted, its lower-case form as PostgreSQL would fold it, else the text as a name that
@@ -30,7 +36,7 @@ export async function resolveTable(session: Session, text: string): Promise<Tabl
   const [schema, name] = found ?? [];
   if (typeof schema === 'string' && typeof name === 'string') return { schema, name };
   const typed = parseTableName(text);
-  throw noSuchTable(session, typed.schema, typed.name);
+  throw noSuchTable(session, typed, HINT_OF_SPELLING);
 }
 
 /**
@@ -67,7 +73,7 @@ export async function readTables(
     const text = found.get(index);
     const reading = readings[index] ?? null;
     if (text === undefined || reading === null) {
-      return noSuchTable(session, table.schema, table.name);
+      return noSuchTable(session, table, HINT_OF_ONE_NODE);
     }
     const facts = JSON.parse(text) as CatalogTable;
     return unsupported(session, table, facts) ?? toTableInfo(table, facts, reading);
@@ -224,10 +230,10 @@ function unsupported(
   return null;
 }
 
-function noSuchTable(session: Session, schema: string, name: string): AcedError {
+function noSuchTable(session: Session, { schema, name }: TableName, hint: string): AcedError {
   return new AcedError(
     'NO_SUCH_TABLE',
     `no table ${JSON.stringify(name)} in schema ${JSON.stringify(schema)} on node ${session.node.name}`,
-    { hint: 'Check the schema and the spelling; quote names with upper-case letters or dots.' },
+    { hint },
   );
 }

@@ -46,9 +46,12 @@ describe('bad input ends with a message, a remedy and exit code 2, and leaves no
     }
     await n2.query(
       'app',
-      'ALTER TABLE customers ADD COLUMN extra int; CREATE TABLE mixed (id int PRIMARY KEY, v int)',
+      'ALTER TABLE customers ADD COLUMN extra int; CREATE TABLE mixed (id int PRIMARY KEY, v int); CREATE TABLE only_n2 (id int PRIMARY KEY)',
     );
-    await n1.query('app', 'CREATE TABLE mixed (id int PRIMARY KEY, v text)');
+    await n1.query(
+      'app',
+      'CREATE TABLE mixed (id int PRIMARY KEY, v text); CREATE TABLE only_n1 (id int PRIMARY KEY)',
+    );
     await n1.query(
       'app',
       "INSERT INTO wide SELECT i, repeat('x', 400) FROM generate_series(1, 2000) i",
@@ -182,6 +185,18 @@ describe('bad input ends with a message, a remedy and exit code 2, and leaves no
       error: /^ERROR no table "nosuch" in schema "public" on node n1/,
       hint: /^HINT Check the schema and the spelling/,
     });
+  });
+
+  it('a table that one node only lacks, whichever node that is', async () => {
+    for (const [table, without] of [
+      ['only_n1', 'n2'],
+      ['only_n2', 'n1'],
+    ]) {
+      await refused(`table-diff good ${table}`, {
+        error: new RegExp(`^ERROR no table "${table}" in schema "public" on node ${without}`),
+        hint: /^HINT If other nodes have it: create it on this one, or leave this node out/,
+      });
+    }
   });
 
   it('no primary key', async () => {

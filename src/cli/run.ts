@@ -33,6 +33,8 @@ export interface CliFlags {
 }
 
 export interface InProcessRunner extends CommandRunner {
+  /** What is wrong with the configuration and not enough to end for. */
+  readonly warnings?: readonly string[];
   close(): Promise<void>;
 }
 
@@ -243,6 +245,7 @@ async function runWith<Name extends CommandName>(
   });
   if (place instanceof DaemonClient) return place.run(name, params, { ...work, onEvent: show });
   const runner = place;
+  runner.warnings?.forEach((message) => show({ type: 'log', level: 'warn', message }));
   try {
     return await runner.run(name, params, { ...work, emit: show });
   } finally {

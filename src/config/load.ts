@@ -13,7 +13,11 @@ export interface LoadedConfig {
   readonly config: Config;
   /** What the files say and we have no use for. */
   readonly ignored: readonly IgnoredSetting[];
+  /** Those of aced.yaml: somebody's mistake. Other products' files have keys that are not for us. */
+  readonly misspelt: readonly IgnoredSetting[];
 }
+
+const SPECS: readonly Pick<OptionSpec<unknown>, 'key' | 'ace'>[] = Object.values(OPTIONS);
 
 /** PostgreSQL cuts longer names off, NAMEDATALEN - 1. */
 const MAX_NAME_BYTES = 63;
@@ -102,7 +106,12 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
     },
   };
   deepFreeze(config);
-  return { config, ignored: [...definition.ignored, ...ignoredOptions(sources)] };
+  const misspelt = ignoredKeys(
+    sources.aced,
+    new Set([...SCHEDULE_KEYS, ...SPECS.map(({ key }) => key)]),
+  );
+  const ignored = [...definition.ignored, ...misspelt, ...ignoredAceKeys(sources)];
+  return { config, ignored, misspelt };
 }
 
 /** The jobs alone, read again. Errors: BAD_CONFIG, UNKNOWN_CLUSTER. */
@@ -130,14 +139,9 @@ export function replicationName(cluster: string): string {
   return name.slice(0, MAX_NAME_BYTES);
 }
 
-function ignoredOptions(sources: SettingSources): IgnoredSetting[] {
-  const specs: readonly Pick<OptionSpec<unknown>, 'key' | 'ace'>[] = Object.values(OPTIONS);
-  const aced = new Set([...SCHEDULE_KEYS, ...specs.map(({ key }) => key)]);
-  const ace = new Set([
-    ...SCHEDULE_KEYS,
-    ...specs.flatMap((spec) => (spec.ace ?? []).map(({ key }) => key)),
-  ]);
-  return [...ignoredKeys(sources.aced, aced), ...ignoredKeys(sources.ace, ace)];
+function ignoredAceKeys(sources: SettingSources): IgnoredSetting[] {
+  const known = SPECS.flatMap((spec) => (spec.ace ?? []).map(({ key }) => key));
+  return ignoredKeys(sources.ace, new Set([...SCHEDULE_KEYS, ...known]));
 }
 
 function deepFreeze(value: unknown): void {

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import type { CliFlags, InProcessRunner } from '../cli/run.js';
+import type { IgnoredSetting } from '../config/config.js';
 import type { LoadedConfig } from '../config/load.js';
 import { loadOptions, runAcectl } from './command-line.js';
 
@@ -12,11 +13,16 @@ async function load(flags: CliFlags): Promise<LoadedConfig> {
 }
 
 async function connectInProcess(flags: CliFlags): Promise<InProcessRunner> {
-  const { config } = await load(flags);
+  const { config, misspelt } = await load(flags);
   const { Engine } = await import('../commands/engine.js');
   const { createLogger, silentLogger } = await import('../base/log.js');
   const log = flags.isDebug ? createLogger('debug', process.stderr) : silentLogger();
-  return Engine.open(config, { log, mode: 'command' });
+  const engine = await Engine.open(config, { log, mode: 'command' });
+  return {
+    warnings: misspelt.map(describeIgnored),
+    run: (name, params, context) => engine.run(name, params, context),
+    close: () => engine.close(),
+  };
 }
 
 async function runDaemon(flags: CliFlags): Promise<void> {
@@ -31,8 +37,12 @@ async function showConfig(
   const { describeConfig } = await import('../config/load.js');
   return {
     config: describeConfig(config),
-    ignored: ignored.map(({ source, key }) => `${source}: ${key} has no meaning here`),
+    ignored: ignored.map(describeIgnored),
   };
+}
+
+function describeIgnored({ source, key }: IgnoredSetting): string {
+  return `${source}: ${key} has no meaning here`;
 }
 
 async function configTemplate(): Promise<string> {

@@ -77,6 +77,10 @@ describe('a mistake is named, with one hint, without a server being asked', () =
     writeFileSync(join(root, 'pg_service.conf'), SERVICES);
     writeFileSync(join(root, 'broken.yaml'), 'a: b: c\n');
     writeFileSync(join(root, 'list.yaml'), '- a\n');
+    writeFileSync(
+      join(root, 'misspelt.yaml'),
+      'tree: {blok_rows: 5}\nstream: {max_slot_wal_bytes: 1GB}\n',
+    );
   });
   after(() => rmSync(root, { recursive: true }));
 
@@ -112,6 +116,13 @@ describe('a mistake is named, with one hint, without a server being asked', () =
         /no aced is running here, none listens on \/nonexistent\/aced\.sock/,
       );
     }
+  });
+
+  it('a misspelt key of aced.yaml is told, and nothing else than it', async () => {
+    const told = (await acectl('status hub', { ACED_CONFIG: 'misspelt.yaml' })).stdout;
+    const warnings = told.match(/^WARN .*yaml.*$/gm) ?? [];
+    assert.equal(warnings.length, 1, told);
+    assert.match(warnings.join(), /misspelt\.yaml: tree\.blok_rows has no meaning here$/);
   });
 
   it('help says of a flag that changes nothing that it does not', async () => {

@@ -103,6 +103,8 @@ describe('tables that the daemon follows by itself', () => {
       ['coverage', 'pattern', 'nobodys'],
       ['coverage', 'pattern', 'nowhere.*'],
       ['coverage', 'replication_set', 'nothing'],
+      // Of a publication that nobody subscribes to.
+      ['coverage', 'table', 'app.a'],
       ['coverage', 'table', 'public.keyless'],
       ['schema_mismatch', 'table', 'public.lonely'],
       ['schema_mismatch', 'table', 'public.uneven'],

@@ -132,7 +132,10 @@ describe('a node that is put back to an older copy of its disk', () => {
       }
       assert.deepEqual([await differences('marked'), await differences('exact')], [11, 12]);
       assert.equal(gaps().length, 1);
-      assert.match(gaps()[0] ?? '', /no longer has the last transaction .* put back/);
+      assert.match(
+        gaps()[0] ?? '',
+        /no longer has the last transaction .* put back|past the server.s end of log/,
+      );
       for (const table of cluster.tables) await assertLeavesMatchServer(cluster, table);
       await mesh.queryAll(`UPDATE marked SET v = 0; DELETE FROM exact;
         INSERT INTO exact SELECT i, 0 FROM generate_series(1, 500) i`);

@@ -16,6 +16,7 @@ import { assertLeavesMatchServer, catchUp } from '../support/leaves.js';
 import { Mesh } from '../support/mesh.js';
 import { startServer } from '../support/postgres.js';
 import { waitFor } from '../support/wait.js';
+import { Proxy } from '../stream/proxy.js';
 
 const TABLES = `
   CREATE TABLE marked (id bigint PRIMARY KEY, v int NOT NULL);
@@ -26,6 +27,8 @@ const TABLES = `
   INSERT INTO exact SELECT i, 0 FROM generate_series(1, 500) i;
 `;
 const NAMES = ['marked', 'exact'];
+/** Nobody listens there. */
+const NOWHERE = { host: '127.0.0.1', port: 1 };
 
 interface LogLine {
   readonly event?: string;
@@ -38,6 +41,8 @@ describe('a node that is put back to an older copy of its disk', () => {
   let mesh: Mesh;
   let stateDir: string;
   let cluster: Cluster;
+  /** What the daemon takes for n1. */
+  let address: Proxy;
   let lines: LogLine[] = [];
 
   before(async () => {
@@ -45,6 +50,7 @@ describe('a node that is put back to an older copy of its disk', () => {
     mesh = new Mesh(new Map(servers.map((server, i) => [`n${i + 1}`, server])), 'app', 'demo');
     for (const server of servers) await server.createDatabase('app');
     await mesh.queryAll(TABLES);
+    address = await Proxy.start(mesh.node('n1'));
     stateDir = await scratchDirectory();
     cluster = open();
     const context = testContext(stateDir);
@@ -54,6 +60,7 @@ describe('a node that is put back to an older copy of its disk', () => {
 
   after(async () => {
     await cluster.close();
+    await address.stop();
     await mesh.stop();
     await removeDirectory(stateDir);
   });
@@ -67,7 +74,10 @@ describe('a node that is put back to an older copy of its disk', () => {
       write: (line: string) => void lines.push(JSON.parse(line) as LogLine),
     });
     const config = mesh.config(stateDir, { stream: { fenceTimeoutMs: 20_000 } });
-    return new Cluster(config, log);
+    const nodes = config.nodes.map((node) =>
+      node.name === 'n1' ? { ...node, port: address.port } : node,
+    );
+    return new Cluster({ ...config, nodes }, log);
   }
 
   const imageOf = (node: string): string => join(mesh.node(node).dataDir, '../image');
@@ -121,21 +131,21 @@ describe('a node that is put back to an older copy of its disk', () => {
       await catchUp(cluster);
       for (const table of NAMES) assert.equal(await differences(table), 0);
       if (!isRunning) await cluster.close();
+      // Back before its log has grown again it would be found out by its end, which is another case.
+      address.leadTo(NOWHERE);
       await putBack('n1');
       // The same positions mean something else now.
       await mesh.query('n1', 'UPDATE exact SET v = -1 WHERE id = 60');
       await writeLog('n1');
       await mesh.query('n1', 'UPDATE marked SET v = -1 WHERE id = 60');
+      address.leadTo(mesh.node('n1'));
       if (!isRunning) {
         cluster = open();
         cluster.startStreaming();
       }
       assert.deepEqual([await differences('marked'), await differences('exact')], [11, 12]);
       assert.equal(gaps().length, 1);
-      assert.match(
-        gaps()[0] ?? '',
-        /no longer has the last transaction .* put back|past the server.s end of log/,
-      );
+      assert.match(gaps()[0] ?? '', /no longer has the last transaction .* put back/);
       for (const table of cluster.tables) await assertLeavesMatchServer(cluster, table);
       await mesh.queryAll(`UPDATE marked SET v = 0; DELETE FROM exact;
         INSERT INTO exact SELECT i, 0 FROM generate_series(1, 500) i`);

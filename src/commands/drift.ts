@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { sleep } from '../base/abort.js';
+import { aborted, sleep } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
 import type { Cluster } from '../cluster/cluster.js';
 import type { NotFollowed } from '../cluster/table-tracker.js';
@@ -76,10 +76,7 @@ export async function watchDrift(
   const { signal, emit } = context;
   const stop = live.events.listen(({ fields }) => emit({ type: 'drift', fields }));
   try {
-    await new Promise<void>((resolve) => {
-      signal.addEventListener('abort', () => resolve(), { once: true });
-      if (signal.aborted) resolve();
-    });
+    await aborted(signal);
   } finally {
     stop();
   }

@@ -1,5 +1,6 @@
 import type { Session } from '../postgres/session.js';
 import { quoteIdentifier } from '../base/quote.js';
+import { ASKED_MEMBERS } from './member-sql.js';
 import type { TableName } from '../table/table-name.js';
 
 /** All that we know of Spock's catalog. Measured on 5.0.11 and 6.0.0. */
@@ -299,14 +300,7 @@ async function readStatuses(session: Session): Promise<Map<string, string>> {
 }
 
 const RULES_QUERY = `
-WITH RECURSIVE member(asked, oid) AS (
-  SELECT w.asked, c.oid
-    FROM unnest($1::name[], $2::name[]) WITH ORDINALITY AS w (schema, name, asked)
-    JOIN pg_catalog.pg_namespace n ON n.nspname = w.schema
-    JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.name
-   UNION
-  SELECT m.asked, i.inhrelid FROM member m JOIN pg_catalog.pg_inherits i ON i.inhparent = m.oid
-)
+WITH RECURSIVE ${ASKED_MEMBERS}
 SELECT m.asked::text, n.nspname, c.relname, s.set_name,
        pg_catalog.concat_ws(' ', CASE WHEN s.replicate_insert THEN 'insert' END,
          CASE WHEN s.replicate_update THEN 'update' END, CASE WHEN s.replicate_delete THEN 'delete' END),

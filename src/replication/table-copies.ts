@@ -1,5 +1,6 @@
 import { allOrCause } from '../base/abort.js';
 import type { Session } from '../postgres/session.js';
+import { ASKED_MEMBERS } from './member-sql.js';
 import type { TableName } from '../table/table-name.js';
 import { readSpockCopies, readSpockRules, type SpockRule } from './spock.js';
 import type { Edge, Topology } from './topology.js';
@@ -277,14 +278,7 @@ export async function replicates(
 }
 
 const PUBLISHED_QUERY = `
-WITH RECURSIVE member(asked, oid) AS (
-  SELECT w.asked, c.oid
-    FROM unnest($1::name[], $2::name[]) WITH ORDINALITY AS w (schema, name, asked)
-    JOIN pg_catalog.pg_namespace n ON n.nspname = w.schema
-    JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.name
-   UNION
-  SELECT m.asked, i.inhrelid FROM member m JOIN pg_catalog.pg_inherits i ON i.inhparent = m.oid
-), line(asked, leaf, oid, height) AS (
+WITH RECURSIVE ${ASKED_MEMBERS}, line(asked, leaf, oid, height) AS (
   SELECT m.asked, c.oid, c.oid, 0 FROM member m JOIN pg_catalog.pg_class c USING (oid) WHERE c.relkind = 'r'
    UNION ALL
   SELECT l.asked, l.leaf, i.inhparent, l.height + 1

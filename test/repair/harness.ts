@@ -19,6 +19,16 @@ import type { Mesh } from '../support/mesh.js';
 const SEED: DigestSeed = { seed: -77n, nullToken: 'd'.repeat(32) };
 export const SEED_ID = 'seed-1';
 
+/** What a repair counts of a node that it has nothing to do on. */
+export const NOTHING = {
+  upserted: 0,
+  deleted: 0,
+  skipped: 0,
+  failed: 0,
+  alreadyEqual: 0,
+  left: 0,
+};
+
 /** Diffs and repairs the tables of a mesh, without an engine. */
 export class RepairHarness {
   readonly mesh: Mesh;

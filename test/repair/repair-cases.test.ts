@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, it } from 'node:test';
 import { startMesh, type Mesh } from '../support/mesh.js';
 import { waitFor } from '../support/wait.js';
-import { RepairHarness } from './harness.js';
+import { NOTHING, RepairHarness } from './harness.js';
 
 const TABLES = `
 CREATE TABLE t (id bigint PRIMARY KEY, note text);
@@ -38,8 +38,6 @@ after(async () => {
   await harness.close();
   await mesh.stop();
 });
-
-const NOTHING = { upserted: 0, deleted: 0, skipped: 0, failed: 0, alreadyEqual: 0, left: 0 };
 
 function table(name: string): { schema: string; name: string } {
   return { schema: 'public', name };

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import type { CommandContext } from '../../src/protocol/commands.js';
 import { startMesh, type Mesh } from '../support/mesh.js';
-import { RepairHarness } from './harness.js';
+import { NOTHING, RepairHarness } from './harness.js';
 
 const TABLES = `
 CREATE TABLE many (id bigint PRIMARY KEY, note text);
@@ -27,8 +27,6 @@ after(async () => {
   await harness.close();
   await mesh.stop();
 });
-
-const NOTHING = { upserted: 0, deleted: 0, skipped: 0, failed: 0, alreadyEqual: 0, left: 0 };
 
 function table(name: string): { schema: string; name: string } {
   return { schema: 'public', name };

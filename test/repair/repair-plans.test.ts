@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { after, before, describe, it } from 'node:test';
 import { startMesh, type Mesh } from '../support/mesh.js';
-import { RepairHarness } from './harness.js';
+import { NOTHING, RepairHarness } from './harness.js';
 
 const TABLES = `
 CREATE TABLE accounts (id bigint PRIMARY KEY, region text, status text, email text, phone text, amount numeric(12,2), at timestamptz, doc jsonb);
@@ -22,8 +22,6 @@ after(async () => {
   await harness.close();
   await mesh.stop();
 });
-
-const NOTHING = { upserted: 0, deleted: 0, skipped: 0, failed: 0, alreadyEqual: 0, left: 0 };
 
 async function repair(
   name: string,

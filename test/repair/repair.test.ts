@@ -6,7 +6,7 @@ import { removeDirectory, scratchDirectory } from '../support/context.js';
 import { startMesh, type Mesh } from '../support/mesh.js';
 import { fixturePath } from '../diff-file/fixtures.js';
 import { waitFor } from '../support/wait.js';
-import { RepairHarness } from './harness.js';
+import { NOTHING, RepairHarness } from './harness.js';
 
 const TABLES = `
 CREATE TABLE plain (id bigint PRIMARY KEY, note text, amount numeric(10,2));
@@ -78,8 +78,6 @@ async function assertNoEcho(table: string): Promise<void> {
 function table(name: string, schema = 'public'): { schema: string; name: string } {
   return { schema, name };
 }
-
-const NOTHING = { upserted: 0, deleted: 0, skipped: 0, failed: 0, alreadyEqual: 0, left: 0 };
 
 describe('repair on a mesh', () => {
   before(async () => {

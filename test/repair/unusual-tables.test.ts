@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { startMesh, type Mesh } from '../support/mesh.js';
-import { RepairHarness } from './harness.js';
+import { NOTHING, RepairHarness } from './harness.js';
 
 const TABLES = `
 CREATE EXTENSION btree_gist;
@@ -19,8 +19,6 @@ ALTER TABLE booked REPLICA IDENTITY FULL;
 CREATE TABLE placed (id bigint PRIMARY KEY, at int4range, EXCLUDE USING gist (at WITH &&));
 CREATE TABLE ruled (id bigint PRIMARY KEY, note text);
 `;
-
-const NOTHING = { upserted: 0, deleted: 0, skipped: 0, failed: 0, alreadyEqual: 0, left: 0 };
 
 describe('repair of tables that are unlike most', () => {
   let mesh: Mesh;

@@ -22,16 +22,26 @@ export interface DriftEventsOptions {
   readonly copy: ((event: DriftEvent, isMilestone: boolean) => void) | null;
 }
 
+/** What could not be stored is tried again so often. */
+const UNSTORED_REST_MS = 1_000;
+
 interface StoredCondition {
   readonly source: string;
   readonly state: OpenCondition;
 }
 
-/** Keeps incidents and conditions over restarts and tells what happens to them; keeping comes first. */
+/**
+ * Keeps incidents and conditions over restarts and tells what happens to them. Keeping comes first, so
+ * that what was told is known after a restart; where it fails, on a full disk say, it is told all the
+ * same, and stored when that is possible again.
+ */
 export class DriftEvents {
   readonly #options: DriftEventsOptions;
   readonly #listeners = new Set<(event: DriftEvent) => void>();
   readonly #flood = new Flood();
+  /** By what it is about, what could not be stored: the newest of each. */
+  readonly #unstored = new Map<string, () => void>();
+  #storeAtMs = 0;
 
   constructor(options: DriftEventsOptions) {
     this.#options = options;
@@ -53,21 +63,29 @@ export class DriftEvents {
   }
 
   keep(state: IncidentState): void {
-    this.#options.store.kept.saveIncident(state.table, JSON.stringify(state));
+    const { kept } = this.#options.store;
+    this.#keep(`incident ${state.table}`, () =>
+      kept.saveIncident(state.table, JSON.stringify(state)),
+    );
   }
 
   tell(events: readonly IncidentEvent[]): void {
-    const { store } = this.#options;
+    const { kept } = this.#options.store;
     const nowMs = Date.now();
     for (const event of events) {
-      if (event.event === 'drift_resolved') store.kept.removeIncident(event.state.table);
-      else this.keep(event.state);
+      const { table } = event.state;
+      if (event.event !== 'drift_resolved') this.keep(event.state);
+      else this.#keep(`incident ${table}`, () => kept.removeIncident(table));
       if (this.#flood.admits(event, nowMs)) this.#tellIncident(event);
     }
   }
 
-  /** Tells what had to wait. To be called now and then. */
+  /** Tells, and stores, what had to wait. To be called now and then. */
   tellDue(nowMs: number): void {
+    if (this.#unstored.size > 0 && Math.abs(nowMs - this.#storeAtMs) >= UNSTORED_REST_MS) {
+      this.#storeAtMs = nowMs;
+      for (const [about, write] of [...this.#unstored]) this.#keep(about, write);
+    }
     const { events, suppressed } = this.#flood.due(nowMs);
     for (const event of events) this.#tellIncident(event);
     if (suppressed !== null) this.#say(suppressedEvent(suppressed, this.#options.scope), false);
@@ -87,18 +105,23 @@ export class DriftEvents {
   #tellCondition(change: ConditionChange): void {
     const { store, scope } = this.#options;
     const { status, state, source } = change;
-    try {
-      if (status === 'over') store.kept.removeCondition(state.id);
-      else {
-        store.kept.saveCondition(
-          state.id,
-          JSON.stringify({ source, state } satisfies StoredCondition),
-        );
-      }
-    } catch {
-      // The disk is full, say: the streams tell that. What holds is reported again after a restart.
-    }
+    const stored = JSON.stringify({ source, state } satisfies StoredCondition);
+    this.#keep(`condition ${state.id}`, () =>
+      status === 'over'
+        ? store.kept.removeCondition(state.id)
+        : store.kept.saveCondition(state.id, stored),
+    );
     this.#say(conditionEvent(change, scope), status === 'over' || state.revision === 1);
+  }
+
+  /** Streams that cannot be stored tell why. */
+  #keep(about: string, write: () => void): void {
+    try {
+      write();
+      this.#unstored.delete(about);
+    } catch {
+      this.#unstored.set(about, write);
+    }
   }
 
   #say(line: DriftEvent, isMilestone: boolean): void {

@@ -22,9 +22,13 @@ export class Flood {
   admits(event: IncidentEvent, nowMs: number): boolean {
     const { table } = event.state;
     const before = this.#waiting.get(table);
-    // An end is told at once, unless its beginning waits.
-    if (before === undefined && (event.event === 'drift_resolved' || this.#take(nowMs)))
+    // An end is told at once, also over an update that waits: what comes next may be another incident,
+    // and would take its place. Only when nobody has heard of its beginning it waits in that one's turn.
+    if (event.event === 'drift_resolved' && !isUnheard(before)) {
+      this.#waiting.delete(table);
       return true;
+    }
+    if (before === undefined && this.#take(nowMs)) return true;
     this.#waiting.set(table, joined(before, event));
     return false;
   }
@@ -55,9 +59,12 @@ export class Flood {
   }
 }
 
+function isUnheard(waiting: IncidentEvent | undefined): boolean {
+  return waiting?.event === 'drift_opened';
+}
+
 /** The newest state; an opening that nobody has heard of stays one, unless it is over. */
 function joined(before: IncidentEvent | undefined, event: IncidentEvent): IncidentEvent {
-  const isSame = before?.state.id === event.state.id;
-  if (!isSame || before.event !== 'drift_opened' || event.event === 'drift_resolved') return event;
+  if (!isUnheard(before) || event.event === 'drift_resolved') return event;
   return { event: 'drift_opened', state: event.state };
 }

@@ -19,6 +19,8 @@ const FIRST_SLOTS = 64;
 const MAX_LOAD = 0.85;
 /** Tables with more slots grow by little: memory counts there, not the copying. */
 const LARGE_SLOTS = 65_536;
+/** A time may be 2^31 ms, 24 days, after the first one, and as long before it. */
+const MAX_CHANGED_AT_MS = 2 ** 30;
 
 /** A change of a row as one node's stream shows it. */
 export interface ShownRow {
@@ -74,8 +76,8 @@ export class OpenRows {
   readonly #stateWords: number;
   readonly #entryWords: number;
   readonly #budget: OpenRowsBudget;
-  /** Times are kept as 31-bit milliseconds since this one. */
-  readonly #startedAtMs: number;
+  /** Times are kept as 31-bit milliseconds since this one, which moves on with them. */
+  #startedAtMs: number;
   readonly #openBlocks = new Map<number, number>();
   #watched: ReadonlySet<number> = new Set();
   #words = new Int32Array(0);
@@ -120,6 +122,7 @@ export class OpenRows {
 
   show(row: ShownRow, nowMs: number): void {
     if (this.#expected.length < 2) return;
+    if (nowMs - this.#startedAtMs > MAX_CHANGED_AT_MS) this.#startAt(nowMs);
     const { keyDigest, digest, block } = row;
     const low = keyDigest[0] ?? 0;
     const high = keyDigest[1] ?? 0;
@@ -310,6 +313,20 @@ export class OpenRows {
         return false;
     }
     return true;
+  }
+
+  /**
+   * After 24 days a time would no longer fit: it would read as long ago, and a row that changed while
+   * its block was read would count as read. Rows that have been quiet for 12 days are as good as those
+   * that have been for longer.
+   */
+  #startAt(nowMs: number): void {
+    const movedByMs = nowMs - this.#startedAtMs;
+    this.#forEach((at) => {
+      const changedAt = (this.#words[at + CHANGED_AT] ?? 0) - movedByMs;
+      this.#words[at + CHANGED_AT] = Math.max(changedAt, -MAX_CHANGED_AT_MS);
+    });
+    this.#startedAtMs = nowMs;
   }
 
   #changedAtMs(at: number): number {

@@ -1,11 +1,18 @@
 import assert from 'node:assert/strict';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
+import Sqlite from 'better-sqlite3';
+import { silentLogger } from '../../src/base/log.js';
 import { Conditions, type ConditionChange } from '../../src/cluster/conditions.js';
 import { conditionEvent } from '../../src/drift/condition-event.js';
 import { suppressedEvent, type EventScope } from '../../src/drift/drift-event.js';
+import { DriftEvents } from '../../src/drift/drift-events.js';
 import { Flood } from '../../src/drift/flood.js';
 import type { IncidentEvent } from '../../src/drift/incident.js';
 import type { Condition, ConditionKind, IncidentState } from '../../src/protocol/drift.js';
+import { Store } from '../../src/store/store.js';
+import { removeDirectory, scratchDirectory } from '../support/context.js';
 import { lineOf, validateEvent } from './event-schema.js';
 
 const HOUR_MS = 3_600_000;
@@ -179,6 +186,26 @@ describe('a flood of incidents', () => {
     );
   });
 
+  it('the end of one that was heard of is never replaced by the next one of its table', () => {
+    const flood = new Flood();
+    const told: string[] = [];
+    const tell = (event: IncidentEvent, nowMs: number): void => {
+      if (flood.admits(event, nowMs)) told.push(`${event.event} ${event.state.id}`);
+    };
+    const of = (id: string): IncidentState => ({ ...stateOf('t', 1), id });
+    tell({ event: 'drift_opened', state: of('one') }, 1000);
+    for (let i = 0; i < 60; i++) flood.admits(event('drift_opened', `other${i}`), 1000);
+    tell({ event: 'drift_updated', state: of('one') }, 1001);
+    tell({ event: 'drift_resolved', state: of('one'), how: 'change', openForMs: 5 }, 1002);
+    tell({ event: 'drift_opened', state: of('two') }, 1003);
+    assert.deepEqual(told, ['drift_opened one', 'drift_resolved one']);
+    const later = flood.due(60_000).events.filter(({ state }) => state.table === 't');
+    assert.deepEqual(
+      later.map(({ event: name, state }) => `${name} ${state.id}`),
+      ['drift_opened two'],
+    );
+  });
+
   it('one that is over before its turn is told as such', () => {
     const flood = new Flood();
     for (let i = 0; i < 50; i++) flood.admits(event('drift_opened', `t${i}`), 1000);
@@ -191,6 +218,53 @@ describe('a flood of incidents', () => {
       flood.due(10_000).events.map(({ event: name, state }) => [name, state.table]),
       [['drift_resolved', 'late']],
     );
+  });
+});
+
+describe('incidents and conditions that cannot be stored', () => {
+  it('are told all the same, and stored once that is possible', async () => {
+    const directory = await scratchDirectory();
+    const store = Store.open(directory, 'prod');
+    const [file] = (await readdir(directory)).filter((name) => name.endsWith('.sqlite'));
+    const beside = new Sqlite(join(directory, file ?? ''));
+    try {
+      const told: string[] = [];
+      const conditions = new Conditions();
+      const events = new DriftEvents({
+        ...{ store, conditions, log: silentLogger(), scope: SCOPE },
+        copy: ({ fields }) => void told.push(String(fields['event'])),
+      });
+      // Another session makes each write of these fail, as a full disk does.
+      for (const table of ['incident', 'condition']) {
+        for (const verb of ['INSERT', 'UPDATE', 'DELETE']) {
+          beside.exec(`CREATE TRIGGER no_${table}_${verb} BEFORE ${verb} ON ${table}
+            BEGIN SELECT RAISE(FAIL, 'full'); END`);
+        }
+      }
+      const state = stateOf('t', 1);
+      events.tell([{ event: 'drift_opened', state }]);
+      events.tell([{ event: 'drift_opened', state: stateOf('u', 1) }]);
+      events.tell([
+        { event: 'drift_resolved', state: stateOf('u', 2), how: 'change', openForMs: 5 },
+      ]);
+      conditions.report('trees', [condition('a')], { nowMs: 1 });
+      assert.deepEqual(told, ['drift_opened', 'drift_opened', 'drift_resolved', 'coverage']);
+      events.tellDue(10_000);
+      assert.equal(store.kept.incident('t'), null);
+      for (const table of ['incident', 'condition']) {
+        for (const verb of ['INSERT', 'UPDATE', 'DELETE']) {
+          beside.exec(`DROP TRIGGER no_${table}_${verb}`);
+        }
+      }
+      events.tellDue(20_000);
+      assert.equal(events.restored('t')?.id, state.id);
+      assert.equal(events.restored('u'), null);
+      assert.equal(store.kept.conditions().length, 1);
+    } finally {
+      beside.close();
+      store.close();
+      await removeDirectory(directory);
+    }
   });
 });
 

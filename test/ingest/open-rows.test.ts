@@ -117,6 +117,23 @@ describe('open rows', () => {
     assert.equal(rows.size, 0, 'what its nodes had shown before is still known');
   });
 
+  it('what has changed after the reading stays open in a daemon that has run for weeks, too', () => {
+    const DAY_MS = 86_400_000;
+    for (const days of [13, 25, 40, 60, 400]) {
+      const rows = rowsWith();
+      const nowMs = days * DAY_MS;
+      show(rows, { node: 0, key: 1, value: 5 }, 10);
+      show(rows, { node: 0, key: 2, value: 5 }, nowMs);
+      assert.deepEqual(rows.blocksQuietSince(nowMs - 1), new Set([blockOf(1)]), `${days} days`);
+      rows.close(new Set([blockOf(1), blockOf(2)]), nowMs - 1);
+      assert.equal(rows.size, 1, `${days} days`);
+      show(rows, { node: 1, key: 3, value: 5 }, 2 * nowMs);
+      assert.deepEqual(rows.blocksQuietSince(2 * nowMs - 1), new Set([blockOf(2)]));
+      rows.close(new Set([blockOf(2), blockOf(3)]), 2 * nowMs);
+      assert.ok(rows.isEmpty);
+    }
+  });
+
   it('beyond the bound whole blocks are open, and only reading closes them', () => {
     const rows = rowsWith(4096);
     for (let key = 1; key <= 1000; key++) show(rows, { node: 0, key, value: 1 }, 5);

@@ -19,7 +19,7 @@ import { columnsNotCompared, isMismatch } from './coverage-watch.js';
 import type { DriftEvents } from './drift-events.js';
 import { TableIncident, type IncidentEvent } from './incident.js';
 import { judgeBlocks, proveUnexplained, suspiciousBlocks, type JudgeOptions } from './judge.js';
-import { additions, JudgedTable, withoutUnsettled } from './judged-table.js';
+import { additions, JudgedTable, without } from './judged-table.js';
 import { ReachWatch } from './reach-watch.js';
 import type { Reach } from './reach.js';
 
@@ -284,21 +284,25 @@ export class DriftWatch {
       replication: { ...round.replication, topology: towards(topology, new Set(nodes)) },
     };
     const suspicious = blocks === null ? await suspiciousBlocks(options) : [...blocks];
+    const isOfWholeTable = blocks === null || suspicious.some((block) => judged.isUnknown(block));
     const found = await judgeBlocks(suspicious, options);
     const compared = blocks === null ? null : new Set(blocks);
     openRows.close(compared, round.startedAtMs);
     if (isPart) judged.wait(compared);
     for (const block of found.unsettled) openRows.openBlock(block, Date.now());
-    if (blocks === null && !isPart) judged.isCompared = true;
+    for (const block of found.left) openRows.openBlock(block, overdueAtMs);
+    const leftOut = new Set([...found.unsettled, ...found.left]);
+    if (!isPart) judged.compared(compared, leftOut);
     judged.heldUpBy = found.heldUpBy ?? judged.heldUpBy;
     judged.rest(found.unsettled.size > 0);
-    const trigger = blocks === null ? 'whole_table' : 'change';
+    const trigger = isOfWholeTable ? 'whole_table' : 'change';
     // What has grown since the last look may be of this.
     if (incident.id === null && found.drifted.size > 0) await this.#readCounters(round);
     const hints = this.#hintsOf(Date.now());
     const facts = { trigger, topology, positions: round.positions, nodes, hints } as const;
     const findings = {
-      blocks: withoutUnsettled(compared, found, table),
+      blocks: without(compared, leftOut, table),
+      isComplete: judged.isCompared,
       drifted: found.drifted,
       keys: found.rows.map(({ key }) => key),
       certificate: certificateOf(found.rows[0], facts),
@@ -307,7 +311,7 @@ export class DriftWatch {
     if (told !== null) this.#tell(incident.apply(told, Date.now()));
     openRows.watchBlocks(incident.blocks);
     // Last: a stream that does not get on then costs no finding.
-    if (blocks === null) await proveUnexplained(suspicious, found, options);
+    if (isOfWholeTable) await proveUnexplained(suspicious, found, options);
   }
 
   #verdictOf(judged: JudgedTable): LiveVerdict {

@@ -62,6 +62,8 @@ const MAX_KEYS = 10;
 export interface Findings {
   /** Null: all blocks were compared. */
   readonly blocks: ReadonlySet<number> | null;
+  /** With these, no block is left that was never compared. */
+  readonly isComplete: boolean;
   /** Those in which rows differ. */
   readonly drifted: ReadonlyMap<number, DriftedBlock>;
   readonly keys: readonly KeyText[];
@@ -160,7 +162,7 @@ export class TableIncident {
       if (blocks?.has(block) !== false) this.#blocks.delete(block);
     }
     for (const [block, rows] of drifted) this.#blocks.set(block, rows);
-    if (blocks === null || this.#blocks.size > 0) this.#last = null;
+    if (findings.isComplete || this.#blocks.size > 0) this.#last = null;
     const known = new Set(this.#keys.map((key) => JSON.stringify(key)));
     const joined = findings.keys.filter((key) => !known.has(JSON.stringify(key)));
     this.#keys = [...joined, ...this.#keys].slice(0, MAX_KEYS);

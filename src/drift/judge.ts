@@ -2,7 +2,6 @@ import type { Cluster } from '../cluster/cluster.js';
 import { proveBlocks } from '../cluster/proof.js';
 import { workOptions } from '../cluster/tree-building.js';
 import { refreshAndSplit } from '../cluster/tree-work.js';
-import { chunksOf } from '../diff/chunks.js';
 import { searchRows } from '../diff/row-search.js';
 import { settle, type DriftedRow } from '../diff/settle.js';
 import { differingBlocks, haveEqualLeaves } from '../diff/tree-diff.js';
@@ -16,6 +15,8 @@ const ROWS_PER_BATCH = 10_000;
 /** Rows that move for longer are looked at again in the next round. */
 const SETTLE_TIMEOUT_MS = 1_000;
 const MAX_KEYS = 10;
+/** A look at one table ends then, so that the first rows of many are told at once, and other tables get their turn. */
+const SLICE_MS = 500;
 
 export interface JudgeOptions {
   readonly cluster: Cluster;
@@ -35,6 +36,8 @@ export interface Judgement {
   readonly rows: readonly DriftedRow[];
   /** Blocks with rows that still moved, or that something holds up on their way: nothing is proved of them. */
   readonly unsettled: ReadonlySet<number>;
+  /** Blocks that were not looked at for want of time. */
+  readonly left: ReadonlySet<number>;
   /** What holds changes of the table up on their way; null: nothing that is known. */
   readonly heldUpBy: string | null;
 }
@@ -53,7 +56,10 @@ export async function suspiciousBlocks({
   return differingBlocks(table, work.nodes, await refreshAndSplit(cluster, table, work));
 }
 
-/** Reads the rows of these blocks on all nodes and tells drift from replication in flight. */
+/**
+ * Reads the rows of these blocks on all nodes, as many as there is time for, and tells drift from
+ * replication in flight.
+ */
 export async function judgeBlocks(
   blocks: readonly number[],
   options: JudgeOptions,
@@ -62,15 +68,18 @@ export async function judgeBlocks(
   const rows: DriftedRow[] = [];
   const unsettled = new Set<number>();
   let heldUpBy: string | null = null;
+  const startedAtMs = Date.now();
   const size = Math.max(1, Math.floor(ROWS_PER_BATCH / options.table.blockRows));
-  for (const chunk of chunksOf(blocks, size)) {
-    const found = await judgeChunk(chunk, options);
+  let looked = 0;
+  while (looked < blocks.length && (looked === 0 || Date.now() - startedAtMs < SLICE_MS)) {
+    const found = await judgeChunk(blocks.slice(looked, looked + size), options);
+    looked += size;
     for (const [block, counter] of found.drifted) drifted.set(block, counter);
     for (const block of found.unsettled) unsettled.add(block);
     rows.push(...found.rows.slice(0, MAX_KEYS - rows.length));
     heldUpBy ??= found.heldUpBy;
   }
-  return { drifted, rows, unsettled, heldUpBy };
+  return { drifted, rows, unsettled, left: new Set(blocks.slice(looked)), heldUpBy };
 }
 
 /**
@@ -79,12 +88,15 @@ export async function judgeBlocks(
  */
 export async function proveUnexplained(
   suspicious: readonly number[],
-  { drifted, unsettled }: Judgement,
+  { drifted, unsettled, left }: Judgement,
   { cluster, table, nodes, context }: JudgeOptions,
 ): Promise<void> {
   const unexplained = suspicious.filter(
     (block) =>
-      !drifted.has(block) && !unsettled.has(block) && !haveEqualLeaves(table, nodes, block),
+      !drifted.has(block) &&
+      !unsettled.has(block) &&
+      !left.has(block) &&
+      !haveEqualLeaves(table, nodes, block),
   );
   if (unexplained.length === 0) return;
   const positions = new Map(nodes.map((node) => [node, unexplained] as const));
@@ -97,7 +109,7 @@ export async function proveUnexplained(
 async function judgeChunk(
   blocks: readonly number[],
   { cluster, table, nodes, replication, commitTimeNodes, context }: JudgeOptions,
-): Promise<Judgement> {
+): Promise<Omit<Judgement, 'left'>> {
   const pools = cluster.poolsOf(nodes);
   const { signal } = context;
   const drifted = new Map<number, BlockCounter>();

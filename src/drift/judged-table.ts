@@ -4,7 +4,6 @@ import type { TrackedTable } from '../ingest/tracked-table.js';
 import type { PositionMap } from '../merkle/layout.js';
 import type { Verdict } from '../protocol/commands.js';
 import type { Findings, TableIncident } from './incident.js';
-import type { Judgement } from './judge.js';
 import type { Reach } from './reach.js';
 
 /** A table whose rows do not settle is left alone for longer and longer. */
@@ -15,8 +14,6 @@ export class JudgedTable {
   readonly table: TrackedTable;
   readonly openRows: OpenRows;
   readonly incident: TableIncident;
-  /** All its rows have been compared since it is followed. */
-  isCompared = false;
   /** What holds its changes up on their way; null: nothing that is known. */
   heldUpBy: string | null = null;
   /** The last failure that was told; null: the last look went well. */
@@ -29,6 +26,8 @@ export class JudgedTable {
   /** Blocks that were compared on some nodes only, since changes did not get to the others. */
   #waiting = new Set<number>();
   #isAllWaiting = false;
+  /** Blocks that were never compared since the table is followed, or since all of them had to be; null: all. */
+  #unknown: Set<number> | null = null;
 
   constructor(table: TrackedTable, openRows: OpenRows, incident: TableIncident) {
     this.table = table;
@@ -91,13 +90,24 @@ export class JudgedTable {
     for (const block of blocks ?? []) this.#waiting.add(block);
   }
 
+  /** All its rows have been compared. */
+  get isCompared(): boolean {
+    return this.#unknown?.size === 0;
+  }
+
+  isUnknown(block: number): boolean {
+    return this.#unknown?.has(block) !== false;
+  }
+
+  /** These blocks were compared on all nodes; null: all were to be. Of those that are left out nothing was learned. */
+  compared(blocks: ReadonlySet<number> | null, leftOut: ReadonlySet<number>): void {
+    if (blocks === null) this.#unknown = new Set(leftOut);
+    for (const block of blocks ?? []) if (!leftOut.has(block)) this.#unknown?.delete(block);
+  }
+
   relayout(map: PositionMap): void {
-    const moved = [...this.#waiting];
-    this.#waiting = new Set();
-    for (const block of moved) {
-      const [first, last] = map(block);
-      for (let part = first; part <= last; part++) this.#waiting.add(part);
-    }
+    this.#waiting = moved(this.#waiting, map);
+    if (this.#unknown !== null) this.#unknown = moved(this.#unknown, map);
   }
 
   /** After a look: one that left rows unsettled, or failed, is followed by a rest. */
@@ -109,15 +119,24 @@ export class JudgedTable {
   }
 }
 
-/** Nothing was learned of unsettled blocks: what is known of them stays. */
-export function withoutUnsettled(
+/** What is known of blocks of which nothing was learned stays. Null: all blocks. */
+export function without(
   compared: ReadonlySet<number> | null,
-  { unsettled }: Judgement,
+  leftOut: ReadonlySet<number>,
   table: TrackedTable,
 ): ReadonlySet<number> | null {
-  if (unsettled.size === 0) return compared;
+  if (leftOut.size === 0) return compared;
   const all = compared ?? new Set(Array.from({ length: table.layout.size }, (_, block) => block));
-  return new Set([...all].filter((block) => !unsettled.has(block)));
+  return new Set([...all].filter((block) => !leftOut.has(block)));
+}
+
+function moved(blocks: ReadonlySet<number>, map: PositionMap): Set<number> {
+  const parts = new Set<number>();
+  for (const block of blocks) {
+    const [first, last] = map(block);
+    for (let part = first; part <= last; part++) parts.add(part);
+  }
+  return parts;
 }
 
 /**

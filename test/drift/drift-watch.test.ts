@@ -11,6 +11,9 @@ import { startMesh, type Mesh } from '../support/mesh.js';
 import { waitFor } from '../support/wait.js';
 
 const ROWS = 2000;
+/** More than are looked at at once. */
+const MANY_ROWS = 45_000;
+const MANY = `SELECT g, 'v' || g FROM generate_series(1, ${MANY_ROWS}) g`;
 
 type LogLine = Readonly<Record<string, unknown>>;
 
@@ -49,15 +52,17 @@ describe('the daemon judges tables all the time', () => {
     mesh = await startMesh({
       nodes: 3,
       settings: { track_commit_timestamp: 'on' },
-      tables: CUSTOMERS_DDL,
+      tables: `${CUSTOMERS_DDL}; CREATE TABLE many (id int PRIMARY KEY, v text)`,
     });
     await mesh.query('n1', `INSERT INTO customers ${customerRows(1, ROWS)}`);
+    await mesh.query('n1', `INSERT INTO many ${MANY}`);
     await mesh.waitForReplication();
     stateDir = await scratchDirectory();
     log = new LogLines();
     engine = await open();
     await engine.run('mtree-init', {}, testContext(stateDir));
     await engine.run('mtree-build', { table: 'customers' }, testContext(stateDir));
+    await engine.run('mtree-build', { table: 'many' }, testContext(stateDir));
   });
 
   after(async () => {
@@ -194,6 +199,28 @@ describe('the daemon judges tables all the time', () => {
     });
     await mesh.driftSql('n2', 'UPDATE customers SET id = 9 WHERE id = 800001');
     await waitFor(async () => (await verdict()).verdict === 'match', { what: 'match' });
+  });
+
+  it('tells of a large table bit by bit, counts all its rows in the end, and keeps no other table waiting', async () => {
+    await mesh.driftSql('n3', 'TRUNCATE many');
+    await mesh.driftSql('n2', "UPDATE customers SET city = 'meanwhile' WHERE id = 60");
+    const from = log.lines.length;
+    const of = (table: string): LogLine[] =>
+      driftSince(from).filter((line) => line['table'] === table);
+    await waitFor(() => of('public.customers').length > 0, { what: 'the small table' });
+    await waitFor(() => of('public.many').at(-1)?.['rows'] === MANY_ROWS, {
+      what: 'all rows of the large table',
+      timeoutMs: 30_000,
+    });
+    assert.equal(of('public.many')[0]?.['event'], 'drift_opened');
+    assert.equal(of('public.many')[0]?.['trigger'], 'whole_table');
+    await mesh.driftSql('n2', `DELETE FROM customers WHERE id = 60`);
+    await mesh.driftSql('n2', `INSERT INTO customers SELECT * FROM (${customerRows(60, 60)}) r`);
+    await mesh.driftSql('n3', `INSERT INTO many ${MANY}`);
+    await waitFor(() => of('public.many').some(({ event }) => event === 'drift_resolved'), {
+      what: 'that the large table is equal',
+      timeoutMs: 30_000,
+    });
   });
 
   it('an incident outlives the daemon, with its number, and ends when its rows were mended meanwhile', async () => {

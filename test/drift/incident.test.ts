@@ -52,6 +52,7 @@ function findings(
   });
   return {
     blocks: blocks === null ? null : new Set(blocks),
+    isComplete: blocks === null,
     drifted: new Map(counters),
     keys: keys.map((key) => [key]),
     certificate: CERTIFICATE,
@@ -171,6 +172,15 @@ describe('the incident of a table', () => {
     assert.deepEqual(brief(restored.apply(findings(null, {}), 9_000)), [
       'drift_resolved id-1 #4 0',
     ]);
+  });
+
+  it('restored, it ends with the last block that was compared, when they were looked at bit by bit', () => {
+    const before = incidentOf();
+    before.apply(findings([0], { 0: [ONE] }), 0);
+    const restored = new TableIncident('public.t', () => 'other', before.state);
+    assert.deepEqual(restored.apply(findings([0, 1], {}), 10), []);
+    const last = { ...findings([2], {}), isComplete: true };
+    assert.deepEqual(brief(restored.apply(last, 20)), ['drift_resolved id-1 #2 0']);
   });
 
   it('follows its blocks through splits and merges', () => {

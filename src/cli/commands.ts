@@ -190,6 +190,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       'prod public.orders -f public_orders_diffs-20260101000000.json -r n1 --dry-run',
       'prod public.orders -f public_orders_diffs-20260101000000.json --bidirectional',
       'prod public.orders -f public_orders_diffs-20260101000000.json --repair-plan plan.yaml --dry-run',
+      'prod public.orders -f public_orders_diffs-20260101000000.json --recovery-mode',
       'prod public.orders --undo public_orders_undo-20260101000000.json',
     ],
     action: request(repairRequest),
@@ -458,12 +459,12 @@ function diffFile(command: string, flags: FlagValues): string {
 function repairRequest({ flags, argument }: CommandInput): AnyRequest {
   const undo = flags.get('undo');
   const inputFile = typeof undo === 'string' ? undo : diffFile('table-repair', flags);
-  const needsNoSource = ['bidirectional', 'fix-nulls', 'undo', 'repair-plan'];
+  const needsNoSource = ['bidirectional', 'fix-nulls', 'undo', 'repair-plan', 'recovery-mode'];
   const planFile = flags.get('repair-plan');
   if (!flags.has('source-of-truth') && !needsNoSource.some((name) => isGiven(flags, name))) {
     throw usage(
       'table-repair needs --source-of-truth',
-      "give the name of the node whose rows the others' are to become, or --repair-plan, --bidirectional or --fix-nulls",
+      "give the name of the node whose rows the others' are to become, or --repair-plan, --bidirectional, --fix-nulls or --recovery-mode",
     );
   }
   for (const [one, other] of REPAIR_EXCLUDES) {
@@ -488,6 +489,7 @@ function repairRequest({ flags, argument }: CommandInput): AnyRequest {
       ...switchParam('saveUndo', flags, 'save-undo'),
       ...(undo === undefined ? {} : { undo: true as const }),
       ...switchParam('fireTriggers', flags, 'fire-triggers'),
+      ...switchParam('recoveryMode', flags, 'recovery-mode'),
       ...switchParam('allowUnproved', flags, 'allow-unproved'),
     },
     inputFile,

@@ -257,12 +257,15 @@ export const TABLE_DIFF: readonly FlagSpec[] = [
     accepts: 'column=number, joined by commas',
     doc: 'count numbers that are so close apart',
   },
-  text(
-    'against-origin',
-    undefined,
-    "a node's name",
-    'compare the rows that some node has from there',
-  ),
+  {
+    ...text(
+      'against-origin',
+      undefined,
+      "a node's name",
+      'compare the rows that some node has from there',
+    ),
+    placeholder: 'node',
+  },
   UNTIL,
   toggle('ensure-pgcrypto', undefined, 'accepted for ACE; pgcrypto is not needed'),
   ...TIMER,
@@ -425,7 +428,11 @@ export const REPAIR: readonly FlagSpec[] = [
   text('plan-hash', undefined, 'a SHA-256', 'of the plan; another one is refused'),
   toggle('bidirectional', 'Z', 'each node gets the rows that it lacks; nothing else is changed'),
   toggle('fix-nulls', 'X', "fill NULLs on each node with the other node's values"),
-  refused('recovery-mode', undefined, { takes: 'nothing', instead: 'name a --source-of-truth' }),
+  toggle(
+    'recovery-mode',
+    undefined,
+    'the node of a diff with --against-origin is lost: its furthest survivor is the source of truth',
+  ),
   toggle(
     'preserve-origin',
     undefined,

@@ -123,6 +123,8 @@ export interface RepairParams extends TableParams {
   /** The input is such a file: its rows are put back. */
   readonly undo?: boolean;
   readonly fireTriggers?: boolean;
+  /** The node of a diff with --against-origin is lost; its furthest survivor is the source of truth. */
+  readonly recoveryMode?: boolean;
   /** Repair although it is not proved that the file's rows are drift, or that replication runs. */
   readonly allowUnproved?: boolean;
 }
@@ -280,6 +282,13 @@ export interface RepairResult {
   readonly ruleMatches?: Readonly<Record<string, number>>;
   readonly warnings: readonly string[];
   readonly files: readonly string[];
+  /** With --recovery-mode. */
+  readonly recovery?: {
+    readonly lost: string;
+    /** Survivor -> how far it has applied the lost node's log; null: nothing tells. */
+    readonly applied: Readonly<Record<string, string | null>>;
+    readonly source: string | null;
+  };
   readonly timeTakenMs: number;
 }
 

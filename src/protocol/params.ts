@@ -111,6 +111,7 @@ const OF_ONE: Fields<Exclude<CommandName, ManyTablesName>> = {
     saveUndo: 'flag',
     undo: 'flag',
     fireTriggers: 'flag',
+    recoveryMode: 'flag',
     allowUnproved: 'flag',
   },
   status: COMMON,

@@ -19,6 +19,8 @@ export interface ProofOptions {
   readonly nodes: ReadonlySet<string>;
   readonly head: Pick<DiffFileHead, 'verdict' | 'warnings' | 'servers'>;
   readonly path: string;
+  /** The node that the file is about is lost: nothing of it is on its way any more. */
+  readonly isRecovery: boolean;
 }
 
 /**
@@ -28,7 +30,7 @@ export interface ProofOptions {
  * when the user insists or nothing is written; throws OTHER_SERVERS or NOT_PROVED otherwise.
  */
 export async function checkProof(options: ProofOptions): Promise<string[]> {
-  const { params, head, path, context } = options;
+  const { params, path, context } = options;
   const name = context.inputName ?? path;
   const isHarmless = params.dryRun === true || params.allowUnproved === true;
   const others = serverReasons(options, name);
@@ -39,7 +41,11 @@ export async function checkProof(options: ProofOptions): Promise<string[]> {
         'servers at another address, --allow-unproved repairs all the same.',
     });
   }
-  const reasons = [...others, ...fileReasons(head, name), ...(await replicationReasons(options))];
+  const reasons = [
+    ...others,
+    ...fileReasons(options, name),
+    ...(await replicationReasons(options)),
+  ];
   const [first] = reasons;
   if (first === undefined) return [];
   if (isHarmless) return reasons.map((reason) => `Not proved to be drift: ${reason}`);
@@ -61,9 +67,15 @@ function serverReasons({ head, config, nodes }: ProofOptions, name: string): str
   });
 }
 
-function fileReasons({ verdict, warnings }: ProofOptions['head'], name: string): string[] {
+function fileReasons(
+  { head: { verdict, warnings }, isRecovery }: ProofOptions,
+  name: string,
+): string[] {
   // ACE's files do not say; only replication as it is now can be asked.
   if (verdict === null || verdict === 'drift') return [];
+  // It was the lost node that the diff could not wait for. The other paths are looked at now, and a
+  // row that they have changed since is no longer what the file says.
+  if (isRecovery && verdict === 'starved') return [];
   const said = warnings.length === 0 ? '' : ` (${warnings.join('; ')})`;
   return [`the verdict of ${name} is ${verdict}, not drift${said}`];
 }

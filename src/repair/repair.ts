@@ -2,18 +2,21 @@ import { allOrCause } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
 import { withoutColumns } from '../table/table-spec.js';
 import { RepairReportWriter } from '../report/repair-report.js';
-import type { RepairResult } from '../protocol/commands.js';
+import type { CommandContext, RepairParams, RepairResult } from '../protocol/commands.js';
 import { OwnWrites } from './own-writes.js';
 import { countChanged, repairPair, type NodeRepair } from './pair-repair.js';
 import { columnsOf, infoOf, type RepairOptions, type RepairRun } from './repair-run.js';
 import { namedAsTyped, requireInput } from '../diff-file/input-file.js';
 import { checkProof } from './proof.js';
+import { readDiffFile } from '../diff-file/diff-reader.js';
+import { describeApplied, furthestSurvivor, readRecovery, type Recovery } from './recovery.js';
 import { RepairFile } from './repair-file.js';
 import {
   checkFile,
   echoes,
   repairRequest,
   repairWay,
+  takesSource,
   type RepairPair,
   type RepairRequest,
   type RepairWay,
@@ -43,28 +46,36 @@ export async function repairTable(options: RepairOptions): Promise<TableRepairRe
 }
 
 async function repairFromFile(options: RepairOptions): Promise<TableRepairResult> {
-  const { context, params, config } = options;
+  const { context, config } = options;
   const startedAt = new Date();
   const path = requireInput(context);
   const clusterNodes = config.nodes.map(({ name }) => name);
   const usableNodes = [...options.pools.keys()];
   const table = `${options.spec.schema}.${options.spec.name}`;
+  const recovery = await recoveryOf(options, path);
+  const params = withSource(options.params, recovery);
+  if (recovery !== null) tellRecovery(recovery, params, context);
   const way = repairWay(params, { table, clusterNodes, usableNodes });
   const source = way.kind === 'source' ? way.source : null;
   const keyColumns = options.spec.key.map(({ name }) => name);
   context.emit({ type: 'progress', phase: 'Reading the diff file', done: 0, total: 1 });
   const [file, replication] = await allOrCause([
     RepairFile.read({ path, source, keyColumns }),
-    options.replication,
+    recovery?.replication ?? options.replication,
   ]);
   const { head } = file;
   // The file's digests are of these columns only, and what was not compared is not written.
   const spec = withoutColumns(options.spec, head.excludedColumns);
   const isDryRun = params.dryRun === true;
-  const run: RepairRun = { ...options, replication, spec, path, file, isDryRun };
-  const facts = { source, head, path, spec, clusterNodes, usableNodes };
+  const run: RepairRun = { ...options, params, replication, spec, path, file, isDryRun };
+  const isRecovery = recovery !== null;
+  const facts = { source, head, path, spec, clusterNodes, usableNodes, isRecovery };
   const request = way.kind === 'undo' ? undoRequest(facts) : repairRequest(facts);
-  const warnings = [...request.warnings, ...(await check(run, way, request))];
+  const warnings = [
+    ...(recovery?.warnings ?? []),
+    ...request.warnings,
+    ...(await check(run, way, request)),
+  ];
   const report = params.generateReport === true ? await createReport(run, way, startedAt) : null;
   const nodes: Record<string, RepairCounts> = {};
   const files: string[] = [];
@@ -90,9 +101,31 @@ async function repairFromFile(options: RepairOptions): Promise<TableRepairResult
     nodes,
     warnings: [...new Set(warnings)],
     files,
+    ...(recovery === null
+      ? {}
+      : { recovery: { lost: recovery.lost, applied: recovery.applied, source } }),
     ...(way.kind === 'plan' ? { ruleMatches } : {}),
     timeTakenMs: Date.now() - startedAt.getTime(),
   };
+}
+
+/** Null: nobody has said that a node was lost. Errors: BAD_USAGE, those of readRecovery. */
+async function recoveryOf(options: RepairOptions, path: string): Promise<Recovery | null> {
+  if (options.params.recoveryMode !== true || options.params.undo === true) return null;
+  return readRecovery(options, await readDiffFile(path), await options.replication);
+}
+
+/** Where no source of truth is named and the way takes one, the furthest survivor is it. */
+function withSource(params: RepairParams, recovery: Recovery | null): RepairParams {
+  if (recovery === null || params.sourceOfTruth !== undefined || !takesSource(params))
+    return params;
+  return { ...params, sourceOfTruth: furthestSurvivor(recovery) };
+}
+
+function tellRecovery(recovery: Recovery, params: RepairParams, { emit }: CommandContext): void {
+  const source = params.sourceOfTruth;
+  const chosen = source === undefined ? '' : `; ${source} is the source of truth`;
+  emit({ type: 'log', level: 'info', message: `${describeApplied(recovery)}${chosen}` });
 }
 
 interface AllPairs {
@@ -143,7 +176,8 @@ async function check(run: RepairRun, way: RepairWay, { pairs }: RepairRequest): 
   const found = echoes(replication.topology, written);
   const [first] = found;
   if (first !== undefined && !isDryRun) throw first;
-  const unproved = await checkProof({ ...run, nodes, head: file.head, path });
+  const isRecovery = run.params.recoveryMode === true;
+  const unproved = await checkProof({ ...run, nodes, head: file.head, path, isRecovery });
   if (run.params.stale === 'fail') await checkUnchanged(run, pairs);
   return [...found.map((error) => `${error.message}. ${error.hint ?? ''}`), ...unproved];
 }
@@ -219,6 +253,7 @@ async function createReport(
       isBidirectional: params.bidirectional === true,
       fixesNulls: params.fixNulls === true,
       firesTriggers: params.fireTriggers === true,
+      isRecovery: params.recoveryMode === true,
     },
   });
 }

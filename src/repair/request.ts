@@ -79,15 +79,27 @@ export function repairWay(
       hint: 'Leave it out, or name the plan.',
     });
   }
+  if (takesSource(params)) return sourceWay(params, clusterNodes, usableNodes);
   const twoWay = params.bidirectional === true ? 'bidirectional' : 'fix-nulls';
-  if (params.bidirectional === true || params.fixNulls === true) {
-    if (params.sourceOfTruth === undefined) return { kind: twoWay };
-    throw excluded(
-      `--${twoWay}`,
-      '--source-of-truth',
-      'Leave one out: with a source of truth only the other nodes are written.',
-    );
-  }
+  if (params.sourceOfTruth === undefined) return { kind: twoWay };
+  throw excluded(
+    `--${twoWay}`,
+    '--source-of-truth',
+    'Leave one out: with a source of truth only the other nodes are written.',
+  );
+}
+
+/** Whether one node's rows are what the others get. */
+export function takesSource({ bidirectional, fixNulls, repairPlan }: RepairParams): boolean {
+  return bidirectional !== true && fixNulls !== true && repairPlan === undefined;
+}
+
+/** Errors: BAD_USAGE, UNKNOWN_NODE. */
+function sourceWay(
+  params: RepairParams,
+  clusterNodes: readonly string[],
+  usableNodes: readonly string[],
+): RepairWay {
   const source = sourceOfTruth(params, clusterNodes, usableNodes);
   const isInsertOnly = params.insertOnly === true;
   const deletes = !isInsertOnly && params.upsertOnly !== true;
@@ -123,6 +135,7 @@ function checkAlone(params: RepairParams): void {
   );
   if (params.sourceOfTruth !== undefined) flags.push('--source-of-truth');
   if (params.stale !== undefined) flags.push('--stale');
+  if (params.recoveryMode === true) flags.push('--recovery-mode');
   const [first] = flags;
   if (first === undefined) return;
   throw excluded('--undo', first, 'Leave it out: the undo file says what the rows were.');
@@ -142,6 +155,8 @@ export interface RequestFacts {
   readonly clusterNodes: readonly string[];
   /** Those that this repair may touch. */
   readonly usableNodes: readonly string[];
+  /** A file that was made with --against-origin will do. */
+  readonly isRecovery: boolean;
 }
 
 export interface RepairRequest {
@@ -220,7 +235,8 @@ export function checkFile({
   head,
   path,
   spec,
-}: Pick<RequestFacts, 'head' | 'path' | 'spec'>): void {
+  isRecovery,
+}: Pick<RequestFacts, 'head' | 'path' | 'spec' | 'isRecovery'>): void {
   if (head.schema !== spec.schema || head.table !== spec.name) {
     throw new AcedError(
       'BAD_DIFF_FILE',
@@ -237,9 +253,9 @@ export function checkFile({
       { hint: 'The key has changed since: run the diff again.' },
     );
   }
-  if (head.againstOrigin !== null) {
-    throw new AcedError('UNSUPPORTED', `${path} was made with --against-origin`, {
-      hint: 'Run the diff without --against-origin, then repair from that file.',
+  if (head.againstOrigin !== null && !isRecovery) {
+    throw new AcedError('BAD_USAGE', `${path} was made with --against-origin`, {
+      hint: `Give --recovery-mode if ${head.againstOrigin} is lost for good, with or without a --source-of-truth; else run the diff without --against-origin.`,
     });
   }
 }

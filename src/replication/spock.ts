@@ -72,6 +72,33 @@ export async function spockNodeIds(
   return new Map(rows.map(([id, name]) => [id ?? '', name ?? '']));
 }
 
+/** A subscription with the number of its provider, which is also that of the provider's rows. */
+export interface SpockProvider {
+  readonly name: string;
+  readonly slot: string;
+  readonly provider: string;
+  readonly isEnabled: boolean;
+  readonly isReceiving: boolean;
+}
+
+/** Of whom this node gets changes, as far as the role may read it. Null: no Spock in this database. */
+export async function readSpockProviders(session: Session): Promise<SpockProvider[] | null> {
+  const known = (await readTables(session)).get('subscription');
+  if (known === undefined) return null;
+  if (!known.isReadable || !known.columns.has('sub_origin')) return [];
+  const statuses = await readStatuses(session);
+  const rows = await session.query(
+    `SELECT s.sub_name, s.sub_slot_name, s.sub_origin::text, s.sub_enabled FROM spock.subscription s`,
+  );
+  return rows.map(([name, slot, provider, isEnabled]) => ({
+    name: name ?? '',
+    slot: slot ?? '',
+    provider: provider ?? '',
+    isEnabled: isEnabled === 't',
+    isReceiving: statuses.get(name ?? '') === 'replicating',
+  }));
+}
+
 export interface SpockSetTable extends TableName {
   readonly set: string;
 }

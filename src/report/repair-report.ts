@@ -19,6 +19,7 @@ export interface RepairArguments {
   readonly isBidirectional: boolean;
   readonly fixesNulls: boolean;
   readonly firesTriggers: boolean;
+  readonly isRecovery: boolean;
 }
 
 export interface RepairReportOptions {
@@ -140,7 +141,7 @@ export class RepairReportWriter {
         generate_report: true,
         insert_only: args.isInsertOnly,
         quiet: false,
-        recovery_mode: false,
+        recovery_mode: args.isRecovery,
         repair_plan_path: '',
         source_of_truth: args.sourceOfTruth,
         table_name: args.table,

@@ -5,7 +5,13 @@ import { after, before, describe, it } from 'node:test';
 import { silentLogger } from '../../src/base/log.js';
 import { Cluster } from '../../src/cluster/cluster.js';
 import { diffTable } from '../../src/commands/diff-table.js';
-import type { DiffResult } from '../../src/protocol/commands.js';
+import { repair } from '../../src/commands/repair.js';
+import type {
+  DiffResult,
+  RepairParams,
+  RepairResult,
+  TableDiffParams,
+} from '../../src/protocol/commands.js';
 import { removeDirectory, scratchDirectory, testContext } from '../support/context.js';
 import { startMesh, type Mesh } from '../support/mesh.js';
 
@@ -43,8 +49,15 @@ describe('a catalog of Spock', () => {
     for (const directory of directories) await removeDirectory(directory);
   });
 
-  const diff = (as: Cluster): Promise<DiffResult> =>
-    diffTable(as, { table: 't' }, testContext(directories[0] ?? ''));
+  const diff = (as: Cluster, params: Partial<TableDiffParams> = {}): Promise<DiffResult> =>
+    diffTable(as, { table: 't', ...params }, testContext(directories[0] ?? ''));
+
+  const recover = (file: string, params: Partial<RepairParams> = {}): Promise<RepairResult> =>
+    repair(
+      superuser,
+      { table: 't', recoveryMode: true, ...params },
+      testContext(directories[0] ?? '', { inputPath: file }),
+    );
 
   /** As Spock does: the commit carries a node's id, for which there is no replication origin. */
   async function writeAs(nodeId: number, on: string, sql: string): Promise<void> {
@@ -92,6 +105,64 @@ describe('a catalog of Spock', () => {
         [3, '777'],
       ],
     );
+  });
+
+  it('B7: a lost node is recovered from the survivor that has applied most of it, also after its subscription', async () => {
+    await mesh.queryAll('UPDATE t SET v = id');
+    for (const [node, position] of [
+      ['n1', '0/2000'],
+      ['n2', '0/1000'],
+    ] as const) {
+      const slot = `spk_app_n3_sub_${node}_n3`;
+      await mesh.query(
+        node,
+        `INSERT INTO spock.subscription VALUES (7, 'sub_${node}_n3', 9057, 1, true, '${slot}', '{default}', '{}');
+         SELECT pg_replication_origin_create('${slot}');
+         SELECT pg_replication_origin_advance('${slot}', '${position}')`,
+      );
+    }
+    // Of n1's rows from n3 the first has reached n2 by another way.
+    await writeAs(9057, 'n1', "UPDATE t SET v = 'from n3' WHERE id IN (1, 5)");
+    await mesh.query('n2', "UPDATE t SET v = 'from n3' WHERE id = 1");
+    await mesh.query('n2', "UPDATE t SET v = 'not of n3' WHERE id = 8");
+    const againstOrigin = 'n3';
+    const found = await diff(superuser, { againstOrigin });
+    assert.deepEqual(found.differences, { 'n1/n2': 1 });
+    assert.ok(found.files[0] !== undefined);
+    const file = join(directories[0] ?? '', found.files[0]);
+    await assert.rejects(recover(file, { recoveryMode: false, sourceOfTruth: 'n1' }), {
+      code: 'BAD_USAGE',
+      hint: /--recovery-mode if n3 is lost/,
+    });
+    const planned = await recover(file, { dryRun: true });
+    assert.deepEqual(planned.recovery, {
+      ...{ lost: 'n3', applied: { n1: '0/2000', n2: '0/1000' }, source: 'n1' },
+    });
+    assert.match(planned.warnings.join(), /sub_n1_n3 on n1 is still enabled.*sub_n2_n3 on n2/);
+    // As Spock's guide has it: the subscriptions go first, and the node's row with them.
+    for (const node of ['n1', 'n2']) {
+      await mesh.query(
+        node,
+        `DELETE FROM spock.subscription; DELETE FROM spock.node WHERE node_name = 'n3';
+         SELECT pg_replication_origin_drop('spk_app_n3_sub_${node}_n3')`,
+      );
+    }
+    for (const name of ['n3', '9057']) {
+      const again = await diff(superuser, { againstOrigin: name });
+      assert.deepEqual(again.differences, { 'n1/n2': 1 }, name);
+    }
+    await assert.rejects(recover(file), {
+      code: 'BAD_USAGE',
+      message: /how far n3 was applied is not known on n1, n2/,
+      hint: /--source-of-truth <n1\|n2>/,
+    });
+    const done = await recover(file, { sourceOfTruth: 'n1' });
+    assert.deepEqual([done.nodes['n2']?.upserted, done.recovery?.source], [1, 'n1']);
+    assert.equal((await diff(superuser, { againstOrigin })).verdict, 'match');
+    // A name that nobody knows has a number too: that no row has it proves nothing.
+    const misspelt = await diff(superuser, { againstOrigin: 'n33' });
+    assert.equal(misspelt.verdict, 'unverified');
+    assert.match(misspelt.warnings.join(), /no compared node knows such an origin/);
   });
 
   it('A3: a role that may not read it gets the GRANT, and no drift from blindness', async () => {

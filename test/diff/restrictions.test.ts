@@ -5,7 +5,14 @@ import { after, before, describe, it } from 'node:test';
 import { silentLogger } from '../../src/base/log.js';
 import { Cluster } from '../../src/cluster/cluster.js';
 import { diffTable } from '../../src/commands/diff-table.js';
-import type { DiffResult, TableDiffParams } from '../../src/protocol/commands.js';
+import { repair } from '../../src/commands/repair.js';
+import type {
+  DiffResult,
+  RepairParams,
+  RepairResult,
+  TableDiffParams,
+} from '../../src/protocol/commands.js';
+import { furthestSurvivor } from '../../src/repair/recovery.js';
 import { removeDirectory, scratchDirectory, testContext } from '../support/context.js';
 import { startMesh, type Mesh } from '../support/mesh.js';
 import { differingKeys } from '../support/verdict.js';
@@ -14,6 +21,7 @@ const TABLES = `
   CREATE TABLE came (id int PRIMARY KEY, v text);
   CREATE TABLE times (id int PRIMARY KEY, v text);
   CREATE TABLE sums (id int PRIMARY KEY, amount numeric, f float8, n bigint, note text);
+  CREATE TABLE lost (id int PRIMARY KEY, v text);
   CREATE TABLE many (id int PRIMARY KEY, v int)`;
 
 describe('a diff of less than the whole table', () => {
@@ -161,5 +169,143 @@ describe('a diff of less than the whole table', () => {
     assert.equal(result.agreement, undefined);
     const { 'n1/n2': pair } = await differingKeys(directory, result, 'id');
     assert.deepEqual(pair?.['n1'], [7, 1007, 2007]);
+  });
+
+  describe('--recovery-mode', () => {
+    const survivors = ['n1', 'n2'];
+    let file: string;
+
+    function recover(params: Partial<RepairParams> = {}): Promise<RepairResult> {
+      const context = testContext(directory, { inputPath: file });
+      return repair(
+        cluster,
+        { table: 'lost', nodes: survivors, recoveryMode: true, ...params },
+        context,
+      );
+    }
+
+    /** Whose role may read little. */
+    async function recoverAs(user: string): Promise<RepairResult> {
+      const config = mesh.config(await scratchDirectory());
+      const plain = new Cluster(
+        { ...config, nodes: config.nodes.map((node) => ({ ...node, user })) },
+        silentLogger(),
+      );
+      try {
+        return await repair(
+          plain,
+          { table: 'lost', nodes: survivors, recoveryMode: true, dryRun: true },
+          testContext(directory, { inputPath: file }),
+        );
+      } finally {
+        await plain.close();
+        await removeDirectory(config.stateDir);
+      }
+    }
+
+    async function fromN3(origin = 'n3'): Promise<DiffResult> {
+      const found = await diff('lost', { againstOrigin: origin, nodes: survivors });
+      if (found.files[0] !== undefined) file = join(directory, found.files[0]);
+      return found;
+    }
+
+    it('takes the survivor that has applied most of the lost node, once nothing comes from it', async () => {
+      await mesh.query('n3', `INSERT INTO lost SELECT i, 'n3' FROM generate_series(1, 10) i`);
+      await mesh.waitForReplication();
+      await mesh.pauseReplication('n3', 'n2');
+      await mesh.query(
+        'n3',
+        `INSERT INTO lost VALUES (11, 'late'), (12, 'late'); UPDATE lost SET v = 'late' WHERE id = 3`,
+      );
+      await mesh.waitForReplication();
+      await fromN3();
+      // It answers, and has something for n2 yet.
+      await assert.rejects(recover(), { code: 'NOT_PROVED', message: /mesh_n2_from_n3/ });
+      await mesh.node('n3').stop('immediate');
+      const found = await fromN3();
+      assert.deepEqual([found.verdict, found.differences], ['starved', { 'n1/n2': 3 }]);
+      await assert.rejects(recover({ recoveryMode: false, sourceOfTruth: 'n1' }), {
+        code: 'BAD_USAGE',
+      });
+      const planned = await recover({ dryRun: true });
+      assert.deepEqual([planned.recovery?.lost, planned.recovery?.source], ['n3', 'n1']);
+      const done = await recover();
+      assert.equal(done.nodes['n2']?.upserted, 3);
+      assert.match(done.warnings.join(), /mesh_n1_from_n3 on n1 is still enabled/);
+      const [[rows]] = (await mesh.query('n2', 'SELECT count(*) FROM lost')) as [[string]];
+      assert.equal(rows, '12');
+    });
+
+    it('a role that may read no connection strings names the subscriptions, and needs one GRANT', async () => {
+      for (const node of survivors) {
+        await mesh.query(node, 'CREATE ROLE plain LOGIN; GRANT SELECT ON lost TO plain');
+      }
+      await mesh.driftSql('n2', "UPDATE lost SET v = 'other' WHERE id = 12");
+      await fromN3();
+      await assert.rejects(recoverAs('plain'), {
+        code: 'BAD_USAGE',
+        message: /how far n3 was applied is not known on n1, n2/,
+      });
+      await fromN3('n3,n1=mesh_n1_from_n3,n2=mesh_n2_from_n3');
+      await assert.rejects(recoverAs('plain'), {
+        code: 'MISSING_PRIVILEGE',
+        hint: /GRANT EXECUTE ON FUNCTION pg_catalog.pg_replication_origin_progress/,
+      });
+      for (const node of survivors) {
+        await mesh.query(
+          node,
+          'GRANT EXECUTE ON FUNCTION pg_catalog.pg_replication_origin_progress(text, boolean) TO plain',
+        );
+      }
+      assert.equal((await recoverAs('plain')).recovery?.source, 'n1');
+    });
+
+    it('without the subscription a person names the origin, and the source', async () => {
+      const numbers: string[] = [];
+      for (const node of survivors) {
+        const [[id] = []] = await mesh.query(
+          node,
+          `SELECT o.roident::text FROM pg_replication_origin o JOIN pg_subscription s
+             ON o.roname = 'pg_' || s.oid WHERE s.subname = 'mesh_${node}_from_n3'`,
+        );
+        numbers.push(`${node}=${id ?? ''}`);
+      }
+      // n2's own write has another origin; n1's row has that of n3.
+      assert.deepEqual((await fromN3()).differences, { 'n1/n2': 1 });
+      const drop = `ALTER SUBSCRIPTION s DISABLE; ALTER SUBSCRIPTION s SET (slot_name = NONE); DROP SUBSCRIPTION s`;
+      for (const sql of drop.split('; ')) {
+        await mesh.query('n2', sql.replace(' s', ' mesh_n2_from_n3'));
+      }
+      await assert.rejects(recover(), {
+        code: 'BAD_USAGE',
+        message: /how far n3 was applied is not known on n2/,
+        hint: /--source-of-truth <n1\|n2>/,
+      });
+      for (const sql of drop.split('; ')) {
+        await mesh.query('n1', sql.replace(' s', ' mesh_n1_from_n3'));
+      }
+      await assert.rejects(diff('lost', { againstOrigin: 'n3', nodes: survivors }), {
+        code: 'BAD_USAGE',
+        message: /no compared node knows an origin n3/,
+      });
+      await fromN3(`n3,${numbers.join(',')}`);
+      assert.equal((await recover({ sourceOfTruth: 'n1' })).nodes['n2']?.upserted, 1);
+      await fromN3(numbers.join(','));
+      for (const wrong of ['n3,n4', 'n1=', 'n9=1', 'n1=1,n1=2']) {
+        const refused = diff('lost', { againstOrigin: wrong, nodes: survivors });
+        await assert.rejects(refused, { code: 'BAD_USAGE' }, wrong);
+      }
+    });
+
+    it('never guesses', () => {
+      const applied = { n1: '0/FF', n2: '1/0', n4: '0/100' };
+      assert.equal(furthestSurvivor({ lost: 'n3', applied }), 'n2');
+      for (const other of [{ ...applied, n4: '1/0' }, { ...applied, n1: null }, { n1: null }]) {
+        assert.throws(() => furthestSurvivor({ lost: 'n3', applied: other }), {
+          code: 'BAD_USAGE',
+          hint: /--source-of-truth/,
+        });
+      }
+    });
   });
 });

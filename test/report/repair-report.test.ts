@@ -44,6 +44,7 @@ function options(isDryRun: boolean, startedAt: string): RepairReportOptions {
       isBidirectional: false,
       fixesNulls: false,
       firesTriggers: false,
+      isRecovery: false,
     },
   };
 }

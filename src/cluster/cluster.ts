@@ -2,7 +2,7 @@ import { availableParallelism } from 'node:os';
 import { AcedError, logMessage } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import type { Config, NodeConfig } from '../config/config.js';
-import { NodePipeline, tableKey } from '../ingest/pipeline.js';
+import { NodePipeline } from '../ingest/pipeline.js';
 import { OpenRowsBudget } from '../ingest/open-rows.js';
 import { TrackedTable } from '../ingest/tracked-table.js';
 import { RowDigestCache } from '../merkle/row-digests.js';
@@ -11,7 +11,7 @@ import type { NodePools } from '../postgres/every-node.js';
 import { OpenDatabases } from '../postgres/open-databases.js';
 import type { SessionPool } from '../postgres/session-pool.js';
 import { SessionPool as Pool } from '../postgres/session-pool.js';
-import { parseTableName, possibleTables } from '../table/table-name.js';
+import { parseTableName, possibleTables, tableKey } from '../table/table-name.js';
 import { DIGEST_VERSION } from '../digest/digest-column.js';
 import type { TableSpec } from '../table/table-spec.js';
 import { Store, type StoredTable } from '../store/store.js';
@@ -102,7 +102,7 @@ export class Cluster {
         pool: this.pool(node.name),
         store: this.store,
         log: this.log,
-        tables: this.#tables,
+        tables: this.tables,
         onSchemaChange: (table, reason) => this.schemaChanged(table, reason),
         onGap: (name, reason) => {
           // Without tables there is nothing to lose: it is the first start.

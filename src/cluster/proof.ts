@@ -91,7 +91,7 @@ async function proveOnNodes(
     const proved = await proveLeaves({
       table,
       pipeline: cluster.pipeline(node),
-      pool: cluster.pool(node),
+      server: cluster.pipeline(node).server,
       positions: clean,
       concurrency: options.concurrency,
       fenceTimeoutMs: options.fenceTimeoutMs ?? cluster.config.stream.fenceTimeoutMs,

@@ -152,7 +152,7 @@ export async function rehashOnNodes(
         ...part,
         table,
         pipeline: cluster.pipeline(node),
-        pool: cluster.pool(node),
+        server: cluster.pipeline(node).server,
         concurrency: options.concurrency,
         signal,
         onProgress: (blocks) => {

@@ -1,12 +1,11 @@
 import { AcedError } from '../base/errors.js';
-import { tableKey } from '../ingest/pipeline.js';
 import { onEveryNode, type NodePools } from '../postgres/every-node.js';
 import type { Session } from '../postgres/session.js';
 import type { TableChoice } from '../protocol/many-tables.js';
 import { hasPublication, readPublicationMembers } from '../replication/publication-members.js';
 import { readSpockSets } from '../replication/spock.js';
 import { listTables, type ListedTable } from '../table/table-list.js';
-import type { TableName } from '../table/table-name.js';
+import { tableKey, type TableName } from '../table/table-name.js';
 import { parseTablePatterns, type TablePattern } from '../table/table-pattern.js';
 
 export interface ChosenTable extends TableName {

@@ -1,5 +1,6 @@
 import type { Cluster } from '../cluster/cluster.js';
 import { Periodic } from '../cluster/periodic.js';
+import type { PipelineState } from '../ingest/pipeline-state.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import type { Condition } from '../protocol/drift.js';
 import { openQuestion, type TableSpec } from '../table/table-spec.js';
@@ -49,9 +50,6 @@ export class CoverageWatch {
     conditions.report('columns', tables.flatMap(columnCondition), { nowMs });
   }
 }
-
-type PipelineState =
-  Cluster['pipelines'] extends ReadonlyMap<string, { state: infer State }> ? State : never;
 
 /** A node that cannot be reached delivers nothing to the others either. */
 function streamCondition(node: string, state: PipelineState): Condition[] {

@@ -5,16 +5,22 @@ import { parseLsn, type Lsn } from '../base/lsn.js';
 import { blocksPerStatement, type BlockQuery } from '../merkle/block-sql.js';
 import type { LeafValue } from '../merkle/leaves.js';
 import { BlockRows } from '../merkle/row-digests.js';
-import type { SessionPool } from '../postgres/session-pool.js';
 import { parseSnapshot, type Snapshot } from '../postgres/snapshot.js';
+import type { NodeServer } from './node-server.js';
 import type { NodePipeline } from './pipeline.js';
 import type { ChangeRecording, RecordingKind } from './table-applier.js';
 import type { TrackedTable } from './tracked-table.js';
 
+/** What of a node's pipeline a reading of its blocks depends on. */
+export type ReadingPipeline = Pick<
+  NodePipeline,
+  'name' | 'epoch' | 'filters' | 'hiddenCommits' | 'touch'
+>;
+
 export interface BlockReadingOptions {
   readonly table: TrackedTable;
-  readonly pipeline: NodePipeline;
-  readonly pool: SessionPool;
+  readonly pipeline: ReadingPipeline;
+  readonly server: Pick<NodeServer, 'read'>;
   readonly positions: readonly number[];
   /** Statements at once. */
   readonly concurrency: number;
@@ -86,11 +92,11 @@ export async function readObserved<Result>(
   const deadline = Date.now() + HIDDEN_COMMIT_TIMEOUT_MS;
   for (;;) {
     const { epoch } = pipeline;
-    await pipeline.rememberHiddenCommits();
+    await pipeline.hiddenCommits.remember();
     const applier = table.applier(pipeline.name);
     // Recording starts before the snapshot is taken: no change can fall between the two.
     const recording = applier.startRecording(new Set(reading.positions), reading.records);
-    const xids = pipeline.recentXids.startReading();
+    const xids = pipeline.hiddenCommits.startReading();
     try {
       const read = await readBlocks(options, reading, signal);
       failpoint('rehash-read');
@@ -132,7 +138,7 @@ function rangeQuery(
 }
 
 async function readBlocks(
-  { table, pool, isOnePass }: BlockReadingOptions,
+  { table, server, isOnePass }: BlockReadingOptions,
   { positions, keepsRows }: Pick<ObservedReading<unknown>, 'positions' | 'keepsRows'>,
   signal: AbortSignal,
 ): Promise<BlocksRead> {
@@ -141,10 +147,7 @@ async function readBlocks(
     isOnePass === true && !keepsRows
       ? table.sql.hashTable(table.layout.boundaries)
       : rangeQuery(table, positions, keepsRows);
-  const answer = await pool.use(
-    (session) => session.query(query.text, query.params, signal),
-    signal,
-  );
+  const answer = await server.read(query, signal);
   const values = new Map<number, LeafValue>();
   const rows = new Map<number, BlockRows>();
   if (isOnePass === true) for (const position of positions) values.set(position, EMPTY);

@@ -2,20 +2,10 @@ import type { Lsn } from '../base/lsn.js';
 import type { PgoutputDecoder } from '../pgoutput/decoder.js';
 import type { Message, Relation } from '../pgoutput/message.js';
 import type { LastTransaction } from '../replication/start-decision.js';
-import { RecentXids } from './recent-xids.js';
-import type { SnapshotFilters } from './snapshot-filters.js';
+import type { HiddenCommits } from './hidden-commits.js';
+import { KeyLocation, type StreamFlow } from './key-location.js';
 import type { TableApplier } from './table-applier.js';
 
-interface PendingTransaction {
-  readonly xid: number;
-  readonly endLsn: Lsn;
-  readonly timeUs: bigint;
-  readonly appliers: readonly TableApplier[];
-  /** Keys that the server has to locate for it, and one for itself. */
-  readonly work: number;
-}
-
-/**
 /**
  * Finds the appliers of a table that is tracked by its OID on the node: a publication goes by OID
  * too, and a table that was renamed, or changed its schema, keeps sending under the other name. One
@@ -36,13 +26,11 @@ interface KnownRelation {
 export interface ChangeApplierOptions {
   readonly decoder: PgoutputDecoder;
   readonly lookup: ApplierLookup;
-  readonly filters: SnapshotFilters;
   readonly position: Lsn;
   /** The last transaction that is in the leaves. */
   readonly last: LastTransaction;
-  readonly now: () => number;
-  /** A commit is pending: it has keys that only the server can locate, or follows such a one. */
-  readonly onPending: () => void;
+  readonly flow: StreamFlow;
+  readonly hiddenCommits: HiddenCommits;
   readonly onPosition: (position: Lsn) => void;
 }
 
@@ -51,15 +39,12 @@ export interface ChangeApplierOptions {
  * transaction it is in: its xid, that it is open, and which tables it touched.
  */
 export class ChangeApplier {
-  readonly recentXids = new RecentXids();
   readonly #options: ChangeApplierOptions;
   readonly #relations = new Map<number, KnownRelation>();
   /** Set while nothing but descriptions has come after this Relation message. */
   #lastRelation: KnownRelation | null = null;
+  readonly #location: KeyLocation;
   readonly #touched = new Set<TableApplier>();
-  /** Committed transactions that are not applied yet, oldest first. */
-  #pending: PendingTransaction[] = [];
-  #pendingWork = 0;
   #xid: number | null = null;
   #position: Lsn;
   /** Of the last transaction that is in the leaves: three fields, and no object for each commit. */
@@ -70,6 +55,13 @@ export class ChangeApplier {
 
   constructor(options: ChangeApplierOptions) {
     this.#options = options;
+    this.#location = new KeyLocation({
+      flow: options.flow,
+      onApplied: ({ xid, endLsn, timeUs }) => {
+        options.hiddenCommits.add(xid);
+        this.#applied(xid, endLsn, timeUs);
+      },
+    });
     this.#position = options.position;
     const { endLsn, commit } = options.last;
     this.#lastEnd = endLsn;
@@ -95,18 +87,9 @@ export class ChangeApplier {
     return this.#changes;
   }
 
-  get pendingTransactions(): number {
-    return this.#pending.length;
-  }
-
-  /** Keys to be located and transactions that wait for them. Asked for with each commit: kept, not counted. */
-  get pendingWork(): number {
-    return this.#pendingWork;
-  }
-
-  /** Appliers that hold transactions. */
-  get pendingAppliers(): ReadonlySet<TableApplier> {
-    return new Set(this.#pending.flatMap(({ appliers }) => appliers));
+  /** Commits wait for the server to locate keys. */
+  get isWaiting(): boolean {
+    return this.#location.isWaiting;
   }
 
   data(buffer: Buffer, start: number, end: number): void {
@@ -130,7 +113,7 @@ export class ChangeApplier {
 
   /** The server has sent all it had up to `walEnd`; counts between transactions only. */
   keepalive(walEnd: Lsn): void {
-    if (this.#xid === null && this.#pending.length === 0) this.#advance(walEnd);
+    if (this.#xid === null && !this.isWaiting) this.#advance(walEnd);
   }
 
   /** Tables were tracked or dropped: appliers are looked up again. */
@@ -146,17 +129,6 @@ export class ChangeApplier {
     }
   }
 
-  /** Applies the `count` oldest pending transactions: all their keys have been located. */
-  release(count: number): void {
-    for (const { xid, endLsn, timeUs, appliers, work } of this.#pending.splice(0, count)) {
-      this.#pendingWork -= work;
-      const nowMs = this.#options.now();
-      for (const applier of appliers) applier.applyHeld(nowMs);
-      this.recentXids.add(xid);
-      this.#applied(xid, endLsn, timeUs);
-    }
-  }
-
   /** The connection ended; what was not committed in it will be sent again. */
   disconnected(): void {
     for (const { appliers } of this.#relations.values()) {
@@ -164,8 +136,7 @@ export class ChangeApplier {
     }
     this.#relations.clear();
     this.#touched.clear();
-    this.#pending = [];
-    this.#pendingWork = 0;
+    this.#location.discard();
     this.#xid = null;
   }
 
@@ -243,23 +214,18 @@ export class ChangeApplier {
   #commit(endLsn: Lsn, timeUs: bigint): void {
     const xid = this.#xid ?? 0;
     this.#xid = null;
-    let mustHold = this.#pending.length > 0;
+    let mustHold = this.isWaiting;
     for (const applier of this.#touched) mustHold ||= applier.mustHold;
     if (mustHold) {
-      const appliers = [...this.#touched];
-      let work = 1;
-      for (const applier of appliers) work += applier.hold(xid);
-      this.#pending.push({ xid, endLsn, timeUs, appliers, work });
-      this.#pendingWork += work;
+      this.#location.hold({ xid, endLsn, timeUs }, [...this.#touched]);
       this.#touched.clear();
-      this.#options.onPending();
       return;
     }
     if (this.#touched.size > 0) {
-      const nowMs = this.#options.now();
+      const nowMs = Date.now();
       for (const applier of this.#touched) applier.commit(xid, nowMs);
       this.#touched.clear();
-      this.recentXids.add(xid);
+      this.#options.hiddenCommits.add(xid);
     }
     this.#applied(xid, endLsn, timeUs);
   }

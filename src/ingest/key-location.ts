@@ -1,78 +1,113 @@
-import { logMessage } from '../base/errors.js';
-import type { Logger } from '../base/log.js';
-import type { SessionPool } from '../postgres/session-pool.js';
-import type { ReplicationStream } from '../stream/replication-stream.js';
-import type { ChangeApplier } from './change-applier.js';
+import type { Lsn } from '../base/lsn.js';
 import type { TableApplier } from './table-applier.js';
-import type { TrackedTable } from './tracked-table.js';
+
+/** A transaction whose commit has come. */
+export interface Commit {
+  readonly xid: number;
+  readonly endLsn: Lsn;
+  readonly timeUs: bigint;
+}
+
+interface WaitingCommit {
+  readonly commit: Commit;
+  readonly appliers: readonly TableApplier[];
+  /** Keys that the server has to locate for it, and one for itself. */
+  readonly work: number;
+}
+
+/** The stream that commits come from. */
+export interface StreamFlow {
+  pause(reason: string): void;
+  resume(): void;
+  /** Ends it with an error; it begins again where the leaves are durable. */
+  fail(error: unknown): void;
+}
 
 export interface KeyLocationOptions {
-  readonly pool: SessionPool;
-  readonly log: Logger;
-  readonly appliers: ReadonlyMap<TrackedTable, TableApplier>;
-  /** The current ones of the pipeline. */
-  readonly applier: () => ChangeApplier;
-  readonly stream: () => ReplicationStream | null;
+  readonly flow: StreamFlow;
+  /** A commit that waited is in the leaves now. */
+  readonly onApplied: (commit: Commit) => void;
 }
 
 /** Keys that the server locates, and transactions that wait for them, stop the stream above this number. */
 const MAX_UNLOCATED = 20_000;
 
-/** Blocks of keys whose order only the server knows. */
+/**
+ * The commits of one node that wait until the server has told in which blocks keys lie, because only
+ * it knows their order; and all commits after the first such one, of whatever table: transactions take
+ * effect in order or not at all.
+ *
+ *     TableApplier         a row's key has no locator     ─► UnlocatedChanges.add
+ *     ChangeApplier        COMMIT of such a transaction,  ─► KeyLocation.hold
+ *                          or while one waits               └► UnlocatedChanges.hold, for each table
+ *     KeyLocation          one round for all that waits:
+ *                            UnlocatedChanges.locate, for each table: one statement for all its keys,
+ *                            again when blocks were cut or joined meanwhile; then keys have positions
+ *                            applyHeld, commit by commit  ─► leaves, then onApplied: the position
+ *
+ * A disconnect forgets all of it: nothing of it was applied or confirmed, so it is sent again.
+ */
 export class KeyLocation {
   readonly #options: KeyLocationOptions;
+  /** Oldest first. */
+  #waiting: WaitingCommit[] = [];
+  #work = 0;
   #isLocating = false;
+  /** Counts the connections: what was asked for in one is of no use in the next. */
+  #connection = 0;
 
   constructor(options: KeyLocationOptions) {
     this.#options = options;
   }
 
-  /**
-   * Asks the server where the keys of pending commits lie, and applies those. Resolves at once while
-   * another call is at it; above a limit that call's stream is paused.
-   */
-  async locate(): Promise<void> {
-    const changes = this.#options.applier();
-    if (this.#isLocating) {
-      if (changes.pendingWork > MAX_UNLOCATED) this.#options.stream()?.pause('locating keys');
-      return;
-    }
+  /** Whether every further commit must be held. */
+  get isWaiting(): boolean {
+    return this.#waiting.length > 0;
+  }
+
+  hold(commit: Commit, appliers: readonly TableApplier[]): void {
+    let work = 1;
+    for (const applier of appliers) work += applier.hold(commit.xid);
+    this.#waiting.push({ commit, appliers, work });
+    this.#work += work;
+    if (!this.#isLocating) void this.#locateAll();
+    else if (this.#work > MAX_UNLOCATED) this.#options.flow.pause('locating keys');
+  }
+
+  /** The connection ended. */
+  discard(): void {
+    this.#waiting = [];
+    this.#work = 0;
+    this.#connection++;
+  }
+
+  async #locateAll(): Promise<void> {
+    const { flow } = this.#options;
     this.#isLocating = true;
     try {
-      while (changes === this.#options.applier() && changes.pendingTransactions > 0) {
-        const count = changes.pendingTransactions;
-        const stream = this.#options.stream();
-        for (const applier of changes.pendingAppliers) await this.#locateTable(applier);
-        // A reconnect has dropped what was pending; it comes again.
-        if (this.#options.stream() !== stream) continue;
-        changes.release(count);
-        stream?.resume();
+      while (this.isWaiting) {
+        const count = this.#waiting.length;
+        const connection = this.#connection;
+        const appliers = new Set(this.#waiting.flatMap((one) => one.appliers));
+        for (const applier of appliers) await applier.locateHeld();
+        if (this.#connection !== connection) continue;
+        this.#release(count);
+        flow.resume();
       }
     } catch (error) {
-      // The transactions were not applied and their end is not confirmed: streaming again from
-      // the durable position brings them back.
-      this.#options.log.warn({ event: 'locate_failed' }, logMessage(error));
-      void this.#options.stream()?.close();
+      flow.fail(error);
     } finally {
       this.#isLocating = false;
     }
   }
 
-  async #locateTable(applier: TableApplier): Promise<void> {
-    const table = Array.from(this.#options.appliers).find(([, other]) => other === applier)?.[0];
-    if (table === undefined) throw new RangeError('a table was dropped while keys were located');
-    await applier.locateHeld(
-      async (keys) => {
-        const bounds = table.layout.lowers.slice(1).map((lower) => lower ?? []);
-        const query = table.sql.locate(keys, bounds);
-        const rows = await this.#options.pool.use((session) =>
-          session.query(query.text, query.params),
-        );
-        const positions = new Array<number>(keys.length).fill(0);
-        for (const [index, position] of rows) positions[Number(index)] = Number(position);
-        return positions;
-      },
-      () => table.layout.version,
-    );
+  /** Applies the `count` oldest: all their keys have been located. */
+  #release(count: number): void {
+    for (const { commit, appliers, work } of this.#waiting.splice(0, count)) {
+      this.#work -= work;
+      const nowMs = Date.now();
+      for (const applier of appliers) applier.applyHeld(nowMs);
+      this.#options.onApplied(commit);
+    }
   }
 }

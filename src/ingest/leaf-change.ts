@@ -1,3 +1,4 @@
+import type { PositionMap } from '../merkle/layout.js';
 import type { LeafSet } from '../merkle/leaves.js';
 import { OPERATION_WORDS, type TableRowDigests } from '../merkle/row-digests.js';
 
@@ -16,8 +17,31 @@ export interface LeafChange {
   readonly operations: Int32Array | null;
 }
 
+/**
+ * The changes of one transaction under a new layout, one for each block: a second one for a block
+ * that was emptied would empty it again. What happened to a block that was split is a change of
+ * unknown size to each of its parts.
+ */
+export function relayoutChanges(changes: readonly LeafChange[], map: PositionMap): LeafChange[] {
+  const moved = new Map<number, LeafChange>();
+  for (const change of changes) {
+    const [first, last] = map(change.position);
+    const wasOperated = change.operations !== null;
+    const isUnknown =
+      change.isUnknown || wasOperated || (first !== last && (!change.isReset || change.rows !== 0));
+    const none = { rows: 0, sumLow: 0, sumHigh: 0 };
+    const part = { ...change, ...(first === last ? {} : none), isUnknown, operations: null };
+    for (let position = first; position <= last; position++) {
+      const other = moved.get(position);
+      const here = { ...part, position };
+      moved.set(position, other === undefined ? here : joinLeafChanges(other, here));
+    }
+  }
+  return [...moved.values()];
+}
+
 /** Two changes of one transaction to what has become one block. */
-export function joinLeafChanges(one: LeafChange, other: LeafChange): LeafChange {
+function joinLeafChanges(one: LeafChange, other: LeafChange): LeafChange {
   const low = (one.sumLow + other.sumLow) | 0;
   const carry = low >>> 0 < other.sumLow >>> 0 ? 1 : 0;
   return {

@@ -1,36 +1,24 @@
-import { randomUUID } from 'node:crypto';
 import { aborted, backoffMs, sleep, throwIfAborted } from '../base/abort.js';
 import { AcedError, errorMessage, logMessage } from '../base/errors.js';
-import { failpoint } from '../base/failpoint.js';
 import type { Logger } from '../base/log.js';
-import { formatLsn, NO_LSN, type Lsn } from '../base/lsn.js';
+import { formatLsn, type Lsn } from '../base/lsn.js';
 import type { Config, NodeConfig } from '../config/config.js';
-import { PgoutputDecoder } from '../pgoutput/decoder.js';
-import { findHalfCommitted } from '../replication/half-committed.js';
-import { emitBarrier } from '../replication/positions.js';
 import type { SessionPool } from '../postgres/session-pool.js';
 import { dropSlot, SLOT_RELEASE_TIMEOUT_MS } from '../replication/slot.js';
-import { parseSnapshot } from '../postgres/snapshot.js';
 import type { LastTransaction } from '../replication/start-decision.js';
 import type { Store } from '../store/store.js';
 import { openReplicationStream, type ReplicationStream } from '../stream/replication-stream.js';
-import { ChangeApplier } from './change-applier.js';
-import { collectBatch, returnBatch } from './node-batch.js';
-import { FenceWaiters } from './fence-waiters.js';
+import type { HiddenCommits } from './hidden-commits.js';
 import { HistoryCheck, OtherHistory } from './history-check.js';
-import { KeyLocation } from './key-location.js';
+import { NodeChanges } from './node-changes.js';
+import { NodeFences, type FencedStream } from './node-fences.js';
+import { NodeFlush } from './node-flush.js';
+import { nodeServer, type NodeServer } from './node-server.js';
+import type { PipelineState } from './pipeline-state.js';
 import { RepeatedFailure } from './repeated-failure.js';
-import { SnapshotFilters } from './snapshot-filters.js';
+import type { SnapshotFilters } from './snapshot-filters.js';
 import { prepareStart } from './start-up.js';
-import type { TableApplier } from './table-applier.js';
 import type { TrackedTable } from './tracked-table.js';
-
-/** Where a node's pipeline is. Each change of it is logged with its reason. */
-export type PipelineState =
-  | { readonly kind: 'stopped' }
-  | { readonly kind: 'connecting' }
-  | { readonly kind: 'streaming' }
-  | { readonly kind: 'waiting'; readonly error: AcedError; readonly attempt: number };
 
 export interface PipelineOptions {
   readonly config: Config;
@@ -38,24 +26,14 @@ export interface PipelineOptions {
   readonly pool: SessionPool;
   readonly store: Store;
   readonly log: Logger;
-  /** Tables by `schema.table` with a NUL between, see tableKey(). */
-  readonly tables: ReadonlyMap<string, TrackedTable>;
+  /** Tracked when it begins. */
+  readonly tables: readonly TrackedTable[];
   /** The catalog of a table must be looked at again. */
   readonly onSchemaChange: (table: TrackedTable, reason: string) => void;
   /** The node's stream has a gap: every leaf of the node is unknown now. */
   readonly onGap: (node: string, reason: string) => void;
 }
 
-export function tableKey(schema: string, name: string): string {
-  return `${schema}\0${name}`;
-}
-
-/** Above this number the server is asked which of them every session can see. */
-const MAX_RECENT_XIDS = 50_000;
-const FENCE_POLL_FIRST_MS = 1;
-const FENCE_POLL_MAX_MS = 50;
-/** Idle positions are made durable less often than changes. */
-const IDLE_FLUSH_MS = 5_000;
 const BACKOFF = { firstMs: 200, maxMs: 15_000 };
 const SYNCHRONOUS_REPEAT_MS = 3_600_000;
 export const SYNCHRONOUS_WARNING =
@@ -63,29 +41,22 @@ export const SYNCHRONOUS_WARNING =
   'but no data is safe here; name your standbys instead of *';
 
 /** One node: stream -> leaves -> store -> confirm, with reconnects. */
-export class NodePipeline {
+export class NodePipeline implements FencedStream {
   readonly name: string;
+  /** What the node is asked beside the stream. */
+  readonly server: NodeServer;
   readonly #options: PipelineOptions;
   readonly #log: Logger;
   readonly #abort = new AbortController();
-  readonly #waiters = new FenceWaiters();
-  readonly #appliers = new Map<TrackedTable, TableApplier>();
-  readonly #location: KeyLocation;
-  #filters: SnapshotFilters;
-  #applier: ChangeApplier;
+  readonly #changes: NodeChanges;
+  readonly #flush: NodeFlush;
+  readonly #fences: NodeFences;
+  readonly #failure = new RepeatedFailure();
   #stream: ReplicationStream | null = null;
   #state: PipelineState = { kind: 'stopped' };
-  #durable: Lsn | null;
-  #flushTimer: NodeJS.Timeout | null = null;
-  #flushDelayMs = 0;
-  #lastFlushMs = 0;
-  /** Batches that have become durable. */
-  #flushes = 0;
-  readonly #failure = new RepeatedFailure();
   #synchronousNames: string | null = null;
   #synchronousToldMs = -Infinity;
   #hasStarted = false;
-  #isSettling = false;
   #mustAbandonSlot = false;
   /** Of the connection that is being made or streams. */
   #attempt: AbortController | null = null;
@@ -95,30 +66,49 @@ export class NodePipeline {
   #distrust: string | null = null;
   /** Of a failover slot: standbys that its stream waits for. */
   #standbySlots: string | null = null;
-  #epoch = 0;
   #connection = 0;
-  /** The search for commits of before the stream that are still hidden; null: not begun. */
-  #search: Promise<void> | null = null;
 
   constructor(options: PipelineOptions) {
+    const { config, node, pool, store } = options;
     this.#options = options;
-    this.name = options.node.name;
-    this.#log = options.log.child({ node: options.node.name });
-    this.#filters = SnapshotFilters.restore(
-      options.store.filters(this.name),
-      highestFilter(options.tables.values(), this.name),
-    );
-    this.#location = new KeyLocation({
-      pool: options.pool,
+    this.name = node.name;
+    this.#log = options.log.child({ node: node.name });
+    this.server = nodeServer(pool);
+    this.#fences = new NodeFences(this.server, this);
+    this.#changes = new NodeChanges({
+      node: node.name,
+      server: this.server,
+      store,
+      tables: options.tables,
       log: this.#log,
-      appliers: this.#appliers,
-      applier: () => this.#applier,
-      stream: () => this.#stream,
+      signal: this.#abort.signal,
+      flow: {
+        pause: (reason) => this.#stream?.pause(reason),
+        resume: () => this.#stream?.resume(),
+        fail: (error) => {
+          this.#log.warn({ event: 'locate_failed' }, logMessage(error));
+          void this.#stream?.close();
+        },
+      },
+      onPosition: (reached) => {
+        this.#fences.pass(reached);
+        this.#flush.passed(reached);
+      },
+      onSchemaChange: options.onSchemaChange,
     });
-    const stored = options.store.node(this.name);
-    this.#durable = stored?.position ?? null;
-    this.#applier = this.#createApplier(this.#durable ?? NO_LSN, stored?.last ?? begunAt(NO_LSN));
-    for (const table of options.tables.values()) this.addTable(table);
+    this.#flush = new NodeFlush({
+      changes: this.#changes,
+      store,
+      intervalMs: config.stream.flushIntervalMs,
+      isAwaited: () => this.#synchronousNames !== null,
+      onDurable: (position) => {
+        if (this.#failure.end()) {
+          this.#log.info({ event: 'pipeline_recovered' }, 'changes are stored again');
+        }
+        this.#stream?.confirm(position);
+      },
+      onFailure: (error) => this.#fail(asAcedError(error)),
+    });
   }
 
   get state(): PipelineState {
@@ -127,7 +117,7 @@ export class NodePipeline {
 
   /** Changes whenever the stream starts over: what was read under another one proves nothing. */
   get epoch(): number {
-    return this.#epoch;
+    return this.#changes.epoch;
   }
 
   /** Numbers the connections, from 1: another one may be to a server that has crashed in between. */
@@ -137,43 +127,28 @@ export class NodePipeline {
 
   /** Everything that committed on the node before this position is in the leaves. */
   get position(): Lsn {
-    return this.#applier.position;
+    return this.#changes.position;
   }
 
   get durablePosition(): Lsn | null {
-    return this.#durable;
+    return this.#flush.durable;
   }
 
+  /** Row changes seen so far. */
   get changes(): number {
-    return this.#applier.changes;
+    return this.#changes.applier.changes;
   }
 
   get lastTransaction(): LastTransaction {
-    return this.#applier.last;
+    return this.#changes.applier.last;
   }
 
   get filters(): SnapshotFilters {
-    return this.#filters;
+    return this.#changes.filters;
   }
 
-  get recentXids(): ChangeApplier['recentXids'] {
-    return this.#applier.recentXids;
-  }
-
-  /**
-   * Must have resolved before blocks are read. What committed before the stream's start is not sent
-   * (again), and yet snapshots may not show it for long: `recentXids` has it after this. Asks the
-   * server once per epoch. Errors: those of a query.
-   */
-  async rememberHiddenCommits(): Promise<void> {
-    this.#search ??= this.#searchHiddenCommits();
-    const search = this.#search;
-    try {
-      await search;
-    } catch (error) {
-      if (this.#search === search) this.#search = null;
-      throw error;
-    }
+  get hiddenCommits(): HiddenCommits {
+    return this.#changes.hiddenCommits;
   }
 
   start(): void {
@@ -202,88 +177,51 @@ export class NodePipeline {
   }
 
   addTable(table: TrackedTable): void {
-    const applier = table.createApplier(this.name, this.#filters, (reason) =>
-      this.#options.onSchemaChange(table, reason),
-    );
-    this.#appliers.set(table, applier);
-    this.#applier.refreshTables();
+    this.#changes.addTable(table);
   }
 
   removeTable(table: TrackedTable): void {
-    this.#appliers.delete(table);
-    this.#applier.refreshTables();
+    this.#changes.removeTable(table);
   }
 
-  /**
-   * Takes a fence on the node. Everything that committed before the call is in the leaves once
-   * waitForPosition has resolved for it.
-   */
+  /** See NodeFences. */
   async takeFence(signal?: AbortSignal): Promise<Lsn> {
-    const { position, epoch } = this;
-    const fence = await this.#options.pool.use(
-      (session) => emitBarrier(session, randomUUID()),
-      signal,
-    );
-    if (fence < position && epoch === this.epoch && this.#state.kind === 'streaming') {
-      // The log ends before what was streamed of it: this is another server than the stream's.
-      this.#setState({ kind: 'connecting' }, `the node's log ends at ${formatLsn(fence)}`);
-      void this.#stream?.close();
-    }
-    return fence;
+    return this.#fences.take(signal);
   }
 
-  /**
-   * Resolves when all that committed before `fence` is in the leaves and the stream is up: without
-   * one a position may be of a server that is no longer there. Rejects with STARVED when the stream
-   * has not got there in time, and says why.
-   */
+  /** See NodeFences. */
   async waitForPosition(fence: Lsn, timeoutMs: number, signal?: AbortSignal): Promise<void> {
-    const deadline = Date.now() + timeoutMs;
-    let pauseMs = FENCE_POLL_FIRST_MS;
-    while (this.#state.kind !== 'streaming' || this.position < fence) {
-      const state = this.#state;
-      if (this.#abort.signal.aborted) throw new AcedError('CANCELLED', 'the stream is ending');
-      if (this.#fatal !== null) throw this.#fatal;
-      if (state.kind === 'waiting' && !state.error.isRetryable) throw state.error;
-      if (Date.now() > deadline) throw this.#starved(fence, timeoutMs);
-      this.#stream?.requestKeepalive();
-      await this.#waiters.reached(fence, pauseMs, signal);
-      pauseMs = Math.min(pauseMs * 2, FENCE_POLL_MAX_MS);
-    }
+    await this.#fences.waitForPosition(fence, timeoutMs, signal);
+  }
+
+  requestKeepalive(): void {
+    this.#stream?.requestKeepalive();
+  }
+
+  logEndsEarly(fence: Lsn): void {
+    this.#setState({ kind: 'connecting' }, `the node's log ends at ${formatLsn(fence)}`);
+    void this.#stream?.close();
+  }
+
+  get end(): AcedError | null {
+    if (this.#abort.signal.aborted) return new AcedError('CANCELLED', 'the stream is ending');
+    return this.#fatal;
+  }
+
+  get holdUp(): string | null {
+    return this.#standbySlots === null
+      ? null
+      : `the slot sends nothing that the standbys of synchronized_standby_slots (${this.#standbySlots}) have not received: see whether they are up`;
   }
 
   /** Makes everything applied so far durable, and confirms it to the slot. */
   flush(): void {
-    const { store } = this.#options;
-    if (this.#flushTimer !== null) clearTimeout(this.#flushTimer);
-    this.#flushTimer = null;
-    if (this.#durable === null) return;
-    this.#filters.pass(this.position);
-    const { last } = this.#applier;
-    const batch = {
-      ...collectBatch(this.name, this.position, this.#appliers.keys(), this.#filters),
-      last,
-    };
-    if (batch.leaves.length === 0 && batch.position === this.#durable) return;
-    failpoint('store-committing');
-    try {
-      store.saveBatch(batch);
-    } catch (error) {
-      returnBatch(batch, this.#appliers.keys());
-      throw error;
-    }
-    failpoint('store-committed');
-    this.#durable = batch.position;
-    this.#lastFlushMs = Date.now();
-    this.#flushes++;
-    if (this.#failure.end())
-      this.#log.info({ event: 'pipeline_recovered' }, 'changes are stored again');
-    this.#stream?.confirm(batch.position);
+    this.#flush.flush();
   }
 
   /** A leaf was changed by something else than the stream (a rehash): flush it soon. */
   touch(): void {
-    this.#scheduleFlush(this.#flushIntervalMs);
+    this.#flush.touch();
   }
 
   /** Of the replication connection. */
@@ -305,32 +243,10 @@ export class NodePipeline {
     this.#log.warn({ event: 'synchronous_standby', setting: names }, SYNCHRONOUS_WARNING);
   }
 
-  get #flushIntervalMs(): number {
-    return this.#synchronousNames === null ? this.#options.config.stream.flushIntervalMs : 0;
-  }
-
-  #createApplier(position: Lsn, last: LastTransaction): ChangeApplier {
-    return new ChangeApplier({
-      decoder: new PgoutputDecoder(),
-      position,
-      last,
-      filters: this.#filters,
-      now: Date.now,
-      lookup: (oid) =>
-        Array.from(this.#appliers).flatMap(([table, applier]) =>
-          table.readings[this.name]?.oid === oid ? [applier] : [],
-        ),
-      onPending: () => {
-        void this.#location.locate();
-      },
-      onPosition: (reached) => this.#onPosition(reached),
-    });
-  }
-
   async #run(): Promise<void> {
     const isStopping = (): boolean => this.#abort.signal.aborted;
     for (let failures = 0; !isStopping(); failures++) {
-      const flushes = this.#flushes;
+      const { batches } = this.#flush;
       const attempt = new AbortController();
       this.#attempt = attempt;
       try {
@@ -344,7 +260,7 @@ export class NodePipeline {
         if (cause.code === 'STORE' || cause.code === 'INTERNAL') this.#fatal = cause;
         // A connection that made something durable was a good one: start the backoff over. That it
         // streamed says nothing: on a full disk every one does.
-        if (this.#flushes !== flushes) failures = 0;
+        if (this.#flush.batches !== batches) failures = 0;
         this.#failure.note(cause.code, failures);
         this.#setState({ kind: 'waiting', error: cause, attempt: failures }, cause.logMessage);
         await sleep(backoffMs(failures, BACKOFF), this.#abort.signal).catch(() => undefined);
@@ -357,8 +273,7 @@ export class NodePipeline {
   async #connectAndStream(signal: AbortSignal): Promise<void> {
     const { config, node, pool, store } = this.#options;
     this.#setState({ kind: 'connecting' }, 'start');
-    // Nothing is written meanwhile: it would mix leaves of before with a position of after.
-    this.#durable = null;
+    this.#flush.suspend();
     if (this.#mustAbandonSlot) {
       store.forgetNode(this.name);
       await pool.use((session) =>
@@ -377,7 +292,7 @@ export class NodePipeline {
       isQuiet: this.#failure.isQuiet,
       isFirst: !this.#hasStarted,
       applicationName: this.applicationName,
-      tables: Array.from(this.#appliers.keys(), ({ spec }) => spec),
+      tables: this.#changes.tables.map(({ spec }) => spec),
       distrust: this.#distrust,
     });
     this.#hasStarted = true;
@@ -387,15 +302,15 @@ export class NodePipeline {
     // After a batch that could not be stored, memory is ahead of what is sent again.
     const gap = start.gap ?? (this.position === stored ? null : 'changes were not stored');
     if (gap !== null) {
-      this.#startOver(start.position);
+      this.#changes.startOver(start.position);
       this.#options.onGap(this.name, gap);
     } else if (start.isOtherRun) {
-      this.#distrustSnapshots(start.position);
+      this.#changes.distrustSnapshots(start.position);
     }
-    this.#durable = start.position;
+    this.#flush.goOn(start.position);
     this.#fatal = null;
     // Captured: after a gap the pipeline has a new one.
-    const applier = this.#applier;
+    const { applier } = this.#changes;
     const check =
       gap === null && start.proof !== null ? new HistoryCheck(this.name, start.proof) : null;
     const stream = await openReplicationStream({
@@ -444,100 +359,6 @@ export class NodePipeline {
     }
   }
 
-  async #searchHiddenCommits(): Promise<void> {
-    const { recentXids } = this;
-    const signal = this.#abort.signal;
-    const xids = await this.#options.pool.use(
-      (session) => findHalfCommitted(session, signal),
-      signal,
-    );
-    // As the stream has them: 32 bits.
-    for (const xid of xids) recentXids.add(Number(BigInt.asUintN(32, xid)));
-  }
-
-  /** What blocks were read as may have been on a server that is no longer there. */
-  #distrustSnapshots(position: Lsn): void {
-    this.#epoch++;
-    this.#search = null;
-    const ids = this.#filters.clear();
-    for (const table of this.#appliers.keys()) {
-      const leaves = table.leaves(this.name);
-      leaves.filters.forEach((id, at) => {
-        if (!ids.has(id)) return;
-        leaves.markDirty(at);
-        table.rowDigests(this.name).delete(at);
-      });
-    }
-    this.#applier.rewind(position);
-  }
-
-  /** After a gap: nothing that was known of the node's leaves holds any more. */
-  #startOver(position: Lsn): void {
-    this.#epoch++;
-    this.#search = null;
-    this.#filters = SnapshotFilters.restore([], 0);
-    this.#applier = this.#createApplier(position, begunAt(position));
-    for (const table of this.#appliers.keys()) {
-      table.leaves(this.name).markAllDirty();
-      table.leaves(this.name).filters.fill(0);
-      table.rowDigests(this.name).clear();
-      this.addTable(table);
-    }
-  }
-
-  #onPosition(position: Lsn): void {
-    this.#waiters.pass(position);
-    if (position === this.#durable) return;
-    if (this.recentXids.size > MAX_RECENT_XIDS) void this.#settleXids();
-    const flushIntervalMs = this.#flushIntervalMs;
-    if (this.#flushTimer !== null && this.#flushDelayMs <= flushIntervalMs) return;
-    const isUrgent = this.#synchronousNames !== null || this.#hasChanges();
-    this.#scheduleFlush(isUrgent ? flushIntervalMs : IDLE_FLUSH_MS);
-  }
-
-  #hasChanges(): boolean {
-    for (const table of this.#appliers.keys()) {
-      if (table.leaves(this.name).hasChanged) return true;
-    }
-    return false;
-  }
-
-  async #settleXids(): Promise<void> {
-    if (this.#isSettling) return;
-    this.#isSettling = true;
-    const reading = this.recentXids.startReading();
-    try {
-      const rows = await this.#options.pool.use((session) =>
-        session.query('SELECT pg_catalog.pg_current_snapshot()'),
-      );
-      reading.isMissing(parseSnapshot(rows[0]?.[0] ?? ''));
-    } catch (error) {
-      this.#log.warn({ event: 'settle_failed' }, logMessage(error));
-    } finally {
-      reading.end();
-      this.#isSettling = false;
-    }
-  }
-
-  #scheduleFlush(delayMs: number): void {
-    if (this.#flushTimer !== null) {
-      // An idle position may wait longer than a change that comes after it.
-      if (delayMs >= this.#flushDelayMs) return;
-      clearTimeout(this.#flushTimer);
-    }
-    this.#flushDelayMs = delayMs;
-    const wait = Math.max(0, this.#lastFlushMs + delayMs - Date.now());
-    this.#flushTimer = setTimeout(() => {
-      this.#flushTimer = null;
-      try {
-        this.flush();
-      } catch (error) {
-        this.#fail(asAcedError(error));
-      }
-    }, wait);
-    this.#flushTimer.unref();
-  }
-
   #fail(error: AcedError): void {
     this.#fatal = error;
     this.#log[this.#failure.isQuiet ? 'debug' : 'error'](
@@ -545,24 +366,6 @@ export class NodePipeline {
       error.logMessage,
     );
     void this.#stream?.close();
-  }
-
-  #starved(fence: Lsn, timeoutMs: number): AcedError {
-    const state = this.#state;
-    const why =
-      state.kind === 'waiting'
-        ? `the stream is down: ${state.error.message}`
-        : `the stream is at ${formatLsn(this.position)} (${state.kind})`;
-    return new AcedError(
-      'STARVED',
-      `node ${this.name} did not reach ${formatLsn(fence)} in ${timeoutMs} ms; ${why}`,
-      {
-        hint:
-          this.#standbySlots === null
-            ? 'a long transaction or a busy node delays the stream; try again, or raise the timeout'
-            : `the slot sends nothing that the standbys of synchronized_standby_slots (${this.#standbySlots}) have not received: see whether they are up`,
-      },
-    );
   }
 
   #setState(state: PipelineState, reason: string): void {
@@ -574,18 +377,6 @@ export class NodePipeline {
       reason,
     );
   }
-}
-
-function begunAt(endLsn: Lsn): LastTransaction {
-  return { endLsn, commit: null };
-}
-
-function highestFilter(tables: Iterable<TrackedTable>, node: string): number {
-  let highest = 0;
-  for (const table of tables) {
-    for (const id of table.leaves(node).filters) highest = Math.max(highest, id);
-  }
-  return highest;
 }
 
 function asAcedError(error: unknown): AcedError {

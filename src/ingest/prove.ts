@@ -5,7 +5,9 @@ import {
   readObserved,
   type BlockReadingOptions,
   type BlocksRead,
+  type ReadingPipeline,
 } from './block-reading.js';
+import type { NodePipeline } from './pipeline.js';
 import type { ChangeRecording } from './table-applier.js';
 
 /**
@@ -20,6 +22,7 @@ export type Proof =
   | { readonly kind: 'unknown' };
 
 export interface ProveOptions extends BlockReadingOptions {
+  readonly pipeline: ReadingPipeline & Pick<NodePipeline, 'takeFence' | 'waitForPosition'>;
   /** How long the stream may take to pass a reading (ms). */
   readonly fenceTimeoutMs: number;
 }

@@ -1,21 +1,8 @@
-import { createRowHasher, type RowHasher } from '../digest/row-hasher.js';
-import {
-  hashFormOf,
-  type DigestColumn,
-  type DigestSeed,
-  type HashForm,
-} from '../digest/digest-column.js';
+import type { DigestSeed } from '../digest/digest-column.js';
 import type { Locator } from '../merkle/locator.js';
 import { highHalf, lowHalf, type LeafSet } from '../merkle/leaves.js';
-import type { LayoutChange, PositionMap } from '../merkle/layout.js';
-import {
-  COLUMN_NULL,
-  COLUMN_TEXT,
-  COLUMN_UNCHANGED,
-  type OldTupleKind,
-  type Relation,
-  type Tuple,
-} from '../pgoutput/message.js';
+import type { BlockLayout, LayoutChange } from '../merkle/layout.js';
+import type { OldTupleKind, Relation, Tuple } from '../pgoutput/message.js';
 import {
   ROW_DELETED,
   ROW_INSERTED,
@@ -26,40 +13,19 @@ import {
 import type { KeyText, TableSpec } from '../table/table-spec.js';
 import { trimNumericText } from '../digest/numeric-text.js';
 import type { OpenRows, ShownRow } from './open-rows.js';
-import { applyLeafChange, joinLeafChanges, type LeafChange } from './leaf-change.js';
+import { applyLeafChange, type LeafChange } from './leaf-change.js';
 import type { SnapshotFilters } from './snapshot-filters.js';
 import { TransactionChanges } from './transaction-changes.js';
-
-const MAX_OPEN_STEPS = 200_000;
-
-/** A change whose block only the server can tell. */
-interface UnlocatedChange {
-  readonly key: KeyText;
-  readonly change: RowChange;
-  /** The row's digest and the key's, as two halves. */
-  readonly digest: Int32Array;
-  readonly keyDigest: Int32Array;
-}
-
-interface RowChange {
-  readonly kind: RowOperationKind;
-  /** The row's digest is known: all its values are in the stream. */
-  readonly isKnown: boolean;
-  /** The change is exact without knowing the row's old digest from elsewhere. */
-  readonly isExact: boolean;
-}
-
-type UnlocatedStep = UnlocatedChange | 'reset' | 'all-unknown';
-
-/**
- * A committed transaction that may not be applied yet: it, or one before it in the node's stream,
- * waits for the server to locate keys. Transactions take effect in order or not at all.
- */
-interface HeldTransaction {
-  readonly xid: number;
-  changes: LeafChange[];
-  steps: readonly UnlocatedStep[];
-}
+import {
+  fillUnchanged,
+  isLocatable,
+  mapTuples,
+  NOTHING_KNOWN,
+  oldRowsOf,
+  type OldRows,
+  type TupleMapping,
+} from './tuple-mapping.js';
+import { UnlocatedChanges, type LocateKeys, type RowChange } from './unlocated-changes.js';
 
 /**
  * - `changes`: what the stream says happened to the blocks.
@@ -83,6 +49,10 @@ export interface TableApplierOptions {
   readonly locator: Locator | null;
   /** OIDs of the partitions that were read into the leaves; null: the table is not partitioned. */
   readonly partitions: readonly number[] | null;
+  /** Asks the server, where `locator` is null. */
+  readonly locateKeys: LocateKeys;
+  /** The layout of the leaves now. */
+  readonly layout: () => BlockLayout;
   /** Where rows are followed one by one until all streams show them alike; null: they are not. */
   readonly openRows: NodeOpenRows | null;
   /** The table's Relation no longer fits the spec: somebody must look at the catalog. */
@@ -98,24 +68,6 @@ export interface NodeOpenRows {
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
-/** Where each compared column and each key column is in the tuples of the current Relation. */
-interface TupleMapping {
-  readonly hasher: RowHasher | null;
-  readonly keyHasher: RowHasher | null;
-  readonly keyColumns: Int32Array | null;
-  readonly signature: string;
-}
-
-/** What old rows hold. */
-interface OldRows {
-  /** All columns. */
-  readonly isFull: boolean;
-  /** The primary key at least, where it was changed or the row was deleted. */
-  readonly hasKey: boolean;
-}
-
-const NOTHING_KNOWN: OldRows = { isFull: false, hasKey: false };
-
 /** Turns one table's row changes on one node into changes of its leaves. Pure of I/O. */
 export class TableApplier {
   readonly #options: TableApplierOptions;
@@ -124,6 +76,7 @@ export class TableApplier {
   /** Used again for each row: nothing is allocated for one. */
   readonly #shown: Mutable<ShownRow>;
   readonly #changes: TransactionChanges;
+  readonly #unlocated: UnlocatedChanges;
   readonly #recordings = new Set<ChangeRecording>();
   #locator: Locator | null;
   #mapping: TupleMapping | null = null;
@@ -131,13 +84,20 @@ export class TableApplier {
   #oldRows = NOTHING_KNOWN;
   /** By OID, what the Relation messages of partitions say: old rows are made with their identities. */
   readonly #partitions = new Map<number, OldRows>();
-  #openSteps: UnlocatedStep[] = [];
-  #held: HeldTransaction[] = [];
 
   constructor(options: TableApplierOptions) {
     this.#options = options;
     this.#locator = options.locator;
     this.#changes = new TransactionChanges(options.leaves.size);
+    this.#unlocated = new UnlocatedChanges({
+      locate: options.locateKeys,
+      layout: options.layout,
+      record: (changes, position, { change, digest, keyDigest }) => {
+        this.#digest.set(digest);
+        this.#keyDigest.set(keyDigest);
+        this.#record(changes, position, change);
+      },
+    });
     this.#shown = {
       node: options.openRows?.node ?? 0,
       block: 0,
@@ -225,13 +185,13 @@ export class TableApplier {
 
   truncate(): void {
     this.#openWholeTable();
-    if (this.#locator === null) this.#openSteps = ['reset'];
+    if (this.#locator === null) this.#unlocated.reset();
     else this.#changes.reset();
   }
 
   /** The open transaction has changes whose blocks only the server can tell. */
   get mustHold(): boolean {
-    return this.#openSteps.length > 0;
+    return this.#unlocated.isOpen;
   }
 
   /** Ends the open transaction and applies it. */
@@ -241,45 +201,25 @@ export class TableApplier {
 
   /** Ends the open transaction and keeps it for applyHeld. Returns how many keys it has to locate. */
   hold(xid: number): number {
-    const changes = this.#changes.isEmpty ? [] : this.#changes.take(xid);
-    const steps = this.#openSteps;
-    this.#held.push({ xid, changes, steps });
-    this.#openSteps = [];
-    return steps.length;
+    return this.#unlocated.hold(xid, this.#changes.isEmpty ? [] : this.#changes.take(xid));
   }
 
   /** Applies the oldest held transaction, whose keys must have been located. */
   applyHeld(nowMs: number): void {
-    const held = this.#held.shift();
-    if (held === undefined || held.steps.length > 0) throw new RangeError('not located');
-    this.#apply(held.changes, nowMs);
+    this.#apply(this.#unlocated.take(), nowMs);
+  }
+
+  /** Asks the server for the blocks of all keys held now. Errors: those of a query. */
+  async locateHeld(): Promise<void> {
+    await this.#unlocated.locate();
   }
 
   /** The connection ended: whatever was not applied will come again. */
   discard(): void {
     this.#changes.discard();
-    this.#openSteps = [];
-    this.#held = [];
+    this.#unlocated.discard();
     this.#partitions.clear();
     this.#judgeOldRows();
-  }
-
-  /** Asks the server for the blocks of all keys held now; again when the layout changes meanwhile. */
-  async locateHeld(
-    locate: (keys: readonly KeyText[]) => Promise<readonly number[]>,
-    layoutVersion: () => number,
-  ): Promise<void> {
-    const waiting = this.#held.filter(({ steps }) => steps.length > 0);
-    const keys = waiting.flatMap(({ steps }) =>
-      steps.flatMap((step) => (typeof step === 'string' ? [] : [step.key])),
-    );
-    for (;;) {
-      const version = layoutVersion();
-      const positions = keys.length === 0 ? [] : await locate(keys);
-      if (layoutVersion() !== version) continue;
-      this.#resolve(waiting, positions);
-      return;
-    }
   }
 
   /** From now on keeps a copy of every change to these blocks, until stopRecording. */
@@ -303,7 +243,7 @@ export class TableApplier {
     }
     this.#locator = locator;
     this.#changes.relayout(layout.size, map);
-    for (const held of this.#held) held.changes = relayoutChanges(held.changes, map);
+    this.#unlocated.relayout(map);
   }
 
   #judgeOldRows(): void {
@@ -320,27 +260,6 @@ export class TableApplier {
         partitions.every(({ isFull }) => isFull),
       hasKey: partitions.length > 0 && partitions.every(({ hasKey }) => hasKey),
     };
-  }
-
-  /** Located steps -> changes by block. The open transaction's own changes are never touched. */
-  #resolve(waiting: readonly HeldTransaction[], positions: readonly number[]): void {
-    const changes = new TransactionChanges(this.#options.leaves.size);
-    let next = 0;
-    for (const held of waiting) {
-      for (const step of held.steps) {
-        if (step === 'reset') changes.reset();
-        else if (step === 'all-unknown') changes.markAllUnknown();
-        else {
-          const position = positions[next++];
-          if (position === undefined) throw new RangeError('the server located too few keys');
-          this.#digest.set(step.digest);
-          this.#keyDigest.set(step.keyDigest);
-          this.#record(changes, position, step.change);
-        }
-      }
-      held.changes = changes.take(held.xid);
-      held.steps = [];
-    }
   }
 
   #apply(changes: readonly LeafChange[], nowMs: number): void {
@@ -386,7 +305,7 @@ export class TableApplier {
       kind === ROW_DELETED && !isExact ? false : mapping.hasher?.hash(tuple, this.#digest) === true;
     if (this.#locator === null) {
       mapping.keyHasher?.hash(tuple, this.#keyDigest);
-      this.#step({
+      this.#unlocated.add({
         key: this.#keyText(tuple, mapping.keyColumns),
         change: { kind, isKnown, isExact },
         digest: this.#digest.slice(),
@@ -430,17 +349,9 @@ export class TableApplier {
     open?.rows.openWholeTable(open.now());
   }
 
-  /** Bounds what one transaction may hold: beyond it, reading all blocks again is the cheaper way. */
-  #step(step: UnlocatedStep): void {
-    const last = this.#openSteps.at(-1);
-    if (last === 'all-unknown') return;
-    if (this.#openSteps.length < MAX_OPEN_STEPS) this.#openSteps.push(step);
-    else this.#openSteps = [...this.#openSteps.filter((old) => old === 'reset'), 'all-unknown'];
-  }
-
   #markAll(): void {
     this.#openWholeTable();
-    if (this.#locator === null) this.#step('all-unknown');
+    if (this.#locator === null) this.#unlocated.markAllUnknown();
     else this.#changes.markAllUnknown();
   }
 
@@ -451,89 +362,4 @@ export class TableApplier {
       return column.textForm === 'numeric' ? trimNumericText(text) : text;
     });
   }
-}
-
-/**
- * The changes of one transaction under a new layout, one for each block: a second one for a block
- * that was emptied would empty it again. What happened to a block that was split is a change of
- * unknown size to each of its parts.
- */
-function relayoutChanges(changes: readonly LeafChange[], map: PositionMap): LeafChange[] {
-  const moved = new Map<number, LeafChange>();
-  for (const change of changes) {
-    const [first, last] = map(change.position);
-    const wasOperated = change.operations !== null;
-    const isUnknown =
-      change.isUnknown || wasOperated || (first !== last && (!change.isReset || change.rows !== 0));
-    const none = { rows: 0, sumLow: 0, sumHigh: 0 };
-    const part = { ...change, ...(first === last ? {} : none), isUnknown, operations: null };
-    for (let position = first; position <= last; position++) {
-      const other = moved.get(position);
-      const here = { ...part, position };
-      moved.set(position, other === undefined ? here : joinLeafChanges(other, here));
-    }
-  }
-  return [...moved.values()];
-}
-
-function isLocatable(tuple: Tuple, keyColumns: Int32Array): boolean {
-  for (const index of keyColumns) {
-    if (index >= tuple.columnCount || tuple.kinds[index] !== COLUMN_TEXT) return false;
-  }
-  return true;
-}
-
-/** Under FULL the old row has the values of TOAST columns that the new one leaves out. */
-function fillUnchanged(newTuple: Tuple, oldTuple: Tuple): void {
-  for (let i = 0; i < newTuple.columnCount; i++) {
-    if (newTuple.kinds[i] !== COLUMN_UNCHANGED) continue;
-    newTuple.kinds[i] = oldTuple.kinds[i] ?? COLUMN_NULL;
-    newTuple.starts[i] = oldTuple.starts[i] ?? 0;
-    newTuple.ends[i] = oldTuple.ends[i] ?? 0;
-  }
-}
-
-function formOf(column: DigestColumn | undefined): HashForm {
-  return column === undefined ? 'plain' : hashFormOf(column);
-}
-
-function mapTuples(relation: Relation, spec: TableSpec, seed: DigestSeed): TupleMapping {
-  const indexes = new Map(relation.columns.map((column, index) => [column.name, index]));
-  const keyColumns = spec.key.map((column) => indexes.get(column.name));
-  const compared = spec.columns.map((column) => indexes.get(column.name));
-  const isComplete = (list: readonly (number | undefined)[]): list is number[] =>
-    list.every((index) => index !== undefined);
-  return {
-    hasher: isComplete(compared)
-      ? createRowHasher(
-          seed,
-          compared.map((tupleIndex, i) => ({
-            tupleIndex,
-            form: formOf(spec.columns[i]),
-          })),
-        )
-      : null,
-    keyHasher: isComplete(keyColumns)
-      ? createRowHasher(
-          seed,
-          keyColumns.map((tupleIndex, i) => ({
-            tupleIndex,
-            form: formOf(spec.key[i]),
-          })),
-        )
-      : null,
-    keyColumns: isComplete(keyColumns) ? Int32Array.from(keyColumns) : null,
-    signature: JSON.stringify([
-      relation.replicaIdentity,
-      relation.columns.map(({ name, typeOid, typeModifier }) => [name, typeOid, typeModifier]),
-    ]),
-  };
-}
-
-function oldRowsOf(relation: Relation, spec: TableSpec): OldRows {
-  const isFull = relation.replicaIdentity === 'full';
-  const identity = new Set(
-    relation.columns.flatMap(({ name, isIdentity }) => (isIdentity ? [name] : [])),
-  );
-  return { isFull, hasKey: isFull || spec.key.every(({ name }) => identity.has(name)) };
 }

@@ -10,8 +10,7 @@ import { TableRowDigests, type RowDigestCache } from '../merkle/row-digests.js';
 import type { TableSpec } from '../table/table-spec.js';
 import type { Store, StoredState, StoredTable } from '../store/store.js';
 import { OpenRows, type OpenRowsBudget } from './open-rows.js';
-import type { SnapshotFilters } from './snapshot-filters.js';
-import { TableApplier } from './table-applier.js';
+import { TableApplier, type TableApplierOptions } from './table-applier.js';
 
 export interface TrackedTableContext {
   readonly nodes: readonly string[];
@@ -26,6 +25,9 @@ export interface StateChange {
   readonly to: StoredState;
   readonly reason: string | null;
 }
+
+/** What of one node's stream an applier needs, see TableApplierOptions. */
+export type ApplierContext = Pick<TableApplierOptions, 'filters' | 'locateKeys' | 'onSchemaChange'>;
 
 /** One table of the cluster: its boundaries, and its leaves on every node. */
 export class TrackedTable {
@@ -165,8 +167,7 @@ export class TrackedTable {
   /** The node's stream applies its changes through this. */
   createApplier(
     node: string,
-    filters: SnapshotFilters,
-    onSchemaChange: (reason: string) => void,
+    { filters, locateKeys, onSchemaChange }: ApplierContext,
   ): TableApplier {
     const applier = new TableApplier({
       spec: this.spec,
@@ -175,6 +176,8 @@ export class TrackedTable {
       rowDigests: this.rowDigests(node),
       filters,
       locator: this.#locator,
+      locateKeys,
+      layout: () => this.#layout,
       partitions: this.readings[node]?.leaves ?? null,
       openRows:
         this.openRows === null

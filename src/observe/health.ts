@@ -1,6 +1,7 @@
 import type { Cluster } from '../cluster/cluster.js';
 import type { DriftWatch } from '../drift/drift-watch.js';
-import type { NodePipeline, PipelineState } from '../ingest/pipeline.js';
+import type { NodePipeline } from '../ingest/pipeline.js';
+import type { PipelineState } from '../ingest/pipeline-state.js';
 
 export interface HealthReport {
   /** For people: one line. */

@@ -5,6 +5,11 @@ export interface TableName {
   readonly name: string;
 }
 
+/** Of the table with just this name: a name has no NUL. */
+export function tableKey(schema: string, name: string): string {
+  return `${schema}\0${name}`;
+}
+
 /** One part of a name as typed: an unquoted one may also stand for its lower-case form. */
 export interface NamePart {
   readonly text: string;

@@ -10,8 +10,8 @@ import { Cluster } from '../../src/cluster/cluster.js';
 import { diffTree } from '../../src/commands/diff-tree.js';
 import { initialise } from '../../src/commands/init.js';
 import { refreshDirty } from '../../src/cluster/tree-work.js';
+import type { NodeServer } from '../../src/ingest/node-server.js';
 import { rehash } from '../../src/ingest/rehash.js';
-import type { SessionPool } from '../../src/postgres/session-pool.js';
 import type { DiffResult } from '../../src/protocol/commands.js';
 import {
   openReplicationStream,
@@ -338,22 +338,22 @@ describe('starting again after the world has changed', () => {
     positions: readonly number[],
     between: () => Promise<void> = () => Promise.resolve(),
   ): Promise<void> {
-    const real = cluster.pool('n2');
+    const pipeline = cluster.pipeline('n2');
     let isFirst = true;
-    const pool: Pick<SessionPool, 'use'> = {
-      use: async (work, signal) => {
-        const result = await real.use(work, signal);
+    const server: Pick<NodeServer, 'read'> = {
+      read: async (query, signal) => {
+        const answer = await pipeline.server.read(query, signal);
         if (isFirst) {
           isFirst = false;
           await between();
         }
-        return result;
+        return answer;
       },
     };
     await rehash({
       table: cluster.requireTable('public.exact'),
-      pipeline: cluster.pipeline('n2'),
-      pool: pool as SessionPool,
+      pipeline,
+      server,
       positions,
       keepsRows: false,
       concurrency: 1,
@@ -420,11 +420,11 @@ describe('starting again after the world has changed', () => {
     await withCluster(async (cluster) => {
       cluster.startStreaming();
       await catchUp(cluster);
-      assert.equal(cluster.pipeline('n2').recentXids.size, 0, 'neither is streamed again');
+      assert.equal(cluster.pipeline('n2').hiddenCommits.size, 0, 'neither is streamed again');
       const { size } = cluster.requireTable('public.exact').layout;
       const all = Array.from({ length: size }, (_, position) => position);
       await rehashBlocks(cluster, all, async () => {
-        assert.equal(cluster.pipeline('n2').recentXids.size, 2);
+        assert.equal(cluster.pipeline('n2').hiddenCommits.size, 2);
         await setStandbys('');
         await commits;
       });

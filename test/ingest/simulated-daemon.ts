@@ -1,17 +1,15 @@
 import assert from 'node:assert/strict';
+import { silentLogger } from '../../src/base/log.js';
 import { NO_LSN, type Lsn } from '../../src/base/lsn.js';
-import { ChangeApplier } from '../../src/ingest/change-applier.js';
-import { collectBatch } from '../../src/ingest/node-batch.js';
-import type { NodePipeline } from '../../src/ingest/pipeline.js';
+import type { ChangeApplier } from '../../src/ingest/change-applier.js';
+import { NodeChanges } from '../../src/ingest/node-changes.js';
+import { NodeFlush } from '../../src/ingest/node-flush.js';
+import type { NodeServer } from '../../src/ingest/node-server.js';
 import { rehash } from '../../src/ingest/rehash.js';
-import { SnapshotFilters } from '../../src/ingest/snapshot-filters.js';
-import type { TableApplier } from '../../src/ingest/table-applier.js';
 import { TrackedTable } from '../../src/ingest/tracked-table.js';
 import { BlockLayout } from '../../src/merkle/layout.js';
 import type { LeafValue } from '../../src/merkle/leaves.js';
 import { RowDigestCache } from '../../src/merkle/row-digests.js';
-import { PgoutputDecoder } from '../../src/pgoutput/decoder.js';
-import type { SessionPool } from '../../src/postgres/session-pool.js';
 import type { KeyText } from '../../src/table/table-spec.js';
 import { Store, type StoredTable } from '../../src/store/store.js';
 import { encode, type PlainMessage } from '../pgoutput/encoder.js';
@@ -31,6 +29,8 @@ const NODE = 'n1';
 const readingsOf = ({ oid }: SimulatedTable): StoredTable['readings'] => ({
   [NODE]: { oid, leaves: null, fingerprint: '' },
 });
+/** Flushes come when the test says so. */
+const LONG_MS = 3_600_000;
 const MASK = (1n << 64n) - 1n;
 
 /** Blocks that are being read: the statement is sent, then run, then its answer arrives. */
@@ -48,9 +48,16 @@ interface Reading {
 interface Tracked {
   readonly simulated: SimulatedTable;
   readonly tracked: TrackedTable;
-  readonly applier: TableApplier;
   /** Block id -> what the snapshot that its leaf was read in shows. */
   readonly shown: Map<number, ReadonlySet<bigint>>;
+}
+
+/** What lives until the next crash. */
+interface Process {
+  readonly store: Store;
+  readonly tables: readonly Tracked[];
+  readonly changes: NodeChanges;
+  readonly flush: NodeFlush;
 }
 
 /** How often something happened that a test wants to have covered. */
@@ -64,22 +71,15 @@ export interface Coverage {
   hiddenAtCrash: number;
 }
 
-/** One node's stream, leaves and store, wired as NodePipeline wires them, under a test's control. */
+/** One node's stream, leaves and store: the parts of a pipeline, but for its connections, under a test's control. */
 export class SimulatedDaemon {
   readonly coverage: Coverage;
   readonly #server: SimulatedServer;
   readonly #stateDir: string;
-  #store: Store;
-  #filters: SnapshotFilters;
-  #changes: ChangeApplier;
-  #tables: Tracked[] = [];
+  #process: Process;
   #readings: Reading[] = [];
   #questions: (() => void)[] = [];
-  #isLocating = false;
-  #hasSearchedHidden = false;
   #failure: Error | null = null;
-  /** Changes with every connection. */
-  #session = {};
   #sentRelations = new Set<number>();
   /** What comes next in the stream: transaction and message. */
   #next = 0;
@@ -90,8 +90,8 @@ export class SimulatedDaemon {
     this.#server = server;
     this.#stateDir = stateDir;
     this.coverage = coverage;
-    this.#store = Store.open(stateDir, 'test');
-    this.#store.saveNode(NODE, {
+    const store = Store.open(stateDir, 'test');
+    store.saveNode(NODE, {
       systemId: '1',
       timeline: 1,
       serverStart: null,
@@ -99,20 +99,20 @@ export class SimulatedDaemon {
       last: { endLsn: server.insertLsn, commit: null },
     });
     for (const table of server.tables) {
-      const { id } = this.#store.addTable(table.spec, readingsOf(table), 1000);
+      const { id } = store.addTable(table.spec, readingsOf(table), 1000);
       const lowers = [-6, -1, 4, 9]
         .map(String)
         .sort(table.compare)
         .map((key) => [key]);
-      this.#store.saveLayout(id, BlockLayout.single().split(0, lowers));
+      store.saveLayout(id, BlockLayout.single().split(0, lowers));
     }
-    this.#filters = SnapshotFilters.restore([], 0);
-    this.#changes = this.#load();
+    this.#process = this.#start(store);
   }
 
   close(): void {
     for (const reading of this.#readings) reading.abort.abort();
-    this.#store.close();
+    this.#process.flush.stop();
+    this.#process.store.close();
   }
 
   /** Receives `count` messages of the stream. */
@@ -145,19 +145,11 @@ export class SimulatedDaemon {
   }
 
   flush(): void {
-    const { position } = this.#changes;
-    this.#filters.pass(position);
-    const tables = this.#tables.map(({ tracked }) => tracked);
-    this.#store.saveBatch(collectBatch(NODE, position, tables, this.#filters));
-    this.#durableShown = new Map(
-      this.#tables.flatMap(({ tracked, shown }) =>
-        Array.from(shown, ([block, xids]) => [`${tracked.id}/${block}`, xids] as const),
-      ),
-    );
+    this.#process.flush.flush();
   }
 
   disconnect(): void {
-    if (this.#changes.pendingTransactions > 0) this.coverage.heldAtDisconnect++;
+    if (this.#changes.isWaiting) this.coverage.heldAtDisconnect++;
     this.#changes.disconnected();
     this.flush();
     this.#connect();
@@ -166,14 +158,10 @@ export class SimulatedDaemon {
   /** Forgets what is not in the store. */
   crash(): void {
     this.coverage.hiddenAtCrash += this.#server.hidden.length;
-    for (const reading of this.#readings) reading.abort.abort();
+    this.close();
     this.#readings = [];
     this.#questions = [];
-    this.#isLocating = false;
-    this.#hasSearchedHidden = false;
-    this.#store.close();
-    this.#store = Store.open(this.#stateDir, 'test');
-    this.#changes = this.#load();
+    this.#process = this.#start(Store.open(this.#stateDir, 'test'));
   }
 
   split(index: number, key: number): void {
@@ -256,7 +244,7 @@ export class SimulatedDaemon {
   check(): void {
     if (this.#failure !== null) throw this.#failure;
     const { position } = this.#changes;
-    for (const { simulated, tracked, shown } of this.#tables) {
+    for (const { simulated, tracked, shown } of this.#process.tables) {
       const leaves = tracked.leaves(NODE);
       const states = new Map<ReadonlySet<bigint> | undefined, LeafValue[]>();
       tracked.layout.ids.forEach((block, at) => {
@@ -295,9 +283,9 @@ export class SimulatedDaemon {
       this.keepalive();
       this.check();
     }
-    assert.equal(this.#changes.pendingTransactions, 0);
+    assert.equal(this.#changes.isWaiting, false);
     assert.equal(this.#changes.position, this.#server.insertLsn);
-    for (const { simulated, tracked } of this.#tables) {
+    for (const { simulated, tracked } of this.#process.tables) {
       const leaves = tracked.leaves(NODE);
       assert.equal(leaves.dirtyCount, 0, tracked.label);
       const rows = this.#server.visibleRows(simulated);
@@ -309,7 +297,7 @@ export class SimulatedDaemon {
 
   /** Answers all that is asked, and reads the blocks that are dirty now. */
   async readAll(settle: () => Promise<void>): Promise<void> {
-    this.#tables.forEach((_, index) => this.startReading(index, 0, index % 2 === 0));
+    this.#process.tables.forEach((_, index) => this.startReading(index, 0, index % 2 === 0));
     await settle();
     while (this.#questions.length > 0 || this.#readings.length > 0) {
       this.answerQuestion(0);
@@ -319,56 +307,80 @@ export class SimulatedDaemon {
     }
   }
 
-  #load(): ChangeApplier {
-    const stored = this.#store.tables();
+  get #changes(): ChangeApplier {
+    return this.#process.changes.applier;
+  }
+
+  #start(store: Store): Process {
     // Small enough that blocks are given up now and then.
     const context = {
       nodes: [NODE],
       rowDigestCache: new RowDigestCache(4_000),
       openRowsBudget: null,
     };
-    const tables = stored.map((one) => new TrackedTable(this.#store, one, context));
-    const highest = Math.max(0, ...tables.flatMap((table) => [...table.leaves(NODE).filters]));
-    this.#filters = SnapshotFilters.restore(this.#store.filters(NODE), highest);
-    this.#tables = tables.map((tracked) => {
+    const tables = store.tables().map((one): Tracked => {
+      const tracked = new TrackedTable(store, one, context);
       const simulated = this.#server.tables.find(({ spec }) => spec.name === tracked.spec.name);
       assert.ok(simulated !== undefined);
-      const applier = tracked.createApplier(NODE, this.#filters, (reason) => {
-        this.#failure = new Error(reason);
-      });
       const shown = new Map<number, ReadonlySet<bigint>>();
       for (const block of tracked.layout.ids) {
         const xids = this.#durableShown.get(`${tracked.id}/${block}`);
         if (xids !== undefined) shown.set(block, xids);
       }
-      return { simulated, tracked, applier, shown };
+      return { simulated, tracked, shown };
     });
-    this.#changes = new ChangeApplier({
-      decoder: new PgoutputDecoder(),
-      position: this.#store.node(NODE)?.position ?? NO_LSN,
-      last: this.#store.node(NODE)?.last ?? { endLsn: NO_LSN, commit: null },
-      filters: this.#filters,
-      now: () => 0,
-      lookup: (oid) =>
-        this.#tables.filter(({ simulated }) => simulated.oid === oid).map(({ applier }) => applier),
-      onPending: () => {
-        this.#locate(this.#changes).catch((error: unknown) => {
-          this.#fail(error);
-        });
+    const fail = (error: unknown): void => this.#fail(error);
+    const changes = new NodeChanges({
+      node: NODE,
+      server: this.#questionsTo(tables),
+      store,
+      tables: tables.map(({ tracked }) => tracked),
+      log: silentLogger(),
+      signal: new AbortController().signal,
+      flow: { pause: () => undefined, resume: () => undefined, fail },
+      onPosition: (position) => flush.passed(position),
+      onSchemaChange: (_, reason) => fail(reason),
+    });
+    const flush = new NodeFlush({
+      changes,
+      store,
+      intervalMs: LONG_MS,
+      isAwaited: () => false,
+      onDurable: () => {
+        this.#durableShown = new Map(
+          tables.flatMap(({ tracked, shown }) =>
+            Array.from(shown, ([block, xids]) => [`${tracked.id}/${block}`, xids] as const),
+          ),
+        );
       },
-      onPosition: () => undefined,
+      onFailure: fail,
     });
-    this.#connect();
-    return this.#changes;
+    this.#connect(store.node(NODE)?.position);
+    return { store, tables, changes, flush };
   }
 
-  #connect(): void {
-    const start = this.#store.node(NODE)?.position ?? NO_LSN;
+  /** What is asked is answered when the test says so. */
+  #questionsTo(tables: readonly Tracked[]): NodeServer {
+    return {
+      locate: (table, keys) =>
+        this.#ask(tables.find(({ tracked }) => tracked === table) ?? assert.fail(), keys),
+      hiddenXids: () => {
+        const before = new Set(this.#server.hidden);
+        return this.#answer(() =>
+          this.#server.hidden.filter((one) => before.has(one)).map(({ xid }) => xid),
+        );
+      },
+      read: () => assert.fail('blocks are read as the test says'),
+      snapshot: () => assert.fail('there are too few transactions'),
+      fence: () => assert.fail('nobody takes a fence'),
+    };
+  }
+
+  #connect(start = this.#process.store.node(NODE)?.position ?? NO_LSN): void {
     const next = this.#server.log.findIndex(({ commitLsn }) => commitLsn >= start);
     this.#next = next < 0 ? this.#server.log.length : next;
     this.#part = 0;
     this.#sentRelations = new Set();
-    this.#session = {};
   }
 
   #receive(message: PlainMessage): void {
@@ -394,24 +406,18 @@ export class SimulatedDaemon {
   async #read(reading: Reading): Promise<void> {
     const { tracked, shown } = reading.table;
     let statements = 0;
-    const query = (): Promise<(string | null)[][]> => {
+    const read = (): Promise<(string | null)[][]> => {
       if (statements++ > 0) this.coverage.retried++;
       return new Promise((resolve) => {
         reading.reply = resolve;
       });
     };
-    const changes = this.#changes;
-    const filters = this.#filters;
-    const { recentXids } = changes;
-    const rememberHiddenCommits = (): void => this.#rememberHiddenCommits();
-    const touch = (): void => undefined;
-    const pipeline = { name: NODE, epoch: 0, filters, recentXids, rememberHiddenCommits, touch };
+    const { changes, flush } = this.#process;
+    const { epoch, filters, hiddenCommits } = changes;
     const values = await rehash({
       table: tracked,
-      pipeline: pipeline as unknown as NodePipeline,
-      pool: {
-        use: (work: (session: unknown) => Promise<unknown>) => work({ query }),
-      } as unknown as SessionPool,
+      pipeline: { name: NODE, epoch, filters, hiddenCommits, touch: () => flush.touch() },
+      server: { read },
       positions: reading.positions,
       keepsRows: reading.keepsRows,
       concurrency: 1,
@@ -428,41 +434,16 @@ export class SimulatedDaemon {
     this.#readings.splice(this.#readings.indexOf(reading), 1);
   }
 
-  /** As NodePipeline does it. */
-  #rememberHiddenCommits(): void {
-    if (this.#hasSearchedHidden) return;
-    this.#hasSearchedHidden = true;
-    for (const { xid } of this.#server.hidden) {
-      this.#changes.recentXids.add(Number(BigInt.asUintN(32, xid)));
-    }
-  }
-
-  /** As NodePipeline does it. */
-  async #locate(changes: ChangeApplier): Promise<void> {
-    if (this.#isLocating) return;
-    this.#isLocating = true;
-    while (changes === this.#changes && changes.pendingTransactions > 0) {
-      const count = changes.pendingTransactions;
-      const session = this.#session;
-      for (const applier of changes.pendingAppliers) {
-        const table = this.#tables.find((one) => one.applier === applier) ?? assert.fail();
-        await applier.locateHeld(
-          (keys) => this.#ask(table, keys),
-          () => table.tracked.layout.version,
-        );
-      }
-      if (this.#session !== session) continue;
-      changes.release(count);
-    }
-    if (changes === this.#changes) this.#isLocating = false;
-  }
-
   #ask({ simulated, tracked }: Tracked, keys: readonly KeyText[]): Promise<number[]> {
     const positions = keys.map(([key]) =>
       this.#position(simulated, tracked.layout, Number(key ?? '')),
     );
+    return this.#answer(() => positions);
+  }
+
+  #answer<T>(answer: () => T): Promise<T> {
     return new Promise((resolve) => {
-      this.#questions.push(() => resolve(positions));
+      this.#questions.push(() => resolve(answer()));
     });
   }
 
@@ -481,7 +462,7 @@ export class SimulatedDaemon {
     for (const row of rows?.values() ?? []) {
       const value = values[this.#position(table, layout, row.id)] ?? assert.fail();
       value.rows++;
-      value.sum = (value.sum + rowDigest(this.#store.seed, row)) & MASK;
+      value.sum = (value.sum + rowDigest(this.#process.store.seed, row)) & MASK;
     }
     return values;
   }
@@ -495,8 +476,8 @@ export class SimulatedDaemon {
     const blocks = layout.ids.map((): Buffer[] => []);
     for (const row of rows.values()) {
       const packed = Buffer.alloc(16);
-      packed.writeBigUInt64BE(keyDigest(this.#store.seed, row), 0);
-      packed.writeBigUInt64BE(rowDigest(this.#store.seed, row), 8);
+      packed.writeBigUInt64BE(keyDigest(this.#process.store.seed, row), 0);
+      packed.writeBigUInt64BE(rowDigest(this.#process.store.seed, row), 8);
       blocks[this.#position(table, layout, row.id)]?.push(packed);
     }
     return blocks.map((block) => ({
@@ -510,7 +491,7 @@ export class SimulatedDaemon {
   }
 
   #table(index: number): Tracked {
-    return this.#pick(this.#tables, index) ?? assert.fail();
+    return this.#pick(this.#process.tables, index) ?? assert.fail();
   }
 
   #pick<T>(list: readonly T[], pick: number): T | undefined {

@@ -7,7 +7,7 @@ import { after, before, describe, it } from 'node:test';
 import { AcedError } from '../../src/base/errors.js';
 import { nativeAddon } from '../../src/base/native.js';
 import type { Lsn } from '../../src/base/lsn.js';
-import type { PipelineState } from '../../src/ingest/pipeline.js';
+import type { PipelineState } from '../../src/ingest/pipeline-state.js';
 import { StreamHealth } from '../../src/observe/health.js';
 import { passwordFromFile } from '../../src/postgres/password-file.js';
 import { startProgram } from '../cli/program.js';

@@ -25,6 +25,8 @@ export interface ClusterTable {
 export interface ClusterTableOptions extends SpecOptions {
   /** Absent: how the tables are published is not asked for. */
   readonly publication?: string;
+  /** Of many tables: what the configuration leaves out of each. */
+  readonly configuredOf?: (table: TableName) => readonly string[];
 }
 
 /** What a table is on every node, and what of it can be compared. */
@@ -47,7 +49,7 @@ export async function readClusterTables(
   signal: AbortSignal,
   options: ClusterTableOptions = {},
 ): Promise<(ClusterTable | AcedError)[]> {
-  const { publication } = options;
+  const { publication, configuredOf } = options;
   const unproved = new Set<ValueForm>();
   const onNodes = await onEveryNode(pools, signal, (_, pool, either) =>
     pool.use(async (session) => {
@@ -71,8 +73,13 @@ export async function readClusterTables(
       const published = found.published[index] ?? null;
       readings[node] = withPublication({ oid, leaves, fingerprint }, published);
     }
+    const configured = configuredOf === undefined ? {} : { configured: configuredOf(table) };
     try {
-      return { infos, spec: buildTableSpec(infos, { ...options, unproved }), readings };
+      return {
+        infos,
+        spec: buildTableSpec(infos, { ...options, ...configured, unproved }),
+        readings,
+      };
     } catch (error) {
       if (error instanceof AcedError) return error;
       throw error;

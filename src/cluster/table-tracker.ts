@@ -7,6 +7,7 @@ import type { Condition, ConditionKind } from '../protocol/drift.js';
 import { removeTableFromPublication } from '../replication/publication.js';
 import type { TableName } from '../table/table-name.js';
 import type { Cluster } from './cluster.js';
+import { configuredColumns } from './left-out-columns.js';
 import { Periodic } from './periodic.js';
 import { buildTree, workOptions } from './tree-building.js';
 import {
@@ -182,7 +183,7 @@ export class TableTracker {
         if (tree !== undefined && tree.state !== 'failed') return;
         cluster.store.kept.addAutoTable(schema, name);
         await buildTree(cluster, table, {
-          leftOut: [],
+          leftOut: configuredColumns(cluster.config, table),
           blockRows: tree?.blockRows ?? cluster.config.tree.blockRows,
           work: { ...workOptions(cluster, undefined, context), concurrency: 1 },
           context,

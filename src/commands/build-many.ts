@@ -1,11 +1,13 @@
 import { AcedError } from '../base/errors.js';
 import type { Cluster } from '../cluster/cluster.js';
 import { readClusterTables, type ClusterTable } from '../cluster/cluster-table.js';
+import { configuredColumns } from '../cluster/left-out-columns.js';
 import { growTree, publishOptions, requireInitialised } from '../cluster/tree-building.js';
 import { onEveryNode } from '../postgres/every-node.js';
 import type { BuildResult, CommandContext } from '../protocol/commands.js';
 import type { BuildManyParams, ManyTablesResult, TableOutcome } from '../protocol/many-tables.js';
 import { addTablesToPublication } from '../replication/publication.js';
+import type { TableName } from '../table/table-name.js';
 import { analyse, buildOptions, builtResult, recreateObjects } from './build.js';
 import { chooseTables, type ChosenTable } from './choose-tables.js';
 import { judgeDone, leftOutcomes, manyResult, runOnEach } from './many-tables.js';
@@ -119,7 +121,8 @@ async function publishBatch(
 ): Promise<Catalogs> {
   const { publicationName } = cluster.config;
   const { signal } = context;
-  const what = { leftOut, isTree: true };
+  const configuredOf = (table: TableName): string[] => configuredColumns(cluster.config, table);
+  const what = { leftOut, configuredOf, isTree: true };
   const refused = new Map<ChosenTable, AcedError>();
   const note = (tables: readonly ChosenTable[], found: readonly unknown[]): void => {
     for (const [index, table] of tables.entries()) {

@@ -1,5 +1,6 @@
 import { findTable, readClusterTable, requireColumns } from '../cluster/cluster-table.js';
 import type { Cluster } from '../cluster/cluster.js';
+import { configuredColumns } from '../cluster/left-out-columns.js';
 import {
   buildTree,
   requireInitialised,
@@ -26,7 +27,7 @@ export async function build(
     requireInitialised(cluster);
     if (params.analyse === true) await analyse(cluster, name, context);
     if (params.recreateObjects === true) await recreateObjects(cluster, context);
-    const leftOut = params.excludeColumns ?? [];
+    const leftOut = leftOutColumns(cluster, name, params);
     if (leftOut.length > 0) {
       const what = { leftOut, isTree: true };
       requireColumns(await readClusterTable(cluster.pools, name, context.signal, what), leftOut);
@@ -34,6 +35,15 @@ export async function build(
     return buildTree(cluster, name, buildOptions(cluster, name, { params, context }));
   });
   return builtResult(table, startedAtMs);
+}
+
+/** Columns that the tree is to do without. */
+function leftOutColumns(
+  { config }: Cluster,
+  name: TableName,
+  { excludeColumns = [] }: Pick<BuildParams, 'excludeColumns'>,
+): string[] {
+  return [...excludeColumns, ...configuredColumns(config, name)];
 }
 
 /** As the parameters ask, of a table that is known. */
@@ -46,7 +56,7 @@ export function buildOptions(
   }: { readonly params: Omit<BuildParams, 'table'>; readonly context: CommandContext },
 ): BuildTreeOptions {
   return {
-    leftOut: params.excludeColumns ?? [],
+    leftOut: leftOutColumns(cluster, name, params),
     blockRows: params.blockRows ?? unfinished(cluster, name) ?? cluster.config.tree.blockRows,
     work: workOptions(cluster, params.maxCpuRatio, context),
     context,

@@ -5,6 +5,7 @@ import {
   requireColumns,
   readCommitTimeNodes,
 } from '../cluster/cluster-table.js';
+import { configuredColumns, requireConfiguredColumns } from '../cluster/left-out-columns.js';
 import { comparedTable } from '../cluster/compared-table.js';
 import type { Cluster } from '../cluster/cluster.js';
 import { KeySink } from '../diff/diff-sink.js';
@@ -42,6 +43,7 @@ export async function diffTable(
   const [catalog, commitTimeNodes] = await allOrCause([
     readClusterTable(pools, name, context.signal, {
       leftOut,
+      configured: configuredColumns(cluster.config, name),
       ...(only === undefined ? {} : { only }),
     }),
     readCommitTimeNodes(pools, context.signal),
@@ -50,6 +52,7 @@ export async function diffTable(
     requireColumns(catalog, leftOut);
     requireColumns(catalog, only ?? [], '--columns');
   }
+  requireConfiguredColumns(cluster.config, catalog);
   requireCommitTimes(params, nodes, commitTimeNodes);
   const { spec, infos } = catalog;
   const { config } = cluster;

@@ -8,6 +8,11 @@ const HEAD = `# Options of aced and acectl; every one has a default, and what st
 `;
 
 const SCHEDULE = `
+# What is said of single tables.
+# tables:
+#   public.orders:
+#     exclude_columns: [note]
+
 # Commands that aced runs by itself; see also: acectl tasks.
 # schedule_jobs:
 #   - name: hourly

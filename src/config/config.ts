@@ -1,4 +1,5 @@
 import type { Schedule } from './schedule.js';
+import type { TableSettings } from './table-settings.js';
 
 /**
  * The one configuration object: built once from service file or `<cluster>.json`, `aced.yaml`,
@@ -118,6 +119,8 @@ export interface Config {
     /** It must be found in this time. */
     readonly timeoutMs: number;
   };
+  /** What is said of single tables. */
+  readonly tables: readonly TableSettings[];
   /** Tables that the daemon follows by itself. All lists empty: none. */
   readonly track: {
     /** See TablePattern; each may hold several, with commas between. */

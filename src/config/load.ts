@@ -4,6 +4,7 @@ import { locate, readSources } from './locate.js';
 import { OPTIONS } from './options.js';
 import { SCHEDULE_KEYS, readSchedule, type Schedule } from './schedule.js';
 import type { OptionSpec } from './options.js';
+import { isTableSetting, readTableSettings } from './table-settings.js';
 import { findSetting, ignoredKeys, readSetting } from './settings.js';
 import type { SettingSources } from './settings.js';
 
@@ -92,6 +93,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
       perTable: read(OPTIONS.metricsPerTable),
     },
     schedule: { ...readSchedule(sources, cluster), reportDir },
+    tables: readTableSettings(sources.aced),
     canary: {
       intervalMs: read(OPTIONS.canaryIntervalMs),
       timeoutMs: read(OPTIONS.canaryTimeoutMs),
@@ -109,7 +111,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
   const misspelt = ignoredKeys(
     sources.aced,
     new Set([...SCHEDULE_KEYS, ...SPECS.map(({ key }) => key)]),
-  );
+  ).filter(({ key }) => !isTableSetting(key));
   const ignored = [...definition.ignored, ...misspelt, ...ignoredAceKeys(sources)];
   return { config, ignored, misspelt };
 }

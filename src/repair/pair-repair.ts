@@ -6,6 +6,7 @@ import { digestId, type TableSpec } from '../table/table-spec.js';
 import { LookFirst } from './decided-rows.js';
 import type { Ruling } from './decision.js';
 import { chosen, inParts, swapped, type ExpectedRows } from './expectation.js';
+import { carriedColumns } from './carried-columns.js';
 import { describeLeftRows } from './left-rows.js';
 import { describeOrphans } from './orphans.js';
 import type { OwnWrites } from './own-writes.js';
@@ -212,6 +213,7 @@ async function repairTarget(
   const info = infoOf(run, node);
   const appliesToStale = params.stale === 'apply';
   const ruling = way.kind === 'plan' ? null : rulingOfWay(way, appliesToStale);
+  const carried = await carriedColumns(run, work);
   const reader = new ReadSession(session);
   const result = await new TargetRepair({
     ...work,
@@ -219,7 +221,7 @@ async function repairTarget(
     rowBytes: file.head.rowBytes,
     rulingOf: ({ place }) => ruling ?? rulings?.get(place) ?? LEAVE,
     tableOid: info.oid,
-    sql: sqlOf(run, { node, peer }),
+    sql: sqlOf(run, { node, peer, carried: carried.columns }),
     mayConvert: typesDiffer(spec, info, infoOf(run, peer)),
     keepsCommitTime:
       (target?.facts.hasSpock === true || params.preserveOrigin === true) &&
@@ -239,7 +241,7 @@ async function repairTarget(
     session,
     isDry: target === null,
   });
-  return { counts: result.counts, warnings };
+  return { counts: result.counts, warnings: [...carried.warnings, ...warnings] };
 }
 
 /** What a person must know of a node's repair. */

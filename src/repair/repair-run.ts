@@ -1,7 +1,7 @@
 import { AcedError } from '../base/errors.js';
 import type { Config } from '../config/config.js';
 import type { ReportColumn } from '../diff-file/row-text.js';
-import type { DigestSeed } from '../digest/digest-column.js';
+import type { DigestColumn, DigestSeed } from '../digest/digest-column.js';
 import type { Session } from '../postgres/session.js';
 import type { SessionPool } from '../postgres/session-pool.js';
 import type { CommandContext, RepairParams } from '../protocol/commands.js';
@@ -31,6 +31,8 @@ export interface RepairRun extends Omit<RepairOptions, 'replication'> {
   readonly path: string;
   readonly file: RepairFile;
   readonly isDryRun: boolean;
+  /** Columns that the diff left out, and that could be compared. */
+  readonly leftOut: readonly DigestColumn[];
 }
 
 export function valueHasher(run: RepairRun, node: string): ValueHasher | null {
@@ -53,10 +55,18 @@ export function columnsOf(spec: TableSpec, info: TableInfo): ReportColumn[] {
 /** The statements that write on a node, with a peer's rows. */
 export function sqlOf(
   run: RepairRun,
-  { node, peer }: { readonly node: string; readonly peer: string },
+  {
+    node,
+    peer,
+    carried = [],
+  }: {
+    readonly node: string;
+    readonly peer: string;
+    readonly carried?: readonly DigestColumn[];
+  },
 ): RepairSql {
   const infos = { target: infoOf(run, node), source: infoOf(run, peer) };
-  return new RepairSql(run.spec, infos, run.seed);
+  return new RepairSql(run.spec, infos, run.seed, { carried });
 }
 
 type Facts = Pick<RepairOptions, 'infos' | 'pools'>;

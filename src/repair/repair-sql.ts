@@ -1,5 +1,5 @@
 import { quoteIdentifier, quoteLiteral, quoteQualified } from '../base/quote.js';
-import type { DigestSeed } from '../digest/digest-column.js';
+import type { DigestColumn, DigestSeed } from '../digest/digest-column.js';
 import { digestExpression, textExpression } from '../digest/digest-sql.js';
 import { KeySql } from '../merkle/key-sql.js';
 import { arrayLiteral } from '../postgres/array-literal.js';
@@ -50,6 +50,34 @@ function travelsAsText(column: ColumnInfo, onSource: ColumnInfo | undefined): bo
   return !hasBinaryForm || !isSameType || baseTypeCategory === 'A' || baseTypeKind === 'c';
 }
 
+/** @param isText the staged value is a text, whatever the type */
+function writtenColumn(
+  digestColumn: DigestColumn,
+  {
+    target,
+    source,
+    staged,
+    isText,
+  }: RepairedTable & { readonly staged: string; readonly isText: boolean },
+): WrittenColumn {
+  const byName = ({ name }: ColumnInfo): boolean => name === digestColumn.name;
+  const column = target.columns.find(byName);
+  if (column === undefined) throw new RangeError(`no column ${digestColumn.name}`);
+  const { typeName, declaredType } = column;
+  const shared = {
+    name: quoteIdentifier(column.name),
+    staged,
+    isFixed: column.identity === 'always',
+    stored: `s.${staged}::${declaredType}`,
+  };
+  if (!isText && !travelsAsText(column, source.columns.find(byName))) {
+    const read = `t.${shared.name}`;
+    return { ...shared, read, arrayType: `${typeName}[]`, value: `s.${staged}` };
+  }
+  const read = textExpression(digestColumn, 't');
+  return { ...shared, read, arrayType: 'text[]', value: `s.${staged}::${typeName}` };
+}
+
 /** The table as the catalogs of the nodes have it. */
 export interface RepairedTable {
   /** Its identity columns are those that cannot be updated. */
@@ -70,18 +98,26 @@ export class RepairSql {
   readonly #table: string;
   readonly #digest: string;
   readonly #columns: readonly WrittenColumn[];
+  /** Not compared: a row that is inserted gets them all the same. */
+  readonly #carried: readonly WrittenColumn[];
   readonly #asTexts: () => RepairSql;
   #texts: RepairSql | null = null;
 
-  /** @param form how staged values travel */
+  /**
+   * @param form how staged values travel; texts are of rows that no node has
+   * @param carried columns of both nodes that are not compared
+   */
   constructor(
     spec: TableSpec,
     infos: RepairedTable,
     seed: DigestSeed,
-    form: 'binary' | 'texts' = 'binary',
+    {
+      form = 'binary',
+      carried = [],
+    }: { readonly form?: 'binary' | 'texts'; readonly carried?: readonly DigestColumn[] } = {},
   ) {
     const info = infos.target;
-    this.#asTexts = () => new RepairSql(spec, infos, seed, 'texts');
+    this.#asTexts = () => new RepairSql(spec, infos, seed, { form: 'texts' });
     this.#spec = spec;
     this.#key = new KeySql(spec.key);
     this.#table = quoteQualified(spec.schema, spec.name);
@@ -89,32 +125,11 @@ export class RepairSql {
     this.uncompared = info.columns.flatMap(({ name, isGenerated }) =>
       isGenerated || spec.columns.some((column) => column.name === name) ? [] : [name],
     );
-    this.#columns = writtenColumns(spec, info).map((column, i) => {
-      const name = quoteIdentifier(column.name);
-      const staged = `c${i}`;
-      const isFixed = column.identity === 'always';
-      const { typeName } = column;
-      if (form === 'texts') {
-        const value = `s.${staged}::${typeName}`;
-        const stored = `s.${staged}::${column.declaredType}`;
-        return { ...{ name, staged, isFixed, value, stored }, read: '', arrayType: 'text[]' };
-      }
-      const digestColumn = spec.columns.find((other) => other.name === column.name);
-      const onSource = infos.source.columns.find((other) => other.name === column.name);
-      return travelsAsText(column, onSource) && digestColumn !== undefined
-        ? {
-            ...{ name, staged, isFixed, arrayType: 'text[]' },
-            read: textExpression(digestColumn, 't'),
-            value: `s.${staged}::${typeName}`,
-            stored: `s.${staged}::${column.declaredType}`,
-          }
-        : {
-            ...{ name, staged, isFixed, arrayType: `${typeName}[]` },
-            read: `t.${name}`,
-            value: `s.${staged}`,
-            stored: `s.${staged}::${column.declaredType}`,
-          };
-    });
+    const columnOf = (column: DigestColumn, i: number): WrittenColumn =>
+      writtenColumn(column, { ...infos, staged: `c${i}`, isText: form === 'texts' });
+    const written = new Set(writtenColumns(spec, info).map(({ name }) => name));
+    this.#columns = spec.columns.filter(({ name }) => written.has(name)).map(columnOf);
+    this.#carried = carried.map((column, i) => columnOf(column, this.#columns.length + i));
   }
 
   /** The same statements for staged rows whose values are texts. */
@@ -175,8 +190,8 @@ export class RepairSql {
    */
   read(keys: readonly NumberedKey[], digests: readonly string[], byCommitTime: boolean): string {
     const time = byCommitTime ? 'pg_catalog.pg_xact_commit_timestamp(t.xmin)::text' : 'NULL::text';
-    const values = this.#columns.map(({ read, staged }) => `, ${read} AS ${staged}`).join('');
-    const arrays = this.#columns.map(({ staged }) => `, pg_catalog.array_agg(${staged})`).join('');
+    const values = this.#staging.map(({ read, staged }) => `, ${read} AS ${staged}`).join('');
+    const arrays = this.#staging.map(({ staged }) => `, pg_catalog.array_agg(${staged})`).join('');
     const [numbers, ...texts] = [...this.keyParams(keys), digests].map((items) =>
       quoteLiteral(arrayLiteral(items)),
     );
@@ -231,8 +246,8 @@ export class RepairSql {
    * where it is not all of them, see `written`.
    */
   insert(arbiters: Arbiters): string {
-    const names = this.#columns.map(({ name }) => name).join(', ');
-    const values = this.#columns.map(({ value }) => value).join(', ');
+    const names = this.#staging.map(({ name }) => name).join(', ');
+    const values = this.#staging.map(({ value }) => value).join(', ');
     const key = this.#spec.key.map(({ name }) => quoteIdentifier(name));
     const isThere = `EXISTS (SELECT FROM ${this.#table} t
       WHERE ${this.#key.equality((i) => this.#stagedValue(i))})`;
@@ -255,6 +270,11 @@ export class RepairSql {
       WHERE ${this.#isChosen()} AND t.xmin = pg_catalog.pg_current_xact_id()::pg_catalog.xid`;
   }
 
+  /** What travels of each row. */
+  get #staging(): readonly WrittenColumn[] {
+    return [...this.#columns, ...this.#carried];
+  }
+
   /** Numbers and texts of keys, and one more text of each. */
   #keys(texts?: string): string {
     const arrays = this.#spec.key.map((_, i) => `$${i + 2}::text[]`);
@@ -273,8 +293,8 @@ export class RepairSql {
   }
 
   #staged(): string {
-    const arrays = this.#columns.map(({ arrayType }, i) => `$${i + 4}::${arrayType}`).join(', ');
-    const names = this.#columns.map(({ staged }) => staged).join(', ');
+    const arrays = this.#staging.map(({ arrayType }, i) => `$${i + 4}::${arrayType}`).join(', ');
+    const names = this.#staging.map(({ staged }) => staged).join(', ');
     return `unnest($3::int[], $1::bigint[], ${arrays}) s(n, expected, ${names})`;
   }
 

@@ -66,8 +66,10 @@ async function repairFromFile(options: RepairOptions): Promise<TableRepairResult
   const { head } = file;
   // The file's digests are of these columns only, and what was not compared is not written.
   const spec = withoutColumns(options.spec, head.excludedColumns);
+  const compared = new Set(spec.columns.map(({ name }) => name));
+  const leftOut = options.spec.columns.filter(({ name }) => !compared.has(name));
   const isDryRun = params.dryRun === true;
-  const run: RepairRun = { ...options, params, replication, spec, path, file, isDryRun };
+  const run: RepairRun = { ...options, params, replication, spec, path, file, isDryRun, leftOut };
   const isRecovery = recovery !== null;
   const facts = { source, head, path, spec, clusterNodes, usableNodes, isRecovery };
   const request = way.kind === 'undo' ? undoRequest(facts) : repairRequest(facts);
@@ -184,11 +186,12 @@ async function check(run: RepairRun, way: RepairWay, { pairs }: RepairRequest): 
 
 /** An undo file has a row once, and its compared columns alone. Errors: BAD_USAGE. */
 function checkUndo(
-  { params, spec }: RepairRun,
+  { params, spec, leftOut }: RepairRun,
   way: RepairWay,
   pairs: readonly RepairPair[],
 ): void {
-  const lost = spec.excluded.filter(({ cause }) => cause !== 'generated').map(({ name }) => name);
+  const uncompared = spec.excluded.filter(({ cause }) => cause !== 'generated');
+  const lost = [...uncompared, ...leftOut].map(({ name }) => name);
   const mayDelete = params.insertOnly !== true && params.upsertOnly !== true;
   if (lost.length > 0 && mayDelete) {
     throw new AcedError(

@@ -14,6 +14,8 @@ import type { ExcludedColumn, KeyColumnSpec, TableSpec } from './table-spec.js';
 export interface SpecOptions {
   /** Columns that the user does not want compared; names of none are ignored. */
   readonly leftOut?: readonly string[];
+  /** The same, by the configuration. */
+  readonly configured?: readonly string[];
   /** The only columns that the user wants compared, beside the key's. */
   readonly only?: readonly string[];
   /** For a tree, which changes in the stream keep current: see ExclusionCause. */
@@ -152,9 +154,10 @@ const NOT_ASKED = { reason: 'not among --columns', cause: 'named' } as const;
 function exclusionOf(
   infos: ReadonlyMap<string, TableInfo>,
   name: string,
-  { leftOut = [], isTree = false }: SpecOptions,
+  { leftOut = [], configured = [], isTree = false }: SpecOptions,
 ): Omit<ExcludedColumn, 'name'> | null {
   if (leftOut.includes(name)) return { reason: 'left out as asked', cause: 'named' };
+  if (configured.includes(name)) return { reason: 'left out by aced.yaml', cause: 'named' };
   const missing: string[] = [];
   const generated = new Map<string, string>();
   let foreign: string | null = null;

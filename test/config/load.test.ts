@@ -67,6 +67,32 @@ async function failure(more: Partial<LoadOptions> = {}): Promise<string> {
   throw new assert.AssertionError({ message: 'the configuration was accepted' });
 }
 
+describe('tables in aced.yaml', () => {
+  it('leave columns out; a name with dots or quotes is one', async () => {
+    put(
+      join(cwd, 'aced.yaml'),
+      `tables:
+  public.orders: {exclude_columns: [note, "Last Seen"]}
+  '"My Schema".t': {exclude_columns: only}
+  public.nothing: {exclude_columns: }
+  public.typo: {exclude_column: [a]}
+`,
+    );
+    put(join(cwd, 'pg_service.conf'), THREE_NODES);
+    const { config, misspelt } = await load();
+    assert.deepEqual(config.tables, [
+      { name: 'public.orders', excludeColumns: ['note', 'Last Seen'] },
+      { name: '"My Schema".t', excludeColumns: ['only'] },
+    ]);
+    assert.deepEqual(
+      misspelt.map(({ key }) => key),
+      ['tables.public.typo.exclude_column'],
+    );
+    put(join(cwd, 'aced.yaml'), 'tables: {public.t: {exclude_columns: [1]}}\n');
+    assert.match(await failure(), /line 1, tables\.public\.t\.exclude_columns.*column names/s);
+  });
+});
+
 describe('service file', () => {
   it('gives shared settings to every node, and a node its own before them', async () => {
     put(join(cwd, 'pg_service.conf'), THREE_NODES);
@@ -359,6 +385,7 @@ describe('settings', () => {
         hooks: { webhook: null, authorization: null, command: null },
         metrics: { port: null, host: '127.0.0.1', perTable: 'auto' },
         schedule: { jobs: [], left: [], reportDir: join(home, '.local/state/aced/hub/reports') },
+        tables: [],
         canary: { intervalMs: 0, timeoutMs: 30_000 },
         track: {
           include: [],

@@ -242,6 +242,7 @@ export class Mesh {
       publicationName: `aced_${this.cluster}`,
       slotName: `aced_${this.cluster}`,
       nodeSchema: 'aced',
+      tables: [],
       schedule: Object.freeze({ jobs: [], left: [], reportDir: join(stateDir, 'reports') }),
       ...rest,
       tree: Object.freeze({

@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import { runAll } from '../base/abort.js';
 import { proveLeaves, type Proof } from '../ingest/prove.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
@@ -71,7 +72,7 @@ export async function proveBlocks(
   for (const { node, position } of wrong) {
     table.leaves(node).markDirty(position);
     // What it was taken to be equal by was wrong: its rows may differ between the nodes.
-    table.openRows?.openBlock(position, Date.now());
+    table.openRows?.openBlock(position, steadyNowMs());
   }
   const nodes = [...positions.keys()];
   await rehashOnNodes(cluster, table, again, { ...options, nodes });

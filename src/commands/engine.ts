@@ -50,7 +50,7 @@ import { SubscriptionWatch } from '../cluster/subscription-watch.js';
 import { examine } from './doctor.js';
 import { replicationDiff } from './replication-diff.js';
 import { structureDiff } from './structure-diff.js';
-import { listTasks, recordTask } from './tasks.js';
+import { listTasks, recordTask, type EndedCommand } from './tasks.js';
 import { teardown, teardownTable } from './teardown.js';
 import { update } from './update.js';
 import { verify } from './verify.js';
@@ -200,6 +200,8 @@ export class Engine implements CommandRunner {
         events,
         walGuard,
         version: VERSION,
+        jobs: () => engine.#jobs(),
+        canaryFoundAtMs: () => engine.#drift?.canary.foundAtMs ?? null,
       });
     }
     return Promise.resolve(engine);
@@ -224,16 +226,20 @@ export class Engine implements CommandRunner {
     if (NEEDS_STREAM.has(name) && cluster.store.isInitialised()) cluster.startStreaming();
     const command = { name, params, job: context.job, startedAtMs: Date.now() };
     const outcome = await this.#handlers[name](params, context).catch((error: unknown) => {
-      recordTask(cluster, { ...command, ended: { error } });
+      this.#commandEnded({ ...command, ended: { error } });
       if (isDiff(name)) logFailedDiff(this.#options.log, params, error);
-      this.#metrics?.commandEnded(name, error instanceof AcedError ? error.code : 'INTERNAL');
       throw error;
     });
-    this.#metrics?.commandEnded(name, 'done');
-    recordTask(cluster, { ...command, ended: { outcome } });
+    this.#commandEnded({ ...command, ended: { outcome } });
     if ('verdict' in outcome) logDiff(this.#options.log, outcome);
     // An outcome with its servers is the command's result; the compiler cannot see it through Name.
     return { ...outcome, servers: serversOf(cluster.config.nodes) } as CommandResults[Name];
+  }
+
+  #commandEnded(command: EndedCommand): void {
+    const outcome = recordTask(this.#cluster, command);
+    this.#metrics?.commandEnded(command.name, 'error' in command.ended ? outcome : 'done');
+    if (command.job !== undefined) this.#metrics?.jobEnded(command.job, outcome);
   }
 
   /** The last run of a scheduled job; null: none is known. */

@@ -30,21 +30,23 @@ export interface EndedCommand {
   readonly ended: { readonly outcome: object } | { readonly error: unknown };
 }
 
-/** Remembers a command that has ended. */
-export function recordTask(cluster: Cluster, command: EndedCommand): void {
+/** Remembers a command that has ended. Returns how: Task.outcome. */
+export function recordTask(cluster: Cluster, command: EndedCommand): string {
   const { name, params, job, startedAtMs, ended } = command;
-  if (UNRECORDED.has(name)) return;
   const error = 'error' in ended ? ended.error : null;
+  const outcome = 'outcome' in ended ? outcomeOf(ended.outcome) : codeOf(error);
+  if (UNRECORDED.has(name)) return outcome;
   cluster.store.tasks.add({
     job: job ?? null,
     command: name,
     subject: subjectOf(params),
     startedAt: new Date(startedAtMs).toISOString(),
     tookMs: Date.now() - startedAtMs,
-    outcome: 'outcome' in ended ? outcomeOf(ended.outcome) : codeOf(error),
+    outcome,
     message: error === null ? null : logMessage(error),
     files: 'outcome' in ended && 'files' in ended.outcome ? textsOf(ended.outcome.files) : [],
   });
+  return outcome;
 }
 
 function codeOf(error: unknown): string {

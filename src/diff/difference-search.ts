@@ -167,7 +167,7 @@ export class DifferenceSearch {
     drifted: Set<number>,
   ): Promise<boolean> {
     const { table, settleTimeoutMs, context, onWarning, sinks } = this.#options;
-    const { inFlightRows, isStarved } = await settle(differences, passage, {
+    const { inFlight, isStarved } = await settle(differences, passage, {
       ...{ pools: table.pools, sql: table.sql, commitTimeNodes: table.commitTimeNodes },
       columns: this.#columns,
       replication,
@@ -181,9 +181,9 @@ export class DifferenceSearch {
         for (const sink of sinks) await sink.take(wanted);
       },
     });
-    this.#inFlightRows += inFlightRows;
+    this.#inFlightRows += inFlight.length;
     this.#isStarved ||= isStarved;
-    return inFlightRows === 0 && !isStarved;
+    return inFlight.length === 0 && !isStarved;
   }
 
   #upToUntil(rows: readonly DriftedRow[]): readonly DriftedRow[] {

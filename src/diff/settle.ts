@@ -41,13 +41,13 @@ export interface SettleOptions extends PassageOptions {
  * Tells drift from replication in flight: when replication has passed, reads the rows again, and
  * goes on with those that have moved until none is left or the time is up.
  * `firstPassage` is what `letReplicationPass` said, called after the rows were found to differ.
- * Returns how many were still moving, and whether some replication path was not moving at all.
+ * Returns those that were still moving, and whether some replication path was not moving at all.
  */
 export async function settle(
   differences: readonly RowDifference[],
   firstPassage: Passage,
   options: SettleOptions,
-): Promise<{ inFlightRows: number; isStarved: boolean }> {
+): Promise<{ inFlight: readonly RowDifference[]; isStarved: boolean }> {
   const deadline = Date.now() + options.timeoutMs;
   let open = differences;
   let passage = firstPassage;
@@ -61,7 +61,7 @@ export async function settle(
     if (open.length === 0 || remainingMs <= 0) break;
     passage = await letReplicationPass(options, remainingMs);
   }
-  return { inFlightRows: open.length, isStarved };
+  return { inFlight: open, isStarved };
 }
 
 /** Returns the rows that have moved since they were seen last; hands the drifted ones out. */

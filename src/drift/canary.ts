@@ -29,6 +29,7 @@ export class Canary {
   readonly #watch: DriftWatch;
   readonly #mutex = new Mutex();
   readonly #loop: Periodic;
+  #foundAtMs: number | null = null;
 
   constructor(cluster: Cluster, watch: DriftWatch) {
     this.#cluster = cluster;
@@ -51,6 +52,11 @@ export class Canary {
     await this.#loop.stop();
   }
 
+  /** When a difference was last made and found on every node; null: not since the start. */
+  get foundAtMs(): number | null {
+    return this.#foundAtMs;
+  }
+
   /**
    * On each node in turn. A difference that was not found is a result; what keeps one from being made
    * is an error: NOT_INITIALISED, UNSUPPORTED, MISSING_PRIVILEGE, those of a build. Both are told.
@@ -68,6 +74,7 @@ export class Canary {
         }
         const lost = Object.keys(foundAfterMs).filter((node) => foundAfterMs[node] === null);
         conditions.report('canary', lost.map(notFound), nowMs());
+        if (lost.length === 0) this.#foundAtMs = Date.now();
         return { foundAfterMs };
       } catch (error) {
         context.signal.throwIfAborted();

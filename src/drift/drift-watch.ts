@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import { runAll } from '../base/abort.js';
+import { steadyNowMs } from '../base/clock.js';
 import { errorMessage, logMessage } from '../base/errors.js';
 import { formatLsn } from '../base/lsn.js';
 import { readCommitTimeNodes, readReplication } from '../cluster/cluster-table.js';
 import type { Cluster } from '../cluster/cluster.js';
 import type { Mutex } from '../cluster/mutex.js';
 import { Periodic } from '../cluster/periodic.js';
-import { chunksOf } from '../diff/chunks.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import type { CommandContext, Verdict } from '../protocol/commands.js';
 import type { IncidentState, LiveVerdict } from '../protocol/drift.js';
@@ -15,11 +15,18 @@ import { towards } from '../replication/topology.js';
 import { CANARY_TABLE } from '../mirror/mirror-schema.js';
 import { openQuestion } from '../table/table-spec.js';
 import { certificateOf } from './certificate.js';
+import { Crew } from './crew.js';
 import { columnsNotCompared, isMismatch } from './coverage-watch.js';
 import type { DriftEvents } from './drift-events.js';
 import { TableIncident, type IncidentEvent } from './incident.js';
-import { judgeBlocks, proveUnexplained, suspiciousBlocks, type JudgeOptions } from './judge.js';
-import { additions, JudgedTable, without } from './judged-table.js';
+import {
+  differingKeys,
+  judgeBlocks,
+  proveUnexplained,
+  suspiciousBlocks,
+  type JudgeOptions,
+} from './judge.js';
+import { JudgedTable, without } from './judged-table.js';
 import { ReachWatch } from './reach-watch.js';
 import type { Reach } from './reach.js';
 
@@ -36,8 +43,6 @@ const FENCE_TIMEOUT_MS = 30_000;
 /** Trouble of subscriptions that was seen so long before an incident, or after it, may be its reason. */
 const HINTS_BEFORE_MS = 30_000;
 const HINTS_AFTER_MS = 10_000;
-/** Tables that are judged at once. */
-const CONCURRENCY = 4;
 
 /** What one round works with: nothing of it is older than the round. */
 interface Round {
@@ -61,6 +66,8 @@ export class DriftWatch {
   readonly #judged = new Map<TrackedTable, JudgedTable>();
   readonly #reach: ReachWatch;
   readonly #loop: Periodic;
+  /** A table that takes its time, after a TRUNCATE of many rows say, holds up none of the others. */
+  readonly #crew = new Crew<JudgedTable>();
   /** Why replication, or a stream of ours, does not get on; null: it does. */
   #starvedBy: string | null = null;
 
@@ -78,6 +85,7 @@ export class DriftWatch {
 
   async stop(): Promise<void> {
     await Promise.all([this.#loop.stop(), this.#reach.stop()]);
+    await this.#crew.end();
   }
 
   get incidents(): readonly IncidentState[] {
@@ -107,9 +115,15 @@ export class DriftWatch {
     return judged === undefined ? null : this.#verdictOf(judged);
   }
 
+  /** When the verdict on the table was last match; null: not since it is followed. */
+  matchedAtMs(table: TrackedTable): number | null {
+    return this.#judged.get(table)?.matchedAtMs ?? null;
+  }
+
   async #round(signal: AbortSignal): Promise<number> {
     this.#followTables();
     const nowMs = Date.now();
+    const startedAtMs = steadyNowMs();
     for (const { incident } of this.#judged.values()) {
       this.#hint(incident, nowMs);
       this.#tell(incident.due(nowMs));
@@ -117,21 +131,22 @@ export class DriftWatch {
     this.#events.tellDue(nowMs);
     this.#noteVerdicts(nowMs);
     if (!this.#isStreaming) return POLL_MS;
-    const overdueAtMs = nowMs - GRACE_MS;
+    const overdueAtMs = startedAtMs - GRACE_MS;
     // While a command works on a table its rows stay open.
     const overdue = [...this.#judged.values()].filter(
-      (one) => one.isOverdue(overdueAtMs, nowMs) && !this.#mutexOf(one).isBusy,
+      (one) =>
+        !this.#crew.has(one) &&
+        one.isOverdue(overdueAtMs, startedAtMs) &&
+        !this.#mutexOf(one).isBusy,
     );
     if (overdue.length === 0) return POLL_MS;
-    const round = await this.#passEverything(nowMs, signal);
+    const round = await this.#passEverything(startedAtMs, signal);
     if (round === null) return REST_MS;
-    for (const some of chunksOf(overdue, CONCURRENCY)) {
-      await runAll(some, signal, async (judged) => {
-        const mutex = this.#mutexOf(judged);
-        if (mutex.isBusy) return;
-        await mutex.run(() => this.#judgeOrTell(judged, overdueAtMs, round));
-      });
-    }
+    await this.#crew.work(overdue, async (judged) => {
+      const mutex = this.#mutexOf(judged);
+      if (mutex.isBusy || signal.aborted) return;
+      await mutex.run(() => this.#judgeOrTell(judged, overdueAtMs, round));
+    });
     this.#noteVerdicts(Date.now());
     return round.lagging.size > 0 ? REST_MS : POLL_MS;
   }
@@ -190,16 +205,17 @@ export class DriftWatch {
       if (!given.delete(table.label)) this.#tell(incident.remind(Date.now()));
       const judged = new JudgedTable(table, table.openRows, incident);
       table.onLayoutChange((map) => {
-        incident.relayout(map);
         judged.relayout(map);
+        const nowMs = steadyNowMs();
+        for (const block of incident.relayout(map)) judged.openRows.openBlock(block, nowMs);
       });
       this.#judged.set(table, judged);
     }
-    const nowMs = Date.now();
+    const nowMs = steadyNowMs();
     for (const [table, judged] of this.#judged) {
       judged.learn(this.#reach.of(table), nowMs);
       // No two nodes are meant to have the same any more.
-      if (judged.comparable.length < 2) this.#tell(judged.incident.end(nowMs));
+      if (judged.comparable.length < 2) this.#tell(judged.incident.end(Date.now()));
     }
     for (const incident of given.values()) this.#tell(incident.end(Date.now()));
   }
@@ -248,14 +264,15 @@ export class DriftWatch {
     }
   }
 
-  /** A table that cannot be read keeps none of the others from being judged. */
+  /** A table that cannot be read keeps none of the others from being judged. Never rejects. */
   async #judgeOrTell(judged: JudgedTable, overdueAtMs: number, round: Round): Promise<void> {
     try {
       await this.#judge(judged, overdueAtMs, round);
       judged.failure = null;
+      judged.rest(false, steadyNowMs());
     } catch (error) {
-      round.context.signal.throwIfAborted();
-      judged.rest(true);
+      if (round.context.signal.aborted) return;
+      judged.rest(true, steadyNowMs());
       judged.heldUpBy = errorMessage(error);
       const message = logMessage(error);
       if (message === judged.failure) return;
@@ -271,7 +288,7 @@ export class DriftWatch {
     judged.heldUpBy = copiesOf(judged.reach);
     if (nodes.length < 2) return;
     const isPart = nodes.length < judged.comparable.length;
-    if (!isPart) judged.reopenWaiting(overdueAtMs);
+    judged.reopenWaiting(nodes, overdueAtMs);
     // Many have closed by themselves meanwhile.
     const blocks = openRows.blocksQuietSince(overdueAtMs, judged.indexesOf(nodes));
     if (blocks?.size === 0) return;
@@ -285,33 +302,58 @@ export class DriftWatch {
     };
     const suspicious = blocks === null ? await suspiciousBlocks(options) : [...blocks];
     const isOfWholeTable = blocks === null || suspicious.some((block) => judged.isUnknown(block));
+    openRows.observe(suspicious);
     const found = await judgeBlocks(suspicious, options);
     const compared = blocks === null ? null : new Set(blocks);
     openRows.close(compared, round.startedAtMs);
-    if (isPart) judged.wait(compared);
-    for (const block of found.unsettled) openRows.openBlock(block, Date.now());
+    const looked = without(compared, found.left, table);
+    if (isPart) judged.wait(compared, nodes);
+    judged.reopenUnsettled(new Set(found.undecided.keys()), looked, steadyNowMs());
     for (const block of found.left) openRows.openBlock(block, overdueAtMs);
-    const leftOut = new Set([...found.unsettled, ...found.left]);
-    if (!isPart) judged.compared(compared, leftOut);
+    if (!isPart) judged.compared(compared, new Set([...found.undecided.keys(), ...found.left]));
     judged.heldUpBy = found.heldUpBy ?? judged.heldUpBy;
-    judged.rest(found.unsettled.size > 0);
     const trigger = isOfWholeTable ? 'whole_table' : 'change';
     // What has grown since the last look may be of this.
     if (incident.id === null && found.drifted.size > 0) await this.#readCounters(round);
     const hints = this.#hintsOf(Date.now());
     const facts = { trigger, topology, positions: round.positions, nodes, hints } as const;
     const findings = {
-      blocks: without(compared, leftOut, table),
+      blocks: looked,
       isComplete: judged.isCompared,
       drifted: found.drifted,
+      undecided: isPart ? await this.#elsewhere(judged, looked, options) : found.undecided,
       keys: found.rows.map(({ key }) => key),
       certificate: certificateOf(found.rows[0], facts),
     };
-    const told = isPart ? additions(findings, incident.blocks) : findings;
-    if (told !== null) this.#tell(incident.apply(told, Date.now()));
+    this.#tell(incident.apply(findings, Date.now()));
     openRows.watchBlocks(incident.blocks);
+    const { blocks: known } = incident;
+    for (const block of openRows.closedMeanwhile) {
+      if (known.has(block)) openRows.openBlock(block, steadyNowMs());
+    }
+    openRows.observe([]);
     // Last: a stream that does not get on then costs no finding.
     if (isOfWholeTable) await proveUnexplained(suspicious, found, options);
+  }
+
+  /**
+   * Of the blocks in which rows are known to differ, and that were compared now on some nodes: the rows
+   * that differ on any node, also where it is not known whether that is drift. Of the others an
+   * incident may end while the rest of the nodes lag.
+   */
+  async #elsewhere(
+    { incident, comparable }: JudgedTable,
+    compared: ReadonlySet<number> | null,
+    options: JudgeOptions,
+  ): Promise<ReadonlyMap<number, ReadonlySet<string> | null>> {
+    const known = [...incident.blocks].filter((block) => compared?.has(block) !== false);
+    try {
+      return await differingKeys(known, { ...options, nodes: comparable });
+    } catch {
+      // A node that cannot be asked now, say: nothing is known of these.
+      options.context.signal.throwIfAborted();
+      return new Map(known.map((block) => [block, null]));
+    }
   }
 
   #verdictOf(judged: JudgedTable): LiveVerdict {
@@ -361,6 +403,7 @@ export class DriftWatch {
   #noteVerdicts(nowMs: number): void {
     for (const judged of this.#judged.values()) {
       const { verdict } = this.#verdictOf(judged);
+      if (verdict === 'match') judged.matchedAtMs = nowMs;
       if (verdict !== judged.told.verdict) judged.told = { verdict, sinceMs: nowMs };
     }
   }

@@ -1,6 +1,16 @@
 import type { FetchedRow } from '../diff/settle.js';
 import type { Agreement, DriftKind } from '../protocol/drift.js';
 
+/** Rows of a block that are kept one by one. */
+const MAX_KEPT_ROWS = 1000;
+
+/** A row that differs. */
+export interface KnownRow {
+  readonly kind: DriftKind;
+  /** As JSON. */
+  readonly agreement: string;
+}
+
 /** What is known of the rows of one block that differ between nodes. */
 export interface DriftedBlock {
   readonly missing: number;
@@ -8,6 +18,8 @@ export interface DriftedBlock {
   readonly different: number;
   /** Agreements, as JSON, with the number of rows. */
   readonly agreements: ReadonlyMap<string, number>;
+  /** By key; null: they are too many to keep. */
+  readonly rows: ReadonlyMap<string, KnownRow> | null;
 }
 
 /** Rows on the nodes, in the nodes' order; null: the node has no such row. */
@@ -36,17 +48,48 @@ export class BlockCounter implements DriftedBlock {
   extra = 0;
   different = 0;
   readonly agreements = new Map<string, number>();
+  rows: Map<string, KnownRow> | null = new Map();
 
-  add(rows: RowOnNodes, nodes: readonly string[]): void {
-    this[kindOf(rows)]++;
-    const agreement = JSON.stringify(agreementOf(rows, nodes));
-    this.agreements.set(agreement, (this.agreements.get(agreement) ?? 0) + 1);
+  add(key: string, rows: RowOnNodes, nodes: readonly string[]): void {
+    this.addKnown(key, {
+      kind: kindOf(rows),
+      agreement: JSON.stringify(agreementOf(rows, nodes)),
+    });
   }
+
+  addKnown(key: string, row: KnownRow): void {
+    if (this.rows?.has(key) === true) return;
+    this[row.kind]++;
+    this.agreements.set(row.agreement, (this.agreements.get(row.agreement) ?? 0) + 1);
+    if ((this.rows?.size ?? 0) >= MAX_KEPT_ROWS) this.rows = null;
+    this.rows?.set(key, row);
+  }
+}
+
+/**
+ * What is known of a block's rows after another look, which found `drifted` and could not decide on
+ * some: of these, the ones that were known to differ still count. Null: none is left.
+ */
+export function afterAnotherLook(
+  before: DriftedBlock,
+  drifted: DriftedBlock | undefined,
+  undecided: ReadonlySet<string> | null | undefined,
+): DriftedBlock | null {
+  if (undecided === undefined || undecided?.size === 0) return drifted ?? null;
+  // Which rows differed is not known: they may all be among those.
+  if (undecided === null || before.rows === null || drifted?.rows === null) {
+    return drifted !== undefined && rowsOf(drifted) > rowsOf(before) ? drifted : before;
+  }
+  const rows = new BlockCounter();
+  for (const [key, row] of drifted?.rows ?? []) rows.addKnown(key, row);
+  for (const [key, row] of before.rows) if (undecided.has(key)) rows.addKnown(key, row);
+  return rowsOf(rows) === 0 ? null : rows;
 }
 
 /** The rows of all blocks together. */
 export function totalOf(blocks: Iterable<DriftedBlock>): DriftedBlock {
   const total = new BlockCounter();
+  total.rows = null;
   for (const block of blocks) {
     total.missing += block.missing;
     total.extra += block.extra;

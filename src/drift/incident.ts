@@ -7,7 +7,13 @@ import type {
   IncidentState,
 } from '../protocol/drift.js';
 import type { KeyText } from '../table/table-spec.js';
-import { rowsOf, totalOf, type DriftedBlock, type RowOnNodes } from './drifted-block.js';
+import {
+  afterAnotherLook,
+  rowsOf,
+  totalOf,
+  type DriftedBlock,
+  type RowOnNodes,
+} from './drifted-block.js';
 
 /**
  * What the last writes of a row that differs tell of why it does. Pure.
@@ -57,6 +63,8 @@ const SECOND_MS = 1_000;
 const MINUTE_MS = 60 * SECOND_MS;
 const REMINDER_MS = 60 * MINUTE_MS;
 const MAX_KEYS = 10;
+/** Rows that are kept one by one; of more, their number. */
+const MAX_KEPT_ROWS = 10_000;
 
 /** What was found when blocks of a table were compared. */
 export interface Findings {
@@ -66,6 +74,11 @@ export interface Findings {
   readonly isComplete: boolean;
   /** Those in which rows differ. */
   readonly drifted: ReadonlyMap<number, DriftedBlock>;
+  /**
+   * Blocks with rows that may be in flight still, by key; null: nothing is known of the block's. They
+   * neither join an incident nor leave it.
+   */
+  readonly undecided: ReadonlyMap<number, ReadonlySet<string> | null>;
   readonly keys: readonly KeyText[];
   readonly certificate: BirthCertificate;
 }
@@ -143,26 +156,29 @@ export class TableIncident {
     if (this.#incident !== null) this.#incident = { ...this.#incident, acknowledgedBy: by };
   }
 
-  /** Blocks keep their rows under other numbers; of one that was split the first part has them. */
-  relayout(map: (block: number) => readonly [first: number, last: number]): void {
+  /**
+   * Blocks keep their rows under other numbers; of one that was split the first part has them until
+   * its parts have been compared. Returns the blocks that must be.
+   */
+  relayout(map: (block: number) => readonly [first: number, last: number]): number[] {
     const moved = [...this.#blocks];
     this.#blocks.clear();
+    const unknown = new Set<number>();
     for (const [block, drifted] of moved) {
-      const [first] = map(block);
+      const [first, last] = map(block);
       const other = this.#blocks.get(first);
       this.#blocks.set(first, other === undefined ? drifted : totalOf([other, drifted]));
+      for (let part = first; part <= last && first !== last; part++) unknown.add(part);
     }
+    return [...unknown];
   }
 
   /** Takes what a comparison found in the place of what was known of its blocks. */
   apply(findings: Findings, nowMs: number): IncidentEvent[] {
     const before = this.state;
-    const { blocks, drifted } = findings;
-    for (const block of [...this.#blocks.keys()]) {
-      if (blocks?.has(block) !== false) this.#blocks.delete(block);
-    }
-    for (const [block, rows] of drifted) this.#blocks.set(block, rows);
-    if (findings.isComplete || this.#blocks.size > 0) this.#last = null;
+    this.#take(findings);
+    // Until all was compared, what was told of a restored one counts.
+    if (findings.isComplete) this.#last = null;
     const known = new Set(this.#keys.map((key) => JSON.stringify(key)));
     const joined = findings.keys.filter((key) => !known.has(JSON.stringify(key)));
     this.#keys = [...joined, ...this.#keys].slice(0, MAX_KEYS);
@@ -173,6 +189,22 @@ export class TableIncident {
     if (before !== null && after !== null && isSame(before, after)) return this.due(nowMs);
     this.#isUpdateDue = true;
     return this.due(nowMs);
+  }
+
+  #take({ blocks, drifted, undecided }: Findings): void {
+    for (const [block, before] of [...this.#blocks]) {
+      if (blocks?.has(block) === false) continue;
+      const now = afterAnotherLook(before, drifted.get(block), undecided.get(block));
+      if (now === null) this.#blocks.delete(block);
+      else this.#blocks.set(block, now);
+    }
+    for (const [block, rows] of drifted)
+      if (!this.#blocks.has(block)) this.#blocks.set(block, rows);
+    let kept = 0;
+    for (const [block, known] of this.#blocks) {
+      kept += known.rows?.size ?? 0;
+      if (kept > MAX_KEPT_ROWS && known.rows !== null) this.#blocks.set(block, totalOf([known]));
+    }
   }
 
   /** What is due by now: an update that was held back, or a reminder. */

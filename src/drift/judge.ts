@@ -2,6 +2,8 @@ import type { Cluster } from '../cluster/cluster.js';
 import { proveBlocks } from '../cluster/proof.js';
 import { workOptions } from '../cluster/tree-building.js';
 import { refreshAndSplit } from '../cluster/tree-work.js';
+import { chunksOf } from '../diff/chunks.js';
+import { keyId, type RowDifference } from '../diff/row-difference.js';
 import { searchRows } from '../diff/row-search.js';
 import { settle, type DriftedRow } from '../diff/settle.js';
 import { differingBlocks, haveEqualLeaves } from '../diff/tree-diff.js';
@@ -34,8 +36,8 @@ export interface Judgement {
   readonly drifted: ReadonlyMap<number, BlockCounter>;
   /** Some of these rows. */
   readonly rows: readonly DriftedRow[];
-  /** Blocks with rows that still moved, or that something holds up on their way: nothing is proved of them. */
-  readonly unsettled: ReadonlySet<number>;
+  /** By block, the keys of rows that still moved, or that something holds up on their way. */
+  readonly undecided: ReadonlyMap<number, ReadonlySet<string>>;
   /** Blocks that were not looked at for want of time. */
   readonly left: ReadonlySet<number>;
   /** What holds changes of the table up on their way; null: nothing that is known. */
@@ -66,20 +68,61 @@ export async function judgeBlocks(
 ): Promise<Judgement> {
   const drifted = new Map<number, BlockCounter>();
   const rows: DriftedRow[] = [];
-  const unsettled = new Set<number>();
+  const undecided = new Map<number, ReadonlySet<string>>();
   let heldUpBy: string | null = null;
   const startedAtMs = Date.now();
-  const size = Math.max(1, Math.floor(ROWS_PER_BATCH / options.table.blockRows));
+  const size = blocksPerBatch(options);
   let looked = 0;
   while (looked < blocks.length && (looked === 0 || Date.now() - startedAtMs < SLICE_MS)) {
     const found = await judgeChunk(blocks.slice(looked, looked + size), options);
     looked += size;
     for (const [block, counter] of found.drifted) drifted.set(block, counter);
-    for (const block of found.unsettled) unsettled.add(block);
+    for (const [block, keys] of found.undecided) undecided.set(block, keys);
     rows.push(...found.rows.slice(0, MAX_KEYS - rows.length));
     heldUpBy ??= found.heldUpBy;
   }
-  return { drifted, rows, unsettled, left: new Set(blocks.slice(looked)), heldUpBy };
+  return { drifted, rows, undecided, left: new Set(blocks.slice(looked)), heldUpBy };
+}
+
+/** By block, the keys of rows that differ between the nodes now, for whatever reason. */
+export async function differingKeys(
+  blocks: readonly number[],
+  options: JudgeOptions,
+): Promise<ReadonlyMap<number, ReadonlySet<string>>> {
+  const keys = new Map<number, ReadonlySet<string>>();
+  for (const chunk of chunksOf(blocks, blocksPerBatch(options))) {
+    for (const [block, of] of keysByBlock(await searchBlocks(chunk, options), chunk)) {
+      keys.set(block, of);
+    }
+  }
+  return keys;
+}
+
+function blocksPerBatch({ table }: JudgeOptions): number {
+  return Math.max(1, Math.floor(ROWS_PER_BATCH / table.blockRows));
+}
+
+function searchBlocks(
+  blocks: readonly number[],
+  { cluster, table, nodes, context }: JudgeOptions,
+): Promise<RowDifference[]> {
+  return searchRows(
+    blocks.map((block) => table.layout.range(block)),
+    { pools: cluster.poolsOf(nodes), sql: table.sql, spec: table.spec, signal: context.signal },
+  );
+}
+
+function keysByBlock(
+  rows: readonly RowDifference[],
+  blocks: readonly number[],
+): Map<number, Set<string>> {
+  const keys = new Map<number, Set<string>>();
+  for (const { range, key } of rows) {
+    const block = blocks[range] ?? 0;
+    const of = keys.get(block) ?? new Set<string>();
+    keys.set(block, of.add(keyId(key)));
+  }
+  return keys;
 }
 
 /**
@@ -88,13 +131,13 @@ export async function judgeBlocks(
  */
 export async function proveUnexplained(
   suspicious: readonly number[],
-  { drifted, unsettled, left }: Judgement,
+  { drifted, undecided, left }: Judgement,
   { cluster, table, nodes, context }: JudgeOptions,
 ): Promise<void> {
   const unexplained = suspicious.filter(
     (block) =>
       !drifted.has(block) &&
-      !unsettled.has(block) &&
+      !undecided.has(block) &&
       !left.has(block) &&
       !haveEqualLeaves(table, nodes, block),
   );
@@ -108,19 +151,15 @@ export async function proveUnexplained(
 
 async function judgeChunk(
   blocks: readonly number[],
-  { cluster, table, nodes, replication, commitTimeNodes, context }: JudgeOptions,
+  options: JudgeOptions,
 ): Promise<Omit<Judgement, 'left'>> {
-  const pools = cluster.poolsOf(nodes);
+  const { cluster, table, nodes, replication, commitTimeNodes, context } = options;
   const { signal } = context;
   const drifted = new Map<number, BlockCounter>();
   const rows: DriftedRow[] = [];
   const blockOf = (range: number): number => blocks[range] ?? 0;
-  const differences = await searchRows(
-    blocks.map((block) => table.layout.range(block)),
-    { pools, sql: table.sql, spec: table.spec, signal },
-  );
-  const nothing = new Set<number>();
-  if (differences.length === 0) return { drifted, rows, unsettled: nothing, heldUpBy: null };
+  const differences = await searchBlocks(blocks, options);
+  if (differences.length === 0) return { drifted, rows, undecided: new Map(), heldUpBy: null };
   const reasons = new Set<string>();
   const passing = {
     replication,
@@ -129,9 +168,9 @@ async function judgeChunk(
     onWarning: (message: string) => void reasons.add(message),
   };
   const passage = await letReplicationPass(passing, SETTLE_TIMEOUT_MS);
-  const { inFlightRows, isStarved } = await settle(differences, passage, {
+  const { inFlight, isStarved } = await settle(differences, passage, {
     ...passing,
-    pools,
+    pools: cluster.poolsOf(nodes),
     sql: table.sql,
     columns: table.spec.key.map(({ name }) => name),
     commitTimeNodes,
@@ -141,16 +180,15 @@ async function judgeChunk(
         const block = blockOf(row.range);
         let counter = drifted.get(block);
         if (counter === undefined) drifted.set(block, (counter = new BlockCounter()));
-        counter.add(row.rows, nodes);
+        counter.add(keyId(row.key), row.rows, nodes);
         if (rows.length < MAX_KEYS) rows.push(row);
       }
       return Promise.resolve();
     },
   });
-  const different = new Set(differences.map(({ range }) => blockOf(range)));
   if (isStarved || passage.isRestricted) {
-    const heldUpBy = [...reasons].join('; ');
-    return { drifted: new Map(), rows: [], unsettled: different, heldUpBy };
+    const undecided = keysByBlock(differences, blocks);
+    return { drifted: new Map(), rows: [], undecided, heldUpBy: [...reasons].join('; ') };
   }
-  return { drifted, rows, unsettled: inFlightRows > 0 ? different : nothing, heldUpBy: null };
+  return { drifted, rows, undecided: keysByBlock(inFlight, blocks), heldUpBy: null };
 }

@@ -3,10 +3,10 @@ import type { OpenRows } from '../ingest/open-rows.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import type { PositionMap } from '../merkle/layout.js';
 import type { Verdict } from '../protocol/commands.js';
-import type { Findings, TableIncident } from './incident.js';
+import type { TableIncident } from './incident.js';
 import type { Reach } from './reach.js';
 
-/** A table whose rows do not settle is left alone for longer and longer. */
+/** Rows that do not settle, and tables that cannot be read, are left alone for longer and longer. */
 const UNSETTLED_BACKOFF = { firstMs: 500, maxMs: 15_000 };
 
 /** What the watch keeps of one table. */
@@ -19,15 +19,21 @@ export class JudgedTable {
   /** The last failure that was told; null: the last look went well. */
   failure: string | null = null;
   told: { verdict: Verdict; sinceMs: number };
+  /** When the verdict was last `match`; null: it was not. */
+  matchedAtMs: number | null = null;
   /** Null: not known yet. */
   reach: Reach | null = null;
-  #unsettledRounds = 0;
+  #failedRounds = 0;
   #restsUntilMs = 0;
+  /** Blocks with rows that did not settle -> how often in a row. */
+  readonly #unsettled = new Map<number, number>();
   /** Blocks that were compared on some nodes only, since changes did not get to the others. */
   #waiting = new Set<number>();
   #isAllWaiting = false;
   /** Blocks that were never compared since the table is followed, or since all of them had to be; null: all. */
   #unknown: Set<number> | null = null;
+  /** Nodes that what is waiting was compared on. */
+  #comparedOn: ReadonlySet<string> = new Set();
 
   constructor(table: TrackedTable, openRows: OpenRows, incident: TableIncident) {
     this.table = table;
@@ -76,16 +82,22 @@ export class JudgedTable {
     );
   }
 
-  /** Changes get to all nodes again: what was compared on some only is open, as of `atMs`. */
-  reopenWaiting(atMs: number): void {
+  /**
+   * What was compared on some nodes only is open, as of `atMs`, when others are to be compared now: all
+   * that changes get to again, or another part of them.
+   */
+  reopenWaiting(nodes: readonly string[], atMs: number): void {
+    if (nodes.every((node) => this.#comparedOn.has(node))) return;
     if (this.#isAllWaiting) this.openRows.openWholeTable(atMs);
     for (const block of this.#waiting) this.openRows.openBlock(block, atMs);
     this.#isAllWaiting = false;
     this.#waiting.clear();
+    this.#comparedOn = new Set();
   }
 
-  /** These blocks were compared on some nodes only; null: all. */
-  wait(blocks: ReadonlySet<number> | null): void {
+  /** These blocks were compared on these nodes only; null: all. */
+  wait(blocks: ReadonlySet<number> | null, nodes: readonly string[]): void {
+    this.#comparedOn = new Set(nodes);
     if (blocks === null) this.#isAllWaiting = true;
     for (const block of blocks ?? []) this.#waiting.add(block);
   }
@@ -105,17 +117,35 @@ export class JudgedTable {
     for (const block of blocks ?? []) if (!leftOut.has(block)) this.#unknown?.delete(block);
   }
 
+  /**
+   * After a look at these blocks (null: all): those with rows that did not settle are open, and looked
+   * at again later and later. The others are judged meanwhile as ever.
+   */
+  reopenUnsettled(
+    unsettled: ReadonlySet<number>,
+    compared: ReadonlySet<number> | null,
+    nowMs: number,
+  ): void {
+    for (const block of [...this.#unsettled.keys()]) {
+      if (compared?.has(block) !== false && !unsettled.has(block)) this.#unsettled.delete(block);
+    }
+    for (const block of unsettled) {
+      const times = this.#unsettled.get(block) ?? 0;
+      this.#unsettled.set(block, times + 1);
+      this.openRows.openBlock(block, nowMs + backoffMs(times, UNSETTLED_BACKOFF));
+    }
+  }
+
   relayout(map: PositionMap): void {
+    this.#unsettled.clear();
     this.#waiting = moved(this.#waiting, map);
     if (this.#unknown !== null) this.#unknown = moved(this.#unknown, map);
   }
 
-  /** After a look: one that left rows unsettled, or failed, is followed by a rest. */
-  rest(isNeeded: boolean): void {
-    this.#unsettledRounds = isNeeded ? this.#unsettledRounds + 1 : 0;
-    this.#restsUntilMs = isNeeded
-      ? Date.now() + backoffMs(this.#unsettledRounds, UNSETTLED_BACKOFF)
-      : 0;
+  /** After a look: one that failed is followed by a rest. */
+  rest(hasFailed: boolean, nowMs: number): void {
+    this.#restsUntilMs = hasFailed ? nowMs + backoffMs(this.#failedRounds, UNSETTLED_BACKOFF) : 0;
+    this.#failedRounds = hasFailed ? this.#failedRounds + 1 : 0;
   }
 }
 
@@ -137,13 +167,4 @@ function moved(blocks: ReadonlySet<number>, map: PositionMap): Set<number> {
     for (let part = first; part <= last; part++) parts.add(part);
   }
   return parts;
-}
-
-/**
- * What a comparison of some nodes adds to an incident: blocks in which nothing was known to differ.
- * Of the others the nodes that were left out may be the ones that differ.
- */
-export function additions(findings: Findings, known: ReadonlySet<number>): Findings | null {
-  const drifted = new Map([...findings.drifted].filter(([block]) => !known.has(block)));
-  return drifted.size === 0 ? null : { ...findings, blocks: new Set(drifted.keys()), drifted };
 }

@@ -80,6 +80,9 @@ export class OpenRows {
   #startedAtMs: number;
   readonly #openBlocks = new Map<number, number>();
   #watched: ReadonlySet<number> = new Set();
+  /** Blocks that are being read, and those of them in which rows have closed since. */
+  #observed: ReadonlySet<number> = new Set();
+  readonly #closedMeanwhile = new Set<number>();
   #words = new Int32Array(0);
   #slots = 0;
   #size = 0;
@@ -154,6 +157,7 @@ export class OpenRows {
     if (!this.#isAlike(at, this.#expected)) return;
     this.#remove(slot);
     if (this.#watched.has(block)) this.openBlock(block, nowMs);
+    if (this.#observed.has(block)) this.#closedMeanwhile.add(block);
   }
 
   /**
@@ -182,6 +186,20 @@ export class OpenRows {
     this.#watched = blocks;
   }
 
+  /**
+   * These blocks are about to be read. A row that is found to differ, and becomes equal everywhere before
+   * anybody has heard of it, closes as any other: see closedMeanwhile().
+   */
+  observe(blocks: Iterable<number>): void {
+    this.#observed = new Set(blocks);
+    this.#closedMeanwhile.clear();
+  }
+
+  /** Those blocks in which rows have closed since observe(). */
+  get closedMeanwhile(): ReadonlySet<number> {
+    return this.#closedMeanwhile;
+  }
+
   /** All rows of a block are open, until they are read. */
   openBlock(block: number, nowMs: number): void {
     this.#openBlocks.set(block, Math.max(nowMs, this.#openBlocks.get(block) ?? 0));
@@ -194,7 +212,8 @@ export class OpenRows {
 
   /**
    * Blocks with something open that has not changed since; null: the whole table. `among`: rows that
-   * these nodes have shown alike do not count, whatever the others have shown.
+   * these nodes have shown alike do not count, whatever the others have shown; in a block that is
+   * watched they do, as in show().
    */
   blocksQuietSince(
     atMs: number,
@@ -205,8 +224,10 @@ export class OpenRows {
     const blocks = new Set<number>();
     for (const [block, changedAtMs] of this.#openBlocks) if (changedAtMs <= atMs) blocks.add(block);
     this.#forEach((at) => {
-      if (this.#changedAtMs(at) > atMs || (isPart && this.#isAlike(at, among))) return;
-      blocks.add(this.#words[at + BLOCK] ?? 0);
+      if (this.#changedAtMs(at) > atMs) return;
+      const block = this.#words[at + BLOCK] ?? 0;
+      if (isPart && !this.#watched.has(block) && this.#isAlike(at, among)) return;
+      blocks.add(block);
     });
     return blocks;
   }

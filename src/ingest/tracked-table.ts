@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import type { ErrorCode } from '../base/errors.js';
 import { failpoint } from '../base/failpoint.js';
 import type { DigestSeed } from '../digest/digest-column.js';
@@ -64,9 +65,9 @@ export class TrackedTable {
     this.#seed = store.seed;
     this.sql = new BlockSql({ spec: stored.spec, seed: store.seed });
     this.openRows =
-      openRowsBudget === null ? null : new OpenRows(nodes.length, openRowsBudget, Date.now());
+      openRowsBudget === null ? null : new OpenRows(nodes.length, openRowsBudget, steadyNowMs());
     // Nobody has compared its rows yet.
-    this.openRows?.openWholeTable(Date.now());
+    this.openRows?.openWholeTable(steadyNowMs());
     this.#layout = store.layout(stored.id);
     this.#locator = createLocator(stored.spec.key, this.#layout);
     const positions = new Map(this.#layout.ids.map((id, position) => [id, position]));
@@ -182,7 +183,7 @@ export class TrackedTable {
       openRows:
         this.openRows === null
           ? null
-          : { rows: this.openRows, node: this.nodes.indexOf(node), now: Date.now },
+          : { rows: this.openRows, node: this.nodes.indexOf(node), now: steadyNowMs },
       onSchemaChange,
     });
     this.#appliers.set(node, applier);
@@ -209,7 +210,7 @@ export class TrackedTable {
     for (const leaves of this.#leaves.values()) leaves.relayout(change);
     for (const rowDigests of this.#rowDigests.values()) rowDigests.relayout(change);
     for (const applier of this.#appliers.values()) applier.relayout(this.#locator, change);
-    this.openRows?.relayout(change.map, Date.now());
+    this.openRows?.relayout(change.map, steadyNowMs());
     for (const listener of this.#onLayoutChange) listener(change.map);
   }
 }

@@ -26,7 +26,7 @@ const counter = (name: string, help: string, ...labels: string[]): MetricSpec =>
 });
 
 export const METRICS = {
-  buildInfo: gauge('aced_build_info', 'Always 1.', 'version', 'node_version'),
+  buildInfo: gauge('aced_build_info', 'Always 1.', 'version', 'node_version', 'digest_version'),
   up: gauge('aced_up', 'Whether the stream of the node is up.', 'node'),
   position: gauge(
     'aced_stream_position_bytes',
@@ -96,6 +96,14 @@ export const METRICS = {
     ),
     overTables: 'min',
   },
+  matched: {
+    ...gauge(
+      'aced_table_verified_timestamp_seconds',
+      'When the verdict on the table was last match; absent: not since the start.',
+      'table',
+    ),
+    overTables: 'min',
+  },
   incidents: gauge('aced_incidents_open', 'Open incidents.', 'table', 'cause'),
   incidentRows: gauge('aced_incident_rows', 'Rows that differ.', 'table'),
   incidentSince: {
@@ -126,6 +134,21 @@ export const METRICS = {
     'result',
   ),
   events: counter('aced_events_total', 'Events that were told.', 'event'),
+  jobRuns: counter(
+    'aced_job_runs_total',
+    'Runs of a scheduled job that have ended; results as acectl tasks shows them.',
+    'job',
+    'result',
+  ),
+  jobSuccess: gauge(
+    'aced_job_last_success_timestamp_seconds',
+    'When the last run of the job ended that proved or did what it should, whatever it found; absent: none is known.',
+    'job',
+  ),
+  canaryAge: gauge(
+    'aced_canary_age_seconds',
+    'Since a canary was last found on every node; absent: not since the start.',
+  ),
   commands: counter('aced_commands_total', 'Commands that have ended.', 'command', 'outcome'),
 } as const satisfies Record<string, MetricSpec>;
 

@@ -1,11 +1,14 @@
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client';
+import { steadyNowMs } from '../base/clock.js';
 import type { Cluster } from '../cluster/cluster.js';
+import { DIGEST_VERSION } from '../digest/digest-column.js';
 import type { WalGuard } from '../cluster/wal-guard.js';
 import type { DriftEvent } from '../drift/drift-event.js';
 import type { DriftEvents } from '../drift/drift-events.js';
 import type { DriftWatch } from '../drift/drift-watch.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import type { NodeRepairCounts, Verdict } from '../protocol/commands.js';
+import type { JobStatus, Task } from '../protocol/tasks.js';
 import { METRICS, type MetricId, type MetricSpec } from './metric-names.js';
 import { Samples } from './samples.js';
 import { Tally } from './tally.js';
@@ -35,7 +38,14 @@ export interface MetricsOptions {
   readonly events: DriftEvents;
   readonly walGuard: WalGuard;
   readonly version: string;
+  /** The scheduled jobs that there are. */
+  readonly jobs: () => readonly JobStatus[];
+  /** When a canary was last found on every node; null: not since the start. */
+  readonly canaryFoundAtMs: () => number | null;
 }
+
+/** Of a job: it proved or did what it should, whatever it found. */
+const SUCCESSES: ReadonlySet<string> = new Set(['match', 'drift', 'equal', 'different', 'done']);
 
 /**
  * What Prometheus is told. A scrape reads what the daemon holds in memory: no node is asked, and
@@ -52,6 +62,9 @@ export class Metrics {
   readonly #repaired = new Tally('repaired');
   readonly #events = new Tally('events');
   readonly #commands = new Tally('commands');
+  readonly #jobRuns = new Tally('jobRuns');
+  /** Job -> when it last succeeded; null: not that anybody knows of. */
+  readonly #jobSuccesses = new Map<string, number | null>();
   readonly #proofs = new WeakMap<
     TrackedTable,
     { readonly atMs: number; readonly oldestMs: number }
@@ -90,6 +103,12 @@ export class Metrics {
     this.#commands.add({ command, outcome });
   }
 
+  /** A run of a scheduled job has ended; `outcome` is that of its task. */
+  jobEnded(job: string, outcome: string): void {
+    this.#jobRuns.add({ job, result: outcome });
+    if (SUCCESSES.has(outcome)) this.#jobSuccesses.set(job, Date.now());
+  }
+
   /** A repair has written rows. */
   repaired(table: string, nodes: Readonly<Record<string, NodeRepairCounts>>): void {
     const counts = { applied: 0, skipped: 0, failed: 0 };
@@ -119,7 +138,11 @@ export class Metrics {
     const samples = new Samples({ isPerTable });
     samples.add(
       'buildInfo',
-      { version: this.#options.version, node_version: process.versions.node },
+      {
+        version: this.#options.version,
+        node_version: process.versions.node,
+        digest_version: String(DIGEST_VERSION),
+      },
       1,
     );
     this.#readNodes(samples);
@@ -127,15 +150,32 @@ export class Metrics {
       samples.add('conditions', { kind }, 1);
     }
     this.#readTables(samples, tables);
-    const labels = new Set(tables.map(({ label }) => label));
+    const alive = {
+      table: new Set(tables.map(({ label }) => label)),
+      job: new Set(this.#readJobs(samples)),
+    };
     const tallies = [this.#opened, this.#closed, this.#repaired, this.#events, this.#commands];
-    for (const tally of tallies) tally.report(samples, labels);
+    for (const tally of [...tallies, this.#jobRuns]) tally.report(samples, alive);
+    const foundAtMs = this.#options.canaryFoundAtMs();
+    if (foundAtMs !== null) samples.add('canaryAge', {}, (Date.now() - foundAtMs) / 1000);
     for (const [id, instrument] of this.#instruments) {
       instrument.reset();
+      if (METRICS[id].labels.length === 0 && samples.of(id).length === 0) instrument.remove();
       // Without labels a reset one shows 0, which is a value; with labels it shows nothing.
       for (const { labels: of, value } of samples.of(id)) instrument.inc(of, value);
     }
     return this.#registry.metrics();
+  }
+
+  /** Returns the names of the jobs. */
+  #readJobs(samples: Samples): string[] {
+    const jobs = this.#options.jobs();
+    for (const { name: job, last } of jobs) {
+      const before = last !== null && SUCCESSES.has(last.outcome) ? endedAtMs(last) : null;
+      const atMs = this.#jobSuccesses.get(job) ?? before;
+      if (atMs !== null) samples.add('jobSuccess', { job }, atMs / 1000);
+    }
+    return jobs.map(({ name }) => name);
   }
 
   #readNodes(samples: Samples): void {
@@ -163,6 +203,7 @@ export class Metrics {
   #readTables(samples: Samples, tables: readonly TrackedTable[]): void {
     const { watch } = this.#options;
     const nowMs = Date.now();
+    const steadyMs = steadyNowMs();
     const counts = new Map<Verdict, number>(VERDICTS.map((verdict) => [verdict, 0]));
     for (const tracked of tables) {
       const { label: table, openRows } = tracked;
@@ -176,8 +217,14 @@ export class Metrics {
       counts.set(verdict, (counts.get(verdict) ?? 0) + 1);
       samples.add('verdict', { table, verdict }, 1);
       samples.add('openRows', { table }, live.openRows);
+      const matchedAtMs = watch?.matchedAtMs(tracked) ?? null;
+      if (matchedAtMs !== null) samples.add('matched', { table }, matchedAtMs / 1000);
       const oldestMs = openRows.isEmpty ? null : openRows.oldestChangeMs;
-      samples.add('oldestOpenRow', { table }, Math.max(0, nowMs - (oldestMs ?? nowMs)) / 1000);
+      samples.add(
+        'oldestOpenRow',
+        { table },
+        Math.max(0, steadyMs - (oldestMs ?? steadyMs)) / 1000,
+      );
     }
     if (watch === null) return;
     for (const [verdict, count] of counts) samples.add('tables', { verdict }, count);
@@ -195,4 +242,8 @@ export class Metrics {
     this.#proofs.set(table, { atMs: nowMs, oldestMs });
     return oldestMs;
   }
+}
+
+function endedAtMs({ startedAt, tookMs }: Task): number {
+  return Date.parse(startedAt) + tookMs;
 }

@@ -17,11 +17,16 @@ export class Tally {
     else known.count += count;
   }
 
-  /** Counts of tables that are no longer tracked are forgotten: their number would have no bound. */
-  report(samples: Samples, tables: ReadonlySet<string>): void {
+  /**
+   * Counts of what is not there any more are forgotten, since their number would have no bound.
+   * `alive`: label (`table`, `job`) -> the values that there are.
+   */
+  report(samples: Samples, alive: Readonly<Record<string, ReadonlySet<string>>>): void {
     for (const [key, { labels, count }] of this.#counts) {
-      const { table } = labels;
-      if (table === undefined || tables.has(table)) samples.add(this.#id, labels, count);
+      const isAlive = Object.entries(labels).every(
+        ([label, value]) => alive[label]?.has(value) !== false,
+      );
+      if (isAlive) samples.add(this.#id, labels, count);
       else this.#counts.delete(key);
     }
   }

@@ -52,10 +52,12 @@ describe('the daemon judges tables all the time', () => {
     mesh = await startMesh({
       nodes: 3,
       settings: { track_commit_timestamp: 'on' },
-      tables: `${CUSTOMERS_DDL}; CREATE TABLE many (id int PRIMARY KEY, v text)`,
+      tables: `${CUSTOMERS_DDL}; CREATE TABLE many (id int PRIMARY KEY, v text);
+        CREATE TABLE visits (id int PRIMARY KEY, n int NOT NULL)`,
     });
     await mesh.query('n1', `INSERT INTO customers ${customerRows(1, ROWS)}`);
     await mesh.query('n1', `INSERT INTO many ${MANY}`);
+    await mesh.query('n1', 'INSERT INTO visits SELECT i, 0 FROM generate_series(1, 3000) i');
     await mesh.waitForReplication();
     stateDir = await scratchDirectory();
     log = new LogLines();
@@ -63,6 +65,7 @@ describe('the daemon judges tables all the time', () => {
     await engine.run('mtree-init', {}, testContext(stateDir));
     await engine.run('mtree-build', { table: 'customers' }, testContext(stateDir));
     await engine.run('mtree-build', { table: 'many' }, testContext(stateDir));
+    await engine.run('mtree-build', { table: 'visits', blockRows: 1000 }, testContext(stateDir));
   });
 
   after(async () => {
@@ -156,6 +159,105 @@ describe('the daemon judges tables all the time', () => {
       [],
       'what had not got there was never drift',
     );
+  });
+
+  it('an incident grows and ends while changes do not get to one node', async () => {
+    const from = log.lines.length;
+    await mesh.driftSql('n2', 'UPDATE customers SET credit = credit + 1 WHERE id IN (21, 22)');
+    await waitFor(() => log.drift().at(-1)?.['rows'] === 2, { what: 'both rows' });
+    await mesh.pauseReplication('n1', 'n3');
+    await mesh.pauseReplication('n2', 'n3');
+    await mesh.query('n1', 'UPDATE customers SET balance = balance + 1 WHERE id BETWEEN 30 AND 59');
+    await waitFor(async () => (await verdict()).openRows > 0, { what: 'rows that wait for n3' });
+    await mesh.driftSql('n2', 'UPDATE customers SET credit = credit + 1 WHERE id IN (23, 1900)');
+    await waitFor(() => log.drift().at(-1)?.['rows'] === 4, { what: 'two rows more' });
+    // One is mended by replication, which does not get to n3, and the others on n2 alone.
+    await mesh.query('n1', 'UPDATE customers SET credit = 700 WHERE id = 22');
+    await mesh.driftSql('n2', 'UPDATE customers SET credit = credit - 1 WHERE id IN (21, 1900)');
+    await waitFor(() => lastRows(from) === 2, { what: 'two rows less' });
+    await mesh.driftSql('n2', 'UPDATE customers SET credit = credit - 1 WHERE id = 23');
+    await waitFor(() => lastRows(from) === 1, { what: 'the one that n3 has not got yet' });
+    await mesh.query('n1', 'UPDATE customers SET credit = (1 * 22) % 850 WHERE id = 22');
+    await log.event('drift_resolved', from);
+    await mesh.resumeReplication('n1', 'n3');
+    await mesh.resumeReplication('n2', 'n3');
+    await waitFor(async () => (await verdict()).verdict === 'match', { what: 'match' });
+    const told = driftSince(from);
+    assert.deepEqual(new Set(told.map(({ incident }) => incident)).size, 1);
+    assert.ok(
+      told.every(({ rows }) => Number(rows) <= 4),
+      'what waited for n3 was no drift',
+    );
+  });
+
+  it('a node that differs and lags keeps its rows in the incident', async () => {
+    const from = log.lines.length;
+    await mesh.driftSql('n3', 'DELETE FROM visits WHERE id IN (5, 6)');
+    await waitFor(() => log.drift().at(-1)?.['rows'] === 2, { what: 'both rows' });
+    await mesh.pauseReplication('n1', 'n3');
+    await mesh.pauseReplication('n2', 'n3');
+    await mesh.query('n1', 'UPDATE visits SET n = n + 1 WHERE id BETWEEN 3 AND 6');
+    await mesh.driftSql('n3', 'INSERT INTO visits VALUES (5, 1)');
+    await waitFor(() => log.drift().at(-1)?.['rows'] === 1, { what: 'the row that is left' });
+    await mesh.resumeReplication('n1', 'n3');
+    await mesh.resumeReplication('n2', 'n3');
+    await waitFor(async () => (await verdict('visits')).openRows === 0, { what: 'all to be read' });
+    assert.equal((await verdict('visits')).verdict, 'drift');
+    await mesh.driftSql('n3', 'INSERT INTO visits VALUES (6, 1)');
+    await log.event('drift_resolved', from);
+    assert.equal(new Set(driftSince(from).map(({ incident }) => incident)).size, 1);
+  });
+
+  it('a row that never rests keeps no drift beside it from being told, nor its end', async () => {
+    const from = log.lines.length;
+    const stopping = new AbortController();
+    const busy = mesh.node('n1').session(mesh.database, async (query) => {
+      while (!stopping.signal.aborted) await query('UPDATE visits SET n = n + 1 WHERE id = 10');
+    });
+    // In its block, and in another one.
+    const delays: number[] = [];
+    const ids = [20, 2500, 21, 2501, 22, 2502, 23, 2503];
+    for (const id of ids) {
+      const atMs = performance.now();
+      await mesh.driftSql('n2', `UPDATE visits SET n = n - 1 WHERE id = ${id}`);
+      await waitFor(() => lastRows(from) === delays.length + 1, { what: `row ${id}` });
+      delays.push(performance.now() - atMs);
+    }
+    for (const id of ids) {
+      await mesh.driftSql('n2', `UPDATE visits SET n = n + 1 WHERE id = ${id}`);
+    }
+    await log.event('drift_resolved', from);
+    stopping.abort();
+    await busy;
+    assert.ok(Math.max(...delays) < 3_000, `${delays.map(Math.round).join(', ')} ms`);
+  });
+
+  it('a table that cannot be read for long holds up none of the others', async () => {
+    await waitFor(async () => (await verdict('visits')).verdict === 'match', { what: 'match' });
+    const from = log.lines.length;
+    await mesh.node('n3').session(mesh.database, async (query) => {
+      await query('BEGIN');
+      await query('LOCK TABLE visits IN ACCESS EXCLUSIVE MODE');
+      await mesh.driftSql('n2', 'UPDATE visits SET n = n - 1 WHERE id = 7');
+      await waitFor(
+        async () =>
+          (
+            await query(
+              `SELECT 1 FROM pg_locks WHERE relation = 'visits'::regclass AND NOT granted`,
+            )
+          ).length > 0,
+        { what: 'somebody to wait for the table' },
+      );
+      await mesh.driftSql('n2', 'UPDATE customers SET balance = balance + 1 WHERE id = 9');
+      const opened = await log.event('drift_opened', from);
+      assert.equal(opened['table'], 'public.customers');
+      await query('ROLLBACK');
+    });
+    await mesh.driftSql('n2', 'UPDATE customers SET balance = balance - 1 WHERE id = 9');
+    await mesh.driftSql('n2', 'UPDATE visits SET n = n + 1 WHERE id = 7');
+    for (const table of ['customers', 'visits']) {
+      await waitFor(async () => (await verdict(table)).verdict === 'match', { what: 'match' });
+    }
   });
 
   it('follows rows that conflict and end up equal, and reports those that do not', async () => {
@@ -264,14 +366,18 @@ describe('the daemon judges tables all the time', () => {
     await log.event('drift_resolved', from);
   });
 
+  function lastRows(from: number): unknown {
+    return driftSince(from).at(-1)?.['rows'];
+  }
+
   function driftSince(from: number): LogLine[] {
     return log.lines.slice(from).filter(({ event }) => String(event).startsWith('drift_'));
   }
 
-  async function verdict(): Promise<TableVerdict> {
+  async function verdict(name = 'customers'): Promise<TableVerdict> {
     const { tables } = await engine.run('drift-list', {}, testContext(stateDir));
-    const [table] = tables;
-    assert.ok(table !== undefined);
-    return table;
+    const found = tables.find(({ table }) => table === `public.${name}`);
+    assert.ok(found !== undefined);
+    return found;
   }
 });

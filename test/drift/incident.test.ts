@@ -47,13 +47,14 @@ function findings(
 ): Findings {
   const counters = Object.entries(drifted).map(([block, rows]) => {
     const counter = new BlockCounter();
-    for (const one of rows) counter.add(one, NODES);
+    rows.forEach((one, i) => counter.add(`${block}/${i}`, one, NODES));
     return [Number(block), counter] as const;
   });
   return {
     blocks: blocks === null ? null : new Set(blocks),
     isComplete: blocks === null,
     drifted: new Map(counters),
+    undecided: new Map(),
     keys: keys.map((key) => [key]),
     certificate: CERTIFICATE,
   };
@@ -191,6 +192,51 @@ describe('the incident of a table', () => {
     incident.relayout(() => [0, 0]);
     assert.equal(incident.state?.rows, 2);
     assert.deepEqual(brief(incident.apply(findings([0], {}), 5_000)), ['drift_resolved id-1 #2 0']);
+  });
+
+  it('has the parts of a block that is split compared: its rows may be in any of them', () => {
+    const incident = incidentOf();
+    incident.apply(findings([1, 2], { 1: [ONE], 2: [ONE] }), 0);
+    assert.deepEqual(
+      incident.relayout((block) => (block === 1 ? [1, 3] : [block + 2, block + 2])),
+      [1, 2, 3],
+    );
+    assert.deepEqual(
+      brief(incident.apply(findings([1, 2, 3], { 3: [ONE] }), 5_000)),
+      [],
+      'one row here and one there, as before',
+    );
+    assert.deepEqual(brief(incident.apply(findings([3, 4], {}), 9_000)), [
+      'drift_resolved id-1 #2 0',
+    ]);
+  });
+
+  it('of rows that cannot be decided on those count on that were known to differ, and no others', () => {
+    const incident = incidentOf();
+    incident.apply(findings([0], { 0: [ONE, ONE, ONE] }), 0);
+    const look = (keys: readonly string[] | null, rows: readonly RowOnNodes[], nowMs: number) =>
+      incident.apply(
+        {
+          ...findings([0], rows.length === 0 ? {} : { 0: rows }),
+          undecided: new Map([[0, keys === null ? null : new Set(keys)]]),
+        },
+        nowMs,
+      );
+    assert.deepEqual(look(null, [], 2_000), [], 'nothing is known of the block');
+    assert.deepEqual(brief(look(['0/1', 'new'], [ONE], 4_000)), ['drift_updated id-1 #2 2']);
+    assert.deepEqual(brief(look(['0/1', 'new'], [], 6_000)), ['drift_updated id-1 #3 1']);
+    assert.deepEqual(brief(look(['new'], [], 8_000)), ['drift_resolved id-1 #4 0']);
+    assert.deepEqual(look(['new'], [], 10_000), [], 'what is in flight opens none');
+  });
+
+  it('of more rows than are kept one by one, none leaves while any in their block is undecided', () => {
+    const incident = incidentOf();
+    const rows = Array.from({ length: 1_500 }, () => ONE);
+    incident.apply(findings([0], { 0: rows }), 0);
+    const undecided = new Map([[0, new Set(['other'])]]);
+    incident.apply({ ...findings([0], {}), undecided }, 2_000);
+    assert.equal(incident.state?.rows, 1_500);
+    assert.deepEqual(brief(incident.apply(findings([0], {}), 4_000)), ['drift_resolved id-1 #2 0']);
   });
 
   it('says who mended it', () => {

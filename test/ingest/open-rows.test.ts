@@ -208,6 +208,19 @@ describe('open rows', () => {
     assert.deepEqual(rows.blocksQuietSince(3), new Set([blockOf(1)]));
   });
 
+  it('tell in which of the blocks that are being read rows have closed meanwhile', () => {
+    const rows = rowsWith();
+    rows.observe([blockOf(1), blockOf(2)]);
+    for (let node = 0; node < NODES; node++) {
+      show(rows, { node, key: 1, value: 5 }, 3);
+      show(rows, { node, key: 3, value: 5 }, 3);
+    }
+    show(rows, { node: 0, key: 2, value: 5 }, 3);
+    assert.deepEqual(rows.closedMeanwhile, new Set([blockOf(1)]));
+    rows.observe([]);
+    assert.deepEqual(rows.closedMeanwhile, new Set());
+  });
+
   it('more nodes than one word of states holds', () => {
     const rows = rowsWith(MEBIBYTE, 40);
     for (let node = 0; node < 40; node++) {

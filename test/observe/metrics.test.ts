@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { writeFile } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -33,6 +34,11 @@ describe('metrics of a daemon on real nodes', () => {
     await mesh.waitForReplication();
     root = await scratchDirectory();
     await mesh.writeServiceFile(root);
+    await writeFile(
+      join(root, 'aced.yaml'),
+      `schedule_jobs: [{ name: often, type: mtree-table-diff, table_name: public.t }]
+schedule_config: [{ job_name: often, run_frequency: 2s }]`,
+    );
     port = await freePort();
   });
 
@@ -134,6 +140,23 @@ describe('metrics of a daemon on real nodes', () => {
     assert.deepEqual(after_.all('aced_incident_rows'), []);
   });
 
+  it('shows the runs of jobs, and when a canary was last found', async () => {
+    const runs = 'aced_job_runs_total';
+    const before = await until(runs, { job: 'often', result: 'match' }, (n) => (n ?? 0) > 0);
+    const results = before.all(runs).map(({ labels }) => labels['result']);
+    assert.ok(results.includes('NOT_INITIALISED'), results.join());
+    const succeeded = before.value('aced_job_last_success_timestamp_seconds', { job: 'often' });
+    assert.ok(Math.abs(Date.now() / 1000 - (succeeded ?? 0)) < 60, String(succeeded));
+    const matched = { table: 'public.t' };
+    const verified = before.value('aced_table_verified_timestamp_seconds', matched);
+    assert.ok(Math.abs(Date.now() / 1000 - (verified ?? 0)) < 60, String(verified));
+    assert.deepEqual(before.all('aced_canary_age_seconds'), [], 'none was tried');
+    const canary = await acectl('drift', 'canary');
+    assert.equal(canary.exitCode, 0, canary.stderr);
+    const found = await until('aced_canary_age_seconds', {}, (age) => age !== undefined);
+    assert.ok((found.value('aced_canary_age_seconds') ?? 60) < 60);
+  });
+
   it('has every metric of the list, with its labels and no others, here and on the socket', async () => {
     await until('aced_slot_retained_bytes', { node: 'n1' }, (bytes) => (bytes ?? 0) > 0);
     const { text } = await get({ socketPath: join(root, 'aced.sock') });
@@ -197,7 +220,7 @@ describe('metrics of a daemon on real nodes', () => {
 
   it('gives tables no series of their own where that is asked for', async () => {
     await startDaemon({ ACED_METRICS_PER_TABLE: 'never' });
-    const shown = await until('aced_tables', { verdict: 'unverified' }, (count) => count === 2);
+    const shown = await until('aced_tables', { verdict: 'unverified' }, (count) => count === 3);
     const withTable = shown.samples.filter(({ labels }) => 'table' in labels);
     assert.deepEqual(withTable, []);
     assert.equal(shown.all('aced_open_rows').length, 1);

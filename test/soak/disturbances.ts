@@ -8,7 +8,10 @@ import type { SoakWriters } from './writers.js';
 export interface DisturbanceCounts {
   kills: number;
   pauses: number;
+  /** Of the daemon, in order. */
+  daemonRestarts: number;
   restarts: number;
+  crashes: number;
   largeTransactions: number;
   conflicts: number;
 }
@@ -20,7 +23,9 @@ export class Disturbances {
   readonly counts: DisturbanceCounts = {
     kills: 0,
     pauses: 0,
+    daemonRestarts: 0,
     restarts: 0,
+    crashes: 0,
     largeTransactions: 0,
     conflicts: 0,
   };
@@ -48,9 +53,12 @@ export class Disturbances {
   async run(untilMs: number, writers: SoakWriters): Promise<void> {
     while (Date.now() < untilMs) {
       const dice = this.#random.between(0, 99);
-      if (dice < 35) await this.#kill();
-      else if (dice < 65) await this.#pause();
-      else if (dice < 70) await this.#restart();
+      if (dice < 30) await this.#kill();
+      else if (dice < 35) await this.#restartDaemon();
+      else if (dice < 63) await this.#pause(6_000);
+      else if (dice < 65) await this.#pause(40_000);
+      else if (dice < 68) await this.#restart('fast');
+      else if (dice < 70) await this.#restart('immediate');
       else if (dice < 85) await this.#large(writers);
       else await this.#conflict(writers);
       await delay(this.#random.between(200, 4_000));
@@ -64,21 +72,29 @@ export class Disturbances {
     await this.start();
   }
 
+  async #restartDaemon(): Promise<void> {
+    this.counts.daemonRestarts++;
+    await this.#daemon?.end();
+    await this.start();
+  }
+
   /** Seconds of lag on one way, or on two. */
-  async #pause(): Promise<void> {
+  async #pause(maxMs: number): Promise<void> {
     const ways = Array.from({ length: this.#random.between(1, 2) }, () => this.#way());
     this.counts.pauses += ways.length;
     try {
       for (const [from, to] of ways) await this.#mesh.pauseReplication(from, to);
-      await delay(this.#random.between(500, 6_000));
+      await delay(this.#random.between(500, maxMs));
     } finally {
       for (const [from, to] of ways) await this.#mesh.resumeReplication(from, to);
     }
   }
 
-  async #restart(): Promise<void> {
-    this.counts.restarts++;
-    await this.#mesh.node(this.#random.pick(this.#mesh.names)).restart('fast');
+  /** `immediate` is a crash. */
+  async #restart(mode: 'fast' | 'immediate'): Promise<void> {
+    if (mode === 'fast') this.counts.restarts++;
+    else this.counts.crashes++;
+    await this.#mesh.node(this.#random.pick(this.#mesh.names)).restart(mode);
   }
 
   async #large(writers: SoakWriters): Promise<void> {

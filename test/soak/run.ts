@@ -5,6 +5,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { silentLogger } from '../../src/base/log.js';
+import type { Config } from '../../src/config/config.js';
 import { Engine } from '../../src/commands/engine.js';
 import { removeDirectory, scratchDirectory, testContext } from '../support/context.js';
 import { startMesh, type Mesh } from '../support/mesh.js';
@@ -68,6 +69,7 @@ try {
   const isEqual = await haveEqualRows(mesh);
   const isControlFound = await control(disturbances);
   await disturbances.stop();
+  const wrongLeaves = await countWrongLeaves(config);
   const summary = {
     seed,
     minutes: Number(minutes.toFixed(1)),
@@ -78,13 +80,25 @@ try {
     falseAlarms: alarms.length,
     alarms: alarms.slice(0, 10),
     isControlFound,
+    wrongLeaves,
   };
   console.log(JSON.stringify(summary, null, 2));
   if (values.out !== undefined) await writeFile(values.out, JSON.stringify(summary, null, 2));
-  if (alarms.length > 0 || !isEqual || !isControlFound) process.exitCode = 1;
+  if (alarms.length > 0 || !isEqual || !isControlFound || wrongLeaves > 0) process.exitCode = 1;
 } finally {
   await mesh.stop();
   await removeDirectory(directory);
+}
+
+/** What the daemon went by, against the tables. */
+async function countWrongLeaves(config: Config): Promise<number> {
+  const verifying = await Engine.open(config, { log: silentLogger(), mode: 'command' });
+  try {
+    const { tables } = await verifying.run('mtree-verify', {}, testContext(directory));
+    return tables.reduce((sum, { wrongLeaves }) => sum + wrongLeaves, 0);
+  } finally {
+    await verifying.close();
+  }
 }
 
 async function readTold(): Promise<Told[]> {

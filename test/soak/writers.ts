@@ -4,14 +4,22 @@ import type { QueryFunction } from '../support/postgres.js';
 
 export const SOAK_DDL = `
   CREATE TABLE items (id bigint PRIMARY KEY, v int, pad text);
-  CREATE TABLE notes (k text PRIMARY KEY, v int)`;
-export const SOAK_TABLES = ['items', 'notes'];
+  CREATE TABLE notes (k text PRIMARY KEY, v int);
+  CREATE TABLE disputed (id int PRIMARY KEY, v int, at bigint NOT NULL);
+  CREATE FUNCTION newer_wins() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN RETURN CASE WHEN new.at > old.at THEN new END; END $$;
+  CREATE TRIGGER newer_wins BEFORE UPDATE ON disputed FOR EACH ROW EXECUTE FUNCTION newer_wins();
+  ALTER TABLE disputed ENABLE REPLICA TRIGGER newer_wins`;
+export const SOAK_TABLES = ['items', 'notes', 'disputed'];
 
 /** Each node writes its own keys: those that leave its number modulo this. The last rest is everybody's. */
 const SHARE = 4;
 const ROWS = 40_000;
 const BATCH = 800;
 const RECONNECT_MS = 300;
+const DISPUTED_ROWS = 500;
+/** Rows of the table that all nodes write, a turn. */
+const DISPUTED_BATCH = 20;
 
 export async function fillSoakTables(mesh: Mesh): Promise<void> {
   await mesh.query(
@@ -19,6 +27,10 @@ export async function fillSoakTables(mesh: Mesh): Promise<void> {
     `INSERT INTO items SELECT i, 0, repeat('p', (i % 60)::int) FROM generate_series(1, ${ROWS}) i`,
   );
   await mesh.query('n1', `INSERT INTO notes SELECT 'k' || i, 0 FROM generate_series(1, ${ROWS}) i`);
+  await mesh.query(
+    'n1',
+    `INSERT INTO disputed SELECT i, 0, 0 FROM generate_series(1, ${DISPUTED_ROWS}) i`,
+  );
 }
 
 /** Writes on all nodes at once; a node that restarts is written to again when it is back. */
@@ -98,6 +110,17 @@ export class SoakWriters {
       await query(`DELETE FROM items WHERE id BETWEEN 1000000 AND 1900000 AND ${own}`);
     }
     this.#changes += 100 / SHARE;
+    await this.#dispute(query, index, turn);
+  }
+
+  /** Whoever wrote last wins, on every node: no two writes have the same time. */
+  async #dispute(query: QueryFunction, index: number, turn: number): Promise<void> {
+    const from = (turn * DISPUTED_BATCH) % DISPUTED_ROWS;
+    await query(
+      `UPDATE disputed SET v = ${turn}, at = (extract(epoch FROM clock_timestamp()) * 1e6)::bigint * 4 + ${index}
+        WHERE id BETWEEN ${from + 1} AND ${from + DISPUTED_BATCH}`,
+    );
+    this.#changes += DISPUTED_BATCH;
   }
 
   /** What a node that goes away breaks off is not counted, also where it was committed. */

@@ -66,6 +66,12 @@ export class EngineProcess {
     assert.equal(this.#child.signalCode, 'SIGKILL', `the engine did not die:\n${this.#stderr}`);
   }
 
+  /** Lets it end in order. */
+  async end(): Promise<void> {
+    this.#child.stdin?.end();
+    await this.#exited;
+  }
+
   async kill(): Promise<void> {
     this.#child.kill('SIGKILL');
     await this.#exited;

@@ -77,17 +77,6 @@ function isCancelled(error: unknown): boolean {
   return error instanceof AcedError && error.code === 'CANCELLED';
 }
 
-export interface BackoffOptions {
-  readonly firstMs: number;
-  readonly maxMs: number;
-}
-
-/** Delay before attempt `attempt` (0 is the first retry): doubles, capped, with up to 25 % jitter. */
-export function backoffMs(attempt: number, options: BackoffOptions): number {
-  const capped = Math.min(options.maxMs, options.firstMs * 2 ** Math.min(attempt, 30));
-  return capped * (0.75 + Math.random() * 0.25);
-}
-
 const LOCKED_PAUSE_MS = 100;
 
 export interface LockedRetry {

@@ -1,48 +1,54 @@
 /**
- * Every error that a person can meet has a code from this table. `retry` says whether it may be
- * gone when the daemon, or who supervises it, tries again.
+ * What becomes of an error when the same is tried again:
+ * - `retry`: it may be gone by itself. Who waits goes on waiting; who supervises tries again.
+ * - `person`: it stays until a person has acted. Who waits is told at once; a loop goes on looking,
+ *   since nobody tells it.
+ * - `never`: the same attempt fails in the same way. A loop tries as seldom as it ever does.
  */
+export type Prospect = 'retry' | 'person' | 'never';
+
+/** Every error that a person can meet has a code from this table. */
 const ERRORS = {
-  BAD_USAGE: { retry: false },
-  BAD_CONFIG: { retry: false },
-  UNKNOWN_CLUSTER: { retry: false },
-  OTHER_SERVERS: { retry: false },
-  UNKNOWN_NODE: { retry: false },
-  NODE_UNREACHABLE: { retry: true },
-  AUTH_FAILED: { retry: false },
-  SETTING_NOT_TAKEN: { retry: false },
-  MISSING_PRIVILEGE: { retry: false },
-  WAL_LEVEL: { retry: false },
-  NO_FREE_SLOT: { retry: false },
-  SLOT_BUSY: { retry: true },
-  PUBLICATION_LOST: { retry: true },
-  SLOT_FOREIGN: { retry: false },
-  SLOT_LOST: { retry: true },
-  STREAM_LOST: { retry: true },
-  STREAM_PROTOCOL: { retry: false },
-  NO_SUCH_TABLE: { retry: false },
-  NO_PRIMARY_KEY: { retry: false },
-  SCHEMA_MISMATCH: { retry: false },
-  NOT_TRACKED: { retry: false },
-  NOT_INITIALISED: { retry: false },
-  STALE_TREE: { retry: true },
-  STARVED: { retry: true },
-  QUERY_FAILED: { retry: false },
-  BAD_DIFF_FILE: { retry: false },
-  REPORT_WRITE: { retry: false },
-  REPAIR_ECHO: { retry: false },
-  NOT_PROVED: { retry: true },
-  ROWS_CHANGED: { retry: false },
-  STORE: { retry: false },
-  STATE_LOCKED: { retry: true },
-  DAEMON_UNREACHABLE: { retry: false },
-  SOCKET_IN_USE: { retry: false },
-  BUSY: { retry: true },
-  CANCELLED: { retry: false },
-  TIMEOUT: { retry: true },
-  UNSUPPORTED: { retry: false },
-  INTERNAL: { retry: false },
-} as const;
+  BAD_USAGE: 'never',
+  BAD_CONFIG: 'person',
+  UNKNOWN_CLUSTER: 'never',
+  OTHER_SERVERS: 'person',
+  UNKNOWN_NODE: 'never',
+  NODE_UNREACHABLE: 'retry',
+  AUTH_FAILED: 'person',
+  SETTING_NOT_TAKEN: 'person',
+  MISSING_PRIVILEGE: 'person',
+  WAL_LEVEL: 'person',
+  NO_FREE_SLOT: 'person',
+  SLOT_BUSY: 'retry',
+  PUBLICATION_LOST: 'retry',
+  SLOT_FOREIGN: 'person',
+  SLOT_LOST: 'retry',
+  STREAM_LOST: 'retry',
+  STREAM_PROTOCOL: 'never',
+  NO_SUCH_TABLE: 'person',
+  NO_PRIMARY_KEY: 'person',
+  SCHEMA_MISMATCH: 'person',
+  NOT_TRACKED: 'person',
+  NOT_INITIALISED: 'person',
+  STALE_TREE: 'retry',
+  STARVED: 'retry',
+  QUERY_FAILED: 'person',
+  BAD_DIFF_FILE: 'never',
+  REPORT_WRITE: 'person',
+  REPAIR_ECHO: 'person',
+  NOT_PROVED: 'retry',
+  ROWS_CHANGED: 'person',
+  STORE: 'person',
+  STATE_LOCKED: 'retry',
+  DAEMON_UNREACHABLE: 'person',
+  SOCKET_IN_USE: 'person',
+  BUSY: 'retry',
+  CANCELLED: 'never',
+  TIMEOUT: 'retry',
+  UNSUPPORTED: 'person',
+  INTERNAL: 'person',
+} as const satisfies Readonly<Record<string, Prospect>>;
 
 export type ErrorCode = keyof typeof ERRORS;
 
@@ -69,8 +75,8 @@ export class AcedError extends Error {
     this.logMessage = options.logMessage ?? message;
   }
 
-  get isRetryable(): boolean {
-    return ERRORS[this.code].retry;
+  get prospect(): Prospect {
+    return ERRORS[this.code];
   }
 }
 

@@ -12,11 +12,11 @@ import { readPublicationNames } from '../table/candidate-tables.js';
 import { readCatalog, type CatalogReading } from '../table/fingerprint.js';
 import { withPublication } from './cluster-table.js';
 import type { Cluster } from './cluster.js';
-import { Periodic } from './periodic.js';
+import { Loop, tellsFailures } from '../base/loop.js';
 
 /** Rest after a look, as a multiple of what it took: at most a twentieth of one connection's time. */
 const REST_FACTOR = 19;
-const FAILURE_REST_MS = 1_000;
+const BACKOFF = { firstMs: 250, maxMs: 1_000 };
 
 /**
  * Looks at the catalogs of every node all the time, each node by itself. What changes rows without a
@@ -24,15 +24,14 @@ const FAILURE_REST_MS = 1_000;
  * updates and deletes would fail because of our publication alone is taken out of it.
  */
 export class CatalogWatch {
-  readonly #loops: readonly Periodic[];
+  readonly #loops: readonly Loop[];
 
   constructor(cluster: Cluster) {
     this.#loops = cluster.config.nodes.map(({ name }) => {
       const watch = new NodeCatalogWatch(cluster, name);
-      return new Periodic({
-        log: cluster.log,
-        failureEvent: 'watch_failed',
-        restAfterFailureMs: FAILURE_REST_MS,
+      return Loop.start({
+        ...tellsFailures(cluster.log, 'watch_failed'),
+        backoff: BACKOFF,
         round: (signal) => watch.round(signal),
       });
     });

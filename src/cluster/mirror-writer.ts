@@ -4,10 +4,10 @@ import { LeafCopy } from '../merkle/leaf-copy.js';
 import { ensureNodeSchema } from '../mirror/mirror-schema.js';
 import { writeTree, type NodeTableChange, type NodeTreeBatch } from '../mirror/mirror-tables.js';
 import type { Cluster } from './cluster.js';
-import { Periodic } from './periodic.js';
+import { Loop, tellsFailures } from '../base/loop.js';
 
 const WRITE_INTERVAL_MS = 2_000;
-const FAILURE_REST_MS = 10_000;
+const BACKOFF = { firstMs: 1_000, maxMs: 10_000 };
 
 /** A table's leaves as its node has them. */
 interface TableCopy {
@@ -25,7 +25,7 @@ interface NodeCopy {
 export class NodeTreeWriter {
   readonly #cluster: Cluster;
   readonly #copies = new Map<string, NodeCopy>();
-  #loop: Periodic | null = null;
+  #loop: Loop | null = null;
 
   constructor(cluster: Cluster) {
     this.#cluster = cluster;
@@ -33,10 +33,9 @@ export class NodeTreeWriter {
 
   static start(cluster: Cluster): NodeTreeWriter {
     const writer = new NodeTreeWriter(cluster);
-    writer.#loop = new Periodic({
-      log: cluster.log,
-      failureEvent: 'node_tree_failed',
-      restAfterFailureMs: FAILURE_REST_MS,
+    writer.#loop = Loop.start({
+      ...tellsFailures(cluster.log, 'node_tree_failed'),
+      backoff: BACKOFF,
       round: async (signal) => {
         await writer.writeOnce(signal);
         return WRITE_INTERVAL_MS;

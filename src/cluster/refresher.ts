@@ -1,15 +1,15 @@
 import type { TrackedTable } from '../ingest/tracked-table.js';
-import { backoffMs } from '../base/abort.js';
+import { Backoff } from '../base/backoff.js';
 import { logMessage } from '../base/errors.js';
 import type { CommandContext } from '../protocol/commands.js';
 import { noticingStale } from './stale.js';
 import { ensureCurrentTree, workOptions } from './tree-building.js';
 import type { Cluster } from './cluster.js';
-import { Periodic } from './periodic.js';
+import { Loop, tellsFailures } from '../base/loop.js';
 import { rehashOnNodes, splitOversize } from './tree-work.js';
 
 const IDLE_ROUND_MS = 250;
-const FAILURE_REST_MS = 5_000;
+const BACKOFF = { firstMs: 1_000, maxMs: 5_000 };
 /** Blocks read in one go; a user's command waits for at most so many. */
 const BLOCKS_PER_ROUND = 200;
 /** A table to be built again must not wait for ever behind a small budget. */
@@ -18,11 +18,11 @@ const MAX_REST_MS = 60_000;
 /** A table that cannot be refreshed is tried again after so long, twice as long each time. */
 const TABLE_BACKOFF = { firstMs: 1_000, maxMs: 60_000 };
 
-/** Since when a table cannot be refreshed. */
+/** A table that cannot be refreshed. */
 interface Trouble {
-  readonly attempts: number;
-  readonly retryAtMs: number;
-  readonly message: string;
+  readonly backoff: Backoff;
+  /** Told last. */
+  message: string;
 }
 
 /**
@@ -35,7 +35,7 @@ export class Refresher {
   readonly #cluster: Cluster;
   readonly #suspects = new Set<TrackedTable>();
   readonly #troubles = new Map<TrackedTable, Trouble>();
-  readonly #loop: Periodic;
+  readonly #loop: Loop;
 
   constructor(cluster: Cluster) {
     this.#cluster = cluster;
@@ -43,10 +43,9 @@ export class Refresher {
       cluster.log.info({ event: 'schema_change', table: table.label }, reason);
       this.#suspects.add(table);
     });
-    this.#loop = new Periodic({
-      log: cluster.log,
-      failureEvent: 'refresh_failed',
-      restAfterFailureMs: FAILURE_REST_MS,
+    this.#loop = Loop.start({
+      ...tellsFailures(cluster.log, 'refresh_failed'),
+      backoff: BACKOFF,
       round: (signal) => this.#round(signal),
     });
   }
@@ -73,7 +72,7 @@ export class Refresher {
   }
 
   #mustWait(table: TrackedTable): boolean {
-    return (this.#troubles.get(table)?.retryAtMs ?? 0) > Date.now();
+    return this.#troubles.get(table)?.backoff.isResting === true;
   }
 
   /** Tables that were torn down, or whose tree was replaced. */
@@ -91,17 +90,23 @@ export class Refresher {
       return hasWorked;
     } catch (error) {
       signal.throwIfAborted();
-      const before = this.#troubles.get(table);
-      const attempts = (before?.attempts ?? 0) + 1;
-      const message = logMessage(error);
-      const retryAtMs = Date.now() + backoffMs(attempts - 1, TABLE_BACKOFF);
-      this.#troubles.set(table, { attempts, retryAtMs, message });
-      // Once for each reason, not for each attempt.
-      if (before?.message !== message) {
-        this.#cluster.log.warn({ event: 'refresh_failed', table: table.label }, message);
-      }
+      this.#note(table, error);
       return true;
     }
+  }
+
+  #note(table: TrackedTable, error: unknown): void {
+    const trouble = this.#troubles.get(table) ?? {
+      backoff: new Backoff(TABLE_BACKOFF),
+      message: '',
+    };
+    this.#troubles.set(table, trouble);
+    trouble.backoff.failed(error);
+    const message = logMessage(error);
+    // Once for each reason, not for each attempt.
+    if (trouble.message === message) return;
+    trouble.message = message;
+    this.#cluster.log.warn({ event: 'refresh_failed', table: table.label }, message);
   }
 
   async #refresh(table: TrackedTable, signal: AbortSignal): Promise<boolean> {

@@ -3,11 +3,11 @@ import { formatLsn } from '../base/lsn.js';
 import type { NodePipeline } from '../ingest/pipeline.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import type { Cluster } from './cluster.js';
-import { Periodic } from './periodic.js';
+import { Loop, tellsFailures } from '../base/loop.js';
 import { proveBlocks } from './proof.js';
 
 const IDLE_ROUND_MS = 1_000;
-const FAILURE_REST_MS = 60_000;
+const BACKOFF = { firstMs: 1_000, maxMs: 60_000 };
 /** A node that has enough to do is left alone for so long. */
 const BUSY_REST_MS = 5_000;
 /** Rows read in one go: a user's command on the table waits for at most so many. */
@@ -37,16 +37,15 @@ interface Queue {
  */
 export class Scrub {
   readonly #cluster: Cluster;
-  readonly #loop: Periodic;
+  readonly #loop: Loop;
   readonly #restUntilMs = new Map<string, number>();
   #queue: Queue | null = null;
 
   constructor(cluster: Cluster) {
     this.#cluster = cluster;
-    this.#loop = new Periodic({
-      log: cluster.log,
-      failureEvent: 'scrub_failed',
-      restAfterFailureMs: FAILURE_REST_MS,
+    this.#loop = Loop.start({
+      ...tellsFailures(cluster.log, 'scrub_failed'),
+      backoff: BACKOFF,
       round: (signal) => this.#round(signal),
     });
   }

@@ -5,7 +5,7 @@ import type { SubscriptionStatus } from '../protocol/commands.js';
 import type { Condition } from '../protocol/drift.js';
 import { readReplication } from './cluster-table.js';
 import type { Cluster } from './cluster.js';
-import { Periodic } from './periodic.js';
+import { Loop, tellsFailures } from '../base/loop.js';
 import { nextState, type SubscriptionKnown } from './subscription-state.js';
 
 const CHECK_INTERVAL_MS = 5_000;
@@ -17,14 +17,13 @@ const CHECK_INTERVAL_MS = 5_000;
 export class SubscriptionWatch {
   readonly #cluster: Cluster;
   readonly #known = new Map<string, { readonly edge: Edge; readonly known: SubscriptionKnown }>();
-  readonly #loop: Periodic;
+  readonly #loop: Loop;
 
   constructor(cluster: Cluster, checkIntervalMs = CHECK_INTERVAL_MS) {
     this.#cluster = cluster;
-    this.#loop = new Periodic({
-      log: cluster.log,
-      failureEvent: 'subscription_watch_failed',
-      restAfterFailureMs: checkIntervalMs,
+    this.#loop = Loop.start({
+      ...tellsFailures(cluster.log, 'subscription_watch_failed'),
+      backoff: { firstMs: checkIntervalMs, maxMs: checkIntervalMs },
       round: async (signal) => {
         await this.#look(signal);
         return checkIntervalMs;

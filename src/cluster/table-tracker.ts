@@ -1,4 +1,4 @@
-import { backoffMs } from '../base/abort.js';
+import { Backoff } from '../base/backoff.js';
 import { AcedError, logMessage, type ErrorCode } from '../base/errors.js';
 import { removeTree } from '../mirror/mirror-tables.js';
 import { onEveryNode } from '../postgres/every-node.js';
@@ -8,7 +8,7 @@ import { removeTableFromPublication } from '../replication/publication.js';
 import type { TableName } from '../table/table-name.js';
 import type { Cluster } from './cluster.js';
 import { configuredColumns } from './left-out-columns.js';
-import { Periodic } from './periodic.js';
+import { Loop, tellsFailures } from '../base/loop.js';
 import { buildTree, workOptions } from './tree-building.js';
 import {
   readNodeTables,
@@ -20,7 +20,7 @@ import {
 } from './wanted-tables.js';
 
 const IDLE_MS = 60_000;
-const FAILURE_REST_MS = 5_000;
+const BACKOFF = { firstMs: 1_000, maxMs: 5_000 };
 /** However long a build took, the next one begins after so long. */
 const MAX_REST_MS = 60_000;
 /** A table that cannot be built is tried again after so long, and at once when its definition has changed. */
@@ -39,8 +39,7 @@ export interface NotFollowed extends TableName {
 
 interface Refusal extends NotFollowed {
   readonly identity: string;
-  readonly attempts: number;
-  readonly retryAtMs: number;
+  readonly backoff: Backoff;
 }
 
 /**
@@ -55,16 +54,15 @@ export class TableTracker {
   readonly #waiting = new Map<string, NotFollowed>();
   #wanted: Wanted = { tables: [], missing: [] };
   #buildAtMs = 0;
-  readonly #loop: Periodic;
+  readonly #loop: Loop;
 
   /** Errors: those of trackRule(). */
   constructor(cluster: Cluster) {
     this.#cluster = cluster;
     this.#rule = trackRule(cluster.config);
-    this.#loop = new Periodic({
-      log: cluster.log,
-      failureEvent: 'track_failed',
-      restAfterFailureMs: FAILURE_REST_MS,
+    this.#loop = Loop.start({
+      ...tellsFailures(cluster.log, 'track_failed'),
+      backoff: BACKOFF,
       round: (signal) => this.#round(signal),
     });
   }
@@ -164,7 +162,7 @@ export class TableTracker {
         continue;
       }
       const refusal = this.#refused.get(label);
-      const mustWait = refusal?.identity === identity && refusal.retryAtMs > nowMs;
+      const mustWait = refusal?.identity === identity && refusal.backoff.isResting;
       if (refusal === undefined) this.#wait(table, nowMs);
       if (mustWait || this.#cluster.mutex(schema, name).isBusy) continue;
       next ??= table;
@@ -202,19 +200,18 @@ export class TableTracker {
   #refuse(table: WantedTable, { code, reason }: { code: ErrorCode; reason: string }): void {
     const { schema, name, label, identity } = table;
     const before = this.#refused.get(label);
-    const attempts = before?.identity === identity ? before.attempts + 1 : 1;
-    const nowMs = Date.now();
+    const backoff = before?.identity === identity ? before.backoff : new Backoff(REFUSED_BACKOFF);
+    backoff.failed();
     this.#waiting.delete(label);
     this.#refused.set(label, {
       schema,
       name,
       label,
       identity,
-      attempts,
+      backoff,
       kind: code === 'SCHEMA_MISMATCH' || code === 'NO_SUCH_TABLE' ? 'schema_mismatch' : 'coverage',
       reason,
-      sinceMs: before?.sinceMs ?? nowMs,
-      retryAtMs: nowMs + backoffMs(attempts - 1, REFUSED_BACKOFF),
+      sinceMs: before?.sinceMs ?? Date.now(),
     });
   }
 

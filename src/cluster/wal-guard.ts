@@ -3,7 +3,7 @@ import { readSlot } from '../replication/slot.js';
 import { synchronousNames } from '../replication/synchronous.js';
 import type { Cluster } from './cluster.js';
 import type { Condition } from '../protocol/drift.js';
-import { Periodic } from './periodic.js';
+import { Loop, tellsFailures } from '../base/loop.js';
 import { walOutlook, type WalOutlook, type WalReading } from './wal-budget.js';
 
 const CHECK_INTERVAL_MS = 10_000;
@@ -32,14 +32,13 @@ export class WalGuard {
   readonly #cluster: Cluster;
   readonly #readings = new Map<string, WalReading[]>();
   readonly #patientUntilMs = new Map<string, number>();
-  readonly #loop: Periodic;
+  readonly #loop: Loop;
 
   constructor(cluster: Cluster, checkIntervalMs = CHECK_INTERVAL_MS) {
     this.#cluster = cluster;
-    this.#loop = new Periodic({
-      log: cluster.log,
-      failureEvent: 'wal_guard_failed',
-      restAfterFailureMs: checkIntervalMs,
+    this.#loop = Loop.start({
+      ...tellsFailures(cluster.log, 'wal_guard_failed'),
+      backoff: { firstMs: checkIntervalMs, maxMs: checkIntervalMs },
       round: async (signal) => {
         const nodes = [...cluster.pipelines.keys()];
         const results = await Promise.allSettled(nodes.map((node) => this.#check(node, signal)));

@@ -103,7 +103,7 @@ async function waitUntilStreaming(
         hint: `run again: acectl mtree init ${cluster.config.cluster}`,
       });
     }
-    if (state.kind === 'waiting' && (!state.error.isRetryable || state.attempt > 2)) {
+    if (state.kind === 'waiting' && (state.error.prospect !== 'retry' || state.attempt > 2)) {
       throw state.error;
     }
     if (Date.now() - toldMs > 5000) {

@@ -3,7 +3,7 @@ import { sleep } from '../base/abort.js';
 import { quoteIdentifier } from '../base/quote.js';
 import type { Cluster } from '../cluster/cluster.js';
 import { Mutex } from '../cluster/mutex.js';
-import { Periodic } from '../cluster/periodic.js';
+import { Loop, tellsFailures } from '../base/loop.js';
 import { buildTree, requireInitialised, workOptions } from '../cluster/tree-building.js';
 import { CANARY_TABLE } from '../mirror/mirror-schema.js';
 import { onEveryNode } from '../postgres/every-node.js';
@@ -14,7 +14,7 @@ import type { CanaryResult, Condition } from '../protocol/drift.js';
 import type { DriftWatch } from './drift-watch.js';
 
 const IDLE_MS = 60_000;
-const FAILURE_REST_MS = 60_000;
+const BACKOFF = { firstMs: 1_000, maxMs: 60_000 };
 const POLL_MS = 10;
 const BLOCK_ROWS = 100;
 
@@ -28,17 +28,16 @@ export class Canary {
   readonly #cluster: Cluster;
   readonly #watch: DriftWatch;
   readonly #mutex = new Mutex();
-  readonly #loop: Periodic;
+  readonly #loop: Loop;
   #foundAtMs: number | null = null;
 
   constructor(cluster: Cluster, watch: DriftWatch) {
     this.#cluster = cluster;
     this.#watch = watch;
     const { intervalMs } = cluster.config.canary;
-    this.#loop = new Periodic({
-      log: cluster.log,
-      failureEvent: 'canary_failed',
-      restAfterFailureMs: FAILURE_REST_MS,
+    this.#loop = Loop.start({
+      ...tellsFailures(cluster.log, 'canary_failed'),
+      backoff: BACKOFF,
       round: async (signal) => {
         if (intervalMs === 0 || !cluster.isStreaming) return IDLE_MS;
         await sleep(intervalMs, signal);

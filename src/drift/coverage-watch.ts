@@ -1,5 +1,5 @@
 import type { Cluster } from '../cluster/cluster.js';
-import { Periodic } from '../cluster/periodic.js';
+import { Loop, tellsFailures } from '../base/loop.js';
 import type { PipelineState } from '../ingest/pipeline-state.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import type { Condition } from '../protocol/drift.js';
@@ -18,7 +18,7 @@ const GRACE_MS = 10_000;
 export class CoverageWatch {
   readonly #cluster: Cluster;
   readonly #graceMs: number;
-  readonly #loop: Periodic;
+  readonly #loop: Loop;
 
   constructor(
     cluster: Cluster,
@@ -26,10 +26,9 @@ export class CoverageWatch {
   ) {
     this.#cluster = cluster;
     this.#graceMs = graceMs;
-    this.#loop = new Periodic({
-      log: cluster.log,
-      failureEvent: 'coverage_watch_failed',
-      restAfterFailureMs: intervalMs,
+    this.#loop = Loop.start({
+      ...tellsFailures(cluster.log, 'coverage_watch_failed'),
+      backoff: { firstMs: intervalMs, maxMs: intervalMs },
       round: () => {
         this.#look(Date.now());
         return Promise.resolve(intervalMs);

@@ -6,7 +6,7 @@ import { formatLsn } from '../base/lsn.js';
 import { readCommitTimeNodes, readReplication } from '../cluster/cluster-table.js';
 import type { Cluster } from '../cluster/cluster.js';
 import type { Mutex } from '../cluster/mutex.js';
-import { Periodic } from '../cluster/periodic.js';
+import { Loop, tellsFailures } from '../base/loop.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import type { CommandContext, Verdict } from '../protocol/commands.js';
 import type { IncidentState, LiveVerdict } from '../protocol/drift.js';
@@ -65,7 +65,7 @@ export class DriftWatch {
   readonly #events: DriftEvents;
   readonly #judged = new Map<TrackedTable, JudgedTable>();
   readonly #reach: ReachWatch;
-  readonly #loop: Periodic;
+  readonly #loop: Loop;
   /** A table that takes its time, after a TRUNCATE of many rows say, holds up none of the others. */
   readonly #crew = new Crew<JudgedTable>();
   /** Why replication, or a stream of ours, does not get on; null: it does. */
@@ -75,10 +75,9 @@ export class DriftWatch {
     this.#cluster = cluster;
     this.#events = events;
     this.#reach = new ReachWatch(cluster);
-    this.#loop = new Periodic({
-      log: cluster.log,
-      failureEvent: 'drift_watch_failed',
-      restAfterFailureMs: REST_MS,
+    this.#loop = Loop.start({
+      ...tellsFailures(cluster.log, 'drift_watch_failed'),
+      backoff: { firstMs: REST_MS, maxMs: REST_MS },
       round: (signal) => this.#round(signal),
     });
   }
@@ -134,10 +133,7 @@ export class DriftWatch {
     const overdueAtMs = startedAtMs - GRACE_MS;
     // While a command works on a table its rows stay open.
     const overdue = [...this.#judged.values()].filter(
-      (one) =>
-        !this.#crew.has(one) &&
-        one.isOverdue(overdueAtMs, startedAtMs) &&
-        !this.#mutexOf(one).isBusy,
+      (one) => !this.#crew.has(one) && one.isOverdue(overdueAtMs) && !this.#mutexOf(one).isBusy,
     );
     if (overdue.length === 0) return POLL_MS;
     const round = await this.#passEverything(startedAtMs, signal);
@@ -269,10 +265,10 @@ export class DriftWatch {
     try {
       await this.#judge(judged, overdueAtMs, round);
       judged.failure = null;
-      judged.rest(false, steadyNowMs());
+      judged.rest(false);
     } catch (error) {
       if (round.context.signal.aborted) return;
-      judged.rest(true, steadyNowMs());
+      judged.rest(true);
       judged.heldUpBy = errorMessage(error);
       const message = logMessage(error);
       if (message === judged.failure) return;

@@ -1,4 +1,4 @@
-import { backoffMs } from '../base/abort.js';
+import { Backoff, backoffMs } from '../base/backoff.js';
 import type { OpenRows } from '../ingest/open-rows.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import type { PositionMap } from '../merkle/layout.js';
@@ -23,8 +23,7 @@ export class JudgedTable {
   matchedAtMs: number | null = null;
   /** Null: not known yet. */
   reach: Reach | null = null;
-  #failedRounds = 0;
-  #restsUntilMs = 0;
+  readonly #backoff = new Backoff(UNSETTLED_BACKOFF);
   /** Blocks with rows that did not settle -> how often in a row. */
   readonly #unsettled = new Map<number, number>();
   /** Blocks that were compared on some nodes only, since changes did not get to the others. */
@@ -72,9 +71,8 @@ export class JudgedTable {
     return nodes.map((node) => this.table.nodes.indexOf(node));
   }
 
-  isOverdue(overdueAtMs: number, nowMs: number): boolean {
-    if (this.table.state !== 'live' || this.reach === null || this.#restsUntilMs > nowMs)
-      return false;
+  isOverdue(overdueAtMs: number): boolean {
+    if (this.table.state !== 'live' || this.reach === null || this.#backoff.isResting) return false;
     return (
       this.#isAllWaiting ||
       this.#waiting.size > 0 ||
@@ -143,9 +141,9 @@ export class JudgedTable {
   }
 
   /** After a look: one that failed is followed by a rest. */
-  rest(hasFailed: boolean, nowMs: number): void {
-    this.#restsUntilMs = hasFailed ? nowMs + backoffMs(this.#failedRounds, UNSETTLED_BACKOFF) : 0;
-    this.#failedRounds = hasFailed ? this.#failedRounds + 1 : 0;
+  rest(hasFailed: boolean): void {
+    if (hasFailed) this.#backoff.failed();
+    else this.#backoff.succeeded();
   }
 }
 

@@ -1,6 +1,6 @@
 import { readReplication } from '../cluster/cluster-table.js';
 import type { Cluster } from '../cluster/cluster.js';
-import { Periodic } from '../cluster/periodic.js';
+import { Loop, tellsFailures } from '../base/loop.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import { onEveryNode, withSessions } from '../postgres/every-node.js';
 import { CANARY_TABLE } from '../mirror/mirror-schema.js';
@@ -31,17 +31,16 @@ function isCanary({ config }: Cluster, { spec }: TrackedTable): boolean {
  */
 export class ReachWatch {
   readonly #cluster: Cluster;
-  readonly #loop: Periodic;
+  readonly #loop: Loop;
   #reach: ReadonlyMap<TrackedTable, Reach> = new Map();
   #lookAtMs = 0;
   readonly #growth = new CounterGrowth();
 
   constructor(cluster: Cluster, intervalMs = INTERVAL_MS) {
     this.#cluster = cluster;
-    this.#loop = new Periodic({
-      log: cluster.log,
-      failureEvent: 'reach_watch_failed',
-      restAfterFailureMs: intervalMs,
+    this.#loop = Loop.start({
+      ...tellsFailures(cluster.log, 'reach_watch_failed'),
+      backoff: { firstMs: intervalMs, maxMs: intervalMs },
       round: async (signal) => {
         const startedAtMs = performance.now();
         const isNew = cluster.tables.some((table) => this.of(table) === null);

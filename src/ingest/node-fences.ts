@@ -66,7 +66,7 @@ export class NodeFences {
     while (stream.state.kind !== 'streaming' || stream.position < fence) {
       const { state, end } = stream;
       if (end !== null) throw end;
-      if (state.kind === 'waiting' && !state.error.isRetryable) throw state.error;
+      if (state.kind === 'waiting' && state.error.prospect !== 'retry') throw state.error;
       if (Date.now() > deadline) throw starved(stream, fence, timeoutMs);
       stream.requestKeepalive();
       await this.#reached(fence, pauseMs, signal);

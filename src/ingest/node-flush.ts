@@ -27,7 +27,6 @@ export class NodeFlush {
   #timer: NodeJS.Timeout | null = null;
   #delayMs = 0;
   #lastMs = 0;
-  #batches = 0;
 
   constructor(options: NodeFlushOptions) {
     this.#options = options;
@@ -38,11 +37,6 @@ export class NodeFlush {
   /** Null: nothing may be stored. */
   get durable(): Lsn | null {
     return this.#durable;
-  }
-
-  /** Batches that have become durable. */
-  get batches(): number {
-    return this.#batches;
   }
 
   /** Until goOn nothing is written: it would mix leaves of before with a position of after. */
@@ -73,7 +67,6 @@ export class NodeFlush {
     failpoint('store-committed');
     this.#durable = batch.position;
     this.#lastMs = Date.now();
-    this.#batches++;
     onDurable(batch.position);
   }
 

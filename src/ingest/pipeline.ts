@@ -1,7 +1,9 @@
-import { aborted, backoffMs, sleep, throwIfAborted } from '../base/abort.js';
+import { aborted, throwIfAborted } from '../base/abort.js';
 import { AcedError, errorMessage, logMessage } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
+import { Loop } from '../base/loop.js';
 import { formatLsn, type Lsn } from '../base/lsn.js';
+import { RepeatedFailure } from '../base/repeated-failure.js';
 import type { Config, NodeConfig } from '../config/config.js';
 import type { SessionPool } from '../postgres/session-pool.js';
 import { dropSlot, SLOT_RELEASE_TIMEOUT_MS } from '../replication/slot.js';
@@ -15,7 +17,6 @@ import { NodeFences, type FencedStream } from './node-fences.js';
 import { NodeFlush } from './node-flush.js';
 import { nodeServer, type NodeServer } from './node-server.js';
 import type { PipelineState } from './pipeline-state.js';
-import { RepeatedFailure } from './repeated-failure.js';
 import type { SnapshotFilters } from './snapshot-filters.js';
 import { prepareStart } from './start-up.js';
 import type { TrackedTable } from './tracked-table.js';
@@ -35,6 +36,8 @@ export interface PipelineOptions {
 }
 
 const BACKOFF = { firstMs: 200, maxMs: 15_000 };
+/** So many connections that fail in a row make an error, which must be told. */
+const TOLD_ATTEMPT = 3;
 const SYNCHRONOUS_REPEAT_MS = 3_600_000;
 export const SYNCHRONOUS_WARNING =
   'synchronous_standby_names lets aced be the standby that commits wait for: they are confirmed at once, ' +
@@ -47,7 +50,7 @@ export class NodePipeline implements FencedStream {
   readonly server: NodeServer;
   readonly #options: PipelineOptions;
   readonly #log: Logger;
-  readonly #abort = new AbortController();
+  readonly #loop: Loop;
   readonly #changes: NodeChanges;
   readonly #flush: NodeFlush;
   readonly #fences: NodeFences;
@@ -60,7 +63,6 @@ export class NodePipeline implements FencedStream {
   #mustAbandonSlot = false;
   /** Of the connection that is being made or streams. */
   #attempt: AbortController | null = null;
-  #running: Promise<void> | null = null;
   #fatal: AcedError | null = null;
   /** Why the server's history is not the one that the leaves are of. */
   #distrust: string | null = null;
@@ -74,6 +76,11 @@ export class NodePipeline implements FencedStream {
     this.name = node.name;
     this.#log = options.log.child({ node: node.name });
     this.server = nodeServer(pool);
+    this.#loop = new Loop({
+      backoff: BACKOFF,
+      round: (signal) => this.#connect(signal),
+      onFailure: (error, before) => this.#onLost(asAcedError(error), before),
+    });
     this.#fences = new NodeFences(this.server, this);
     this.#changes = new NodeChanges({
       node: node.name,
@@ -81,7 +88,7 @@ export class NodePipeline implements FencedStream {
       store,
       tables: options.tables,
       log: this.#log,
-      signal: this.#abort.signal,
+      signal: this.#loop.signal,
       flow: {
         pause: (reason) => this.#stream?.pause(reason),
         resume: () => this.#stream?.resume(),
@@ -102,9 +109,11 @@ export class NodePipeline implements FencedStream {
       intervalMs: config.stream.flushIntervalMs,
       isAwaited: () => this.#synchronousNames !== null,
       onDurable: (position) => {
-        if (this.#failure.end()) {
-          this.#log.info({ event: 'pipeline_recovered' }, 'changes are stored again');
-        }
+        // This was a good connection. That one streams says nothing: on a full disk every one does.
+        this.#loop.succeeded();
+        const wasQuiet = this.#failure.isQuiet;
+        this.#failure.end();
+        if (wasQuiet) this.#log.info({ event: 'pipeline_recovered' }, 'changes are stored again');
         this.#stream?.confirm(position);
       },
       onFailure: (error) => this.#fail(asAcedError(error)),
@@ -152,13 +161,12 @@ export class NodePipeline implements FencedStream {
   }
 
   start(): void {
-    this.#running ??= this.#run();
+    this.#loop.start();
   }
 
   /** Finishes the batch, makes it durable, confirms it and ends the connection. */
   async stop(): Promise<void> {
-    this.#abort.abort();
-    await this.#running;
+    await this.#loop.stop();
     this.#setState({ kind: 'stopped' }, 'asked to stop');
   }
 
@@ -204,7 +212,7 @@ export class NodePipeline implements FencedStream {
   }
 
   get end(): AcedError | null {
-    if (this.#abort.signal.aborted) return new AcedError('CANCELLED', 'the stream is ending');
+    if (this.#loop.signal.aborted) return new AcedError('CANCELLED', 'the stream is ending');
     return this.#fatal;
   }
 
@@ -243,31 +251,28 @@ export class NodePipeline implements FencedStream {
     this.#log.warn({ event: 'synchronous_standby', setting: names }, SYNCHRONOUS_WARNING);
   }
 
-  async #run(): Promise<void> {
-    const isStopping = (): boolean => this.#abort.signal.aborted;
-    for (let failures = 0; !isStopping(); failures++) {
-      const { batches } = this.#flush;
-      const attempt = new AbortController();
-      this.#attempt = attempt;
-      try {
-        await this.#connectAndStream(AbortSignal.any([this.#abort.signal, attempt.signal]));
-      } catch (error) {
-        if (isStopping()) break;
-        const cause = asAcedError(attempt.signal.aborted ? attempt.signal.reason : error);
-        if (cause instanceof OtherHistory) this.#distrust = cause.message;
-        // The slot would come to the same place again.
-        if (cause.code === 'PUBLICATION_LOST') this.#mustAbandonSlot = true;
-        if (cause.code === 'STORE' || cause.code === 'INTERNAL') this.#fatal = cause;
-        // A connection that made something durable was a good one: start the backoff over. That it
-        // streamed says nothing: on a full disk every one does.
-        if (this.#flush.batches !== batches) failures = 0;
-        this.#failure.note(cause.code, failures);
-        this.#setState({ kind: 'waiting', error: cause, attempt: failures }, cause.logMessage);
-        await sleep(backoffMs(failures, BACKOFF), this.#abort.signal).catch(() => undefined);
-      } finally {
-        this.#attempt = null;
-      }
+  /** One connection, from the search for where to start to its end, which is always an error. */
+  async #connect(signal: AbortSignal): Promise<number> {
+    const attempt = new AbortController();
+    this.#attempt = attempt;
+    try {
+      await this.#connectAndStream(AbortSignal.any([signal, attempt.signal]));
+      return 0;
+    } catch (error) {
+      throw attempt.signal.aborted ? attempt.signal.reason : error;
+    } finally {
+      this.#attempt = null;
     }
+  }
+
+  /** `attempt`: how many connections in a row have failed before this one. */
+  #onLost(cause: AcedError, attempt: number): void {
+    if (cause instanceof OtherHistory) this.#distrust = cause.message;
+    // The slot would come to the same place again.
+    if (cause.code === 'PUBLICATION_LOST') this.#mustAbandonSlot = true;
+    if (cause.code === 'STORE' || cause.code === 'INTERNAL') this.#fatal = cause;
+    this.#failure.note(cause.code, { isNews: attempt === TOLD_ATTEMPT });
+    this.#setState({ kind: 'waiting', error: cause, attempt }, cause.logMessage);
   }
 
   async #connectAndStream(signal: AbortSignal): Promise<void> {

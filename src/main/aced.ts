@@ -50,5 +50,6 @@ try {
   createLogger('error').error({ event: 'start_failed', code, hint }, errorMessage(error));
   process.stderr.write(`aced: ${errorMessage(error)}\n`);
   if (hint !== undefined) process.stderr.write(`hint: ${hint}\n`);
-  process.exitCode = error instanceof AcedError && error.isRetryable ? EXIT_RETRY : EXIT_TROUBLE;
+  process.exitCode =
+    error instanceof AcedError && error.prospect === 'retry' ? EXIT_RETRY : EXIT_TROUBLE;
 }

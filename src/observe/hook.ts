@@ -1,8 +1,10 @@
-import { backoffMs, sleep } from '../base/abort.js';
+import type { BackoffOptions } from '../base/backoff.js';
 import { errorMessage } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
+import { Loop } from '../base/loop.js';
+import { RepeatedFailure } from '../base/repeated-failure.js';
 import type { DriftEvent } from '../drift/drift-event.js';
-import { EventSpool, type SpooledEvent } from './event-spool.js';
+import { EventSpool } from './event-spool.js';
 import type { HookTarget } from './hook-targets.js';
 
 const MAX_EVENTS = 1000;
@@ -17,7 +19,7 @@ export interface HookOptions {
   readonly directory: string;
   readonly log: Logger;
   readonly maxEvents?: number;
-  readonly backoff?: { readonly firstMs: number; readonly maxMs: number };
+  readonly backoff?: BackoffOptions;
 }
 
 /**
@@ -28,11 +30,8 @@ export interface HookOptions {
 export class Hook {
   readonly #options: HookOptions;
   readonly #spool: EventSpool;
-  readonly #abort = new AbortController();
-  readonly #running: Promise<void>;
-  #wake: () => void = () => undefined;
-  #toldAtMs = -Infinity;
-  #failures = 0;
+  readonly #loop: Loop;
+  readonly #failure = new RepeatedFailure(REPEAT_MS);
   #isUnwritten = false;
 
   constructor(options: HookOptions) {
@@ -51,61 +50,46 @@ export class Hook {
         this.#isUnwritten = true;
       },
     });
-    this.#running = this.#run();
+    this.#loop = Loop.start({
+      backoff: options.backoff ?? BACKOFF,
+      round: (signal) => this.#deliver(signal),
+      onFailure: (error) => this.#onFailure(error),
+    });
   }
 
   /** Never throws, and does not wait for anybody. */
   tell({ level, fields, message }: DriftEvent): void {
     this.#spool.add({ time: new Date().toISOString(), level, ...fields, msg: message });
-    this.#wake();
+    this.#loop.wake();
   }
 
   /** What has not been taken is handed on by the next process. */
   async stop(): Promise<void> {
-    this.#abort.abort();
-    this.#wake();
-    await this.#running;
+    await this.#loop.stop();
   }
 
-  async #run(): Promise<void> {
-    const { signal } = this.#abort;
-    const isStopping = (): boolean => signal.aborted;
-    while (!isStopping()) {
-      const { first } = this.#spool;
-      if (first === undefined) {
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        });
-      } else if (!(await this.#deliver(first, signal)) && !isStopping()) {
-        const { backoff = BACKOFF } = this.#options;
-        await sleep(backoffMs(this.#failures++, backoff), signal).catch(() => undefined);
-      }
-    }
-  }
-
-  /** Whether the next event may follow. */
-  async #deliver(event: SpooledEvent, signal: AbortSignal): Promise<boolean> {
+  /** Hands on the first event that waits. */
+  async #deliver(signal: AbortSignal): Promise<number> {
+    const event = this.#spool.first;
+    if (event === undefined) return Infinity;
     const { target, name: hook, log } = this.#options;
     const delivery = await target(event, signal);
-    if (delivery.outcome === 'failed') {
-      if (!signal.aborted && performance.now() - this.#toldAtMs > REPEAT_MS) {
-        this.#toldAtMs = performance.now();
-        const facts = { event: 'hook_failed', hook, waiting: this.#spool.size };
-        log.warn(facts, `${delivery.why}; tried again, events wait meanwhile`);
-      }
-      return false;
-    }
+    if (delivery.outcome === 'failed') throw new Error(delivery.why);
     this.#spool.remove(event);
     if (delivery.outcome === 'refused') {
       log.error({ event: 'hook_dropped', hook, count: 1 }, `refused: ${delivery.why}`);
-    } else if (this.#toldAtMs !== -Infinity) {
-      log.info(
-        { event: 'hook_recovered', hook, waiting: this.#spool.size },
-        'events are taken again',
-      );
-      this.#toldAtMs = -Infinity;
+    } else if (this.#failure.isTold) {
+      const facts = { event: 'hook_recovered', hook, waiting: this.#spool.size };
+      log.info(facts, 'events are taken again');
+      this.#failure.end();
     }
-    this.#failures = 0;
-    return true;
+    return 0;
+  }
+
+  #onFailure(error: unknown): void {
+    const { name: hook, log } = this.#options;
+    if (!this.#failure.note('')) return;
+    const facts = { event: 'hook_failed', hook, waiting: this.#spool.size };
+    log.warn(facts, `${errorMessage(error)}; tried again, events wait meanwhile`);
   }
 }

@@ -1,6 +1,6 @@
-import { sleep } from '../base/abort.js';
 import { AcedError, logMessage } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
+import { Loop, tellsFailures } from '../base/loop.js';
 import { nextTime, type JobConfig } from '../config/schedule.js';
 import type { CommandRunner } from '../protocol/commands.js';
 import type { JobStatus, Task } from '../protocol/tasks.js';
@@ -25,6 +25,7 @@ interface PlannedJob {
 
 /** However far the next run is: the clock may be set, and a host may sleep. */
 const MAX_REST_MS = 30_000;
+const BACKOFF = { firstMs: 1_000, maxMs: MAX_REST_MS };
 
 /**
  * Runs jobs when their time has come: each one's runs never overlap. A job that was due while nobody
@@ -32,14 +33,16 @@ const MAX_REST_MS = 30_000;
  */
 export class Scheduler {
   readonly #options: SchedulerOptions;
-  readonly #stopping = new AbortController();
-  readonly #loop: Promise<void>;
+  readonly #loop: Loop;
   #jobs: readonly PlannedJob[] = [];
-  #wake = new AbortController();
 
   constructor(options: SchedulerOptions) {
     this.#options = options;
-    this.#loop = this.#run();
+    this.#loop = Loop.start({
+      ...tellsFailures(options.log, 'schedule_failed'),
+      backoff: BACKOFF,
+      round: () => Promise.resolve(this.#startDue(Date.now())),
+    });
   }
 
   /** A job that is as it was keeps its time; what runs is not interrupted. */
@@ -56,7 +59,7 @@ export class Scheduler {
         },
     );
     this.#options.log.info({ event: 'schedule_loaded', jobs: jobs.map(({ name }) => name) });
-    this.#wake.abort();
+    this.#loop.wake();
   }
 
   get jobs(): readonly JobStatus[] {
@@ -72,9 +75,7 @@ export class Scheduler {
 
   /** Cancels what runs and waits for it. */
   async stop(): Promise<void> {
-    this.#stopping.abort();
-    this.#wake.abort();
-    await this.#loop;
+    await this.#loop.stop();
     await Promise.all(this.#jobs.flatMap(({ running }) => (running === null ? [] : [running])));
   }
 
@@ -92,17 +93,11 @@ export class Scheduler {
     return nextTime(rhythm, nowMs);
   }
 
-  async #run(): Promise<void> {
-    const { signal } = this.#stopping;
-    while (!signal.aborted) {
-      const nowMs = Date.now();
-      for (const job of this.#jobs) if (isDue(job, nowMs)) this.#start(job, nowMs);
-      const times = this.#jobs.flatMap(({ nextAtMs }) => (nextAtMs === null ? [] : [nextAtMs]));
-      const restMs = Math.min(MAX_REST_MS, Math.max(1, Math.min(...times) - Date.now()));
-      if (this.#wake.signal.aborted) this.#wake = new AbortController();
-      const either = AbortSignal.any([signal, this.#wake.signal]);
-      await sleep(restMs, either).catch(() => undefined);
-    }
+  /** Returns how long it is to the next one (ms). */
+  #startDue(nowMs: number): number {
+    for (const job of this.#jobs) if (isDue(job, nowMs)) this.#start(job, nowMs);
+    const times = this.#jobs.flatMap(({ nextAtMs }) => (nextAtMs === null ? [] : [nextAtMs]));
+    return Math.min(MAX_REST_MS, Math.max(1, Math.min(...times) - Date.now()));
   }
 
   #start(job: PlannedJob, nowMs: number): void {
@@ -131,7 +126,7 @@ export class Scheduler {
     log.debug({ event: 'job_started', ...facts });
     try {
       await runner.run(request.name, request.params, {
-        signal: this.#stopping.signal,
+        signal: this.#loop.signal,
         reportDir,
         job: name,
         emit: (event) => {
@@ -144,7 +139,7 @@ export class Scheduler {
       log[level]({ event: 'job_finished', ...facts, outcome, files, tookMs });
     } catch (error) {
       const code = error instanceof AcedError ? error.code : 'INTERNAL';
-      if (this.#stopping.signal.aborted) return;
+      if (this.#loop.signal.aborted) return;
       log.warn({ event: 'job_failed', ...facts, code }, logMessage(error));
     }
   }

@@ -66,7 +66,7 @@ export function describeIncident(incident: IncidentState): Outcome {
   ];
   const writes = Object.entries(certificate.lastWrites).map(([node, write]) => [
     node,
-    write.xid === null ? 'no such row' : `xid ${write.xid}`,
+    write.xid === null ? 'no such row' : `xid ${write.xid}${write.isRemoval ? ', removed' : ''}`,
     write.commitTime ?? '-',
     write.origin ?? '-',
     certificate.positions[node] ?? '-',

@@ -27,6 +27,7 @@ import {
   type JudgeOptions,
 } from './judge.js';
 import { JudgedTable, without } from './judged-table.js';
+import { removalsOf } from './row-removals.js';
 import { ReachWatch } from './reach-watch.js';
 import type { Reach } from './reach.js';
 
@@ -300,6 +301,9 @@ export class DriftWatch {
     const isOfWholeTable = blocks === null || suspicious.some((block) => judged.isUnknown(block));
     openRows.observe(suspicious);
     const found = await judgeBlocks(suspicious, options);
+    const isFirst = incident.id === null && found.drifted.size > 0;
+    // Before rows close: who took one away is known while it is open.
+    const removals = await removalsOf(isFirst ? found.rows[0] : undefined, options);
     const compared = blocks === null ? null : new Set(blocks);
     openRows.close(compared, round.startedAtMs);
     const looked = without(compared, found.left, table);
@@ -310,9 +314,10 @@ export class DriftWatch {
     judged.heldUpBy = found.heldUpBy ?? judged.heldUpBy;
     const trigger = isOfWholeTable ? 'whole_table' : 'change';
     // What has grown since the last look may be of this.
-    if (incident.id === null && found.drifted.size > 0) await this.#readCounters(round);
+    if (isFirst) await this.#readCounters(round);
     const hints = this.#hintsOf(Date.now());
-    const facts = { trigger, topology, positions: round.positions, nodes, hints } as const;
+    const { positions } = round;
+    const facts = { trigger, topology, positions, nodes, hints, removals } as const;
     const findings = {
       blocks: looked,
       isComplete: judged.isCompared,

@@ -7,6 +7,7 @@ import type {
   IncidentState,
 } from '../protocol/drift.js';
 import type { KeyText } from '../table/table-spec.js';
+import type { FetchedRow } from '../diff/settle.js';
 import {
   afterAnotherLook,
   rowsOf,
@@ -14,17 +15,22 @@ import {
   type DriftedBlock,
   type RowOnNodes,
 } from './drifted-block.js';
+import type { RowRemoval } from './row-removals.js';
 
 /**
  * What the last writes of a row that differs tell of why it does. Pure.
  *
+ * @param removals who took it away, by index of the node; null: nobody, or not known
  * @param isForeign whether an origin on the node with this index is no subscription's there
  */
 export function causeOf(
   rows: RowOnNodes,
+  removals: readonly (RowRemoval | null)[],
   isForeign: (origin: string, index: number) => boolean,
 ): DriftCause {
   const present = rows.filter((row) => row !== null);
+  const removal = removalCause(present, removals, isForeign);
+  if (removal !== null) return removal;
   if (present.some(({ origin }) => origin === null)) return 'unknown';
   if (rows.some((row, i) => row?.origin != null && row.origin !== '' && isForeign(row.origin, i))) {
     return 'foreign_origin';
@@ -43,6 +49,32 @@ export function causeOf(
   if (isAltered) return 'altered';
   const shared = present.filter(({ digest }) => digest === writer.digest).length;
   return shared > 1 ? 'lacking' : 'local_write';
+}
+
+/** Null: no removal that is known is why. */
+function removalCause(
+  present: readonly FetchedRow[],
+  removals: readonly (RowRemoval | null)[],
+  isForeign: (origin: string, index: number) => boolean,
+): DriftCause | null {
+  const writtenMs = Math.max(
+    0,
+    ...present.map(({ commitTs }) => (commitTs === null ? 0 : Date.parse(commitTs))),
+  );
+  const isLast = ({ commitTimeUs }: RowRemoval): boolean =>
+    Number(commitTimeUs / 1000n) >= writtenMs;
+  const taken = removals.flatMap((one, index) => {
+    if (one === null) return [];
+    return [{ ...one, isForeign: one.origin !== '' && isForeign(one.origin, index) }];
+  });
+  // The times of a session that has set up an origin by hand are not its transactions' own.
+  if (taken.some((one) => one.isTruncate && (one.isForeign || isLast(one)))) return 'truncate';
+  const deleted = taken.filter(({ isTruncate }) => !isTruncate);
+  if (deleted.some((one) => one.isForeign)) return 'foreign_origin';
+  const local = deleted.filter(({ origin }) => origin === '');
+  if (local.length === 0) return null;
+  const isConflict = local.length > 1 || !local.every(isLast);
+  return isConflict ? 'conflict' : 'local_write';
 }
 
 export type IncidentEvent =

@@ -4,6 +4,7 @@ import type { Message, Relation } from '../pgoutput/message.js';
 import type { LastTransaction } from '../replication/start-decision.js';
 import type { HiddenCommits } from './hidden-commits.js';
 import { KeyLocation, type StreamFlow } from './key-location.js';
+import type { ShownTransaction } from './removals.js';
 import type { TableApplier } from './table-applier.js';
 
 /**
@@ -46,6 +47,9 @@ export class ChangeApplier {
   readonly #location: KeyLocation;
   readonly #touched = new Set<TableApplier>();
   #xid: number | null = null;
+  /** Of the transaction that the stream is in. */
+  #commitTimeUs = 0n;
+  #origin = '';
   #position: Lsn;
   /** Of the last transaction that is in the leaves: three fields, and no object for each commit. */
   #lastEnd: Lsn;
@@ -80,6 +84,11 @@ export class ChangeApplier {
       endLsn: this.#lastEnd,
       commit: xid === null ? null : { xid, timeUs: this.#lastTimeUs },
     };
+  }
+
+  /** The one that the stream is in. */
+  get transaction(): ShownTransaction {
+    return { xid: this.#xid ?? 0, commitTimeUs: this.#commitTimeUs, origin: this.#origin };
   }
 
   /** Row changes seen so far. */
@@ -145,6 +154,8 @@ export class ChangeApplier {
     switch (message.kind) {
       case 'begin':
         this.#xid = message.xid;
+        this.#commitTimeUs = message.commitTimeUs;
+        this.#origin = '';
         return;
       case 'insert':
         for (const applier of this.#touch(message.relationOid)) applier.insert(message.newTuple);
@@ -170,8 +181,10 @@ export class ChangeApplier {
       case 'relation':
         this.#relation(message.relation);
         return;
-      case 'abort':
       case 'origin':
+        this.#origin = message.name;
+        return;
+      case 'abort':
       case 'type':
       case 'message':
         return;

@@ -89,6 +89,7 @@ export class NodeChanges {
     const applier = table.createApplier(this.node, {
       filters: this.#filters,
       locateKeys: (keys) => server.locate(table, keys),
+      transaction: () => this.#applier.transaction,
       onSchemaChange: (reason) => onSchemaChange(table, reason),
     });
     this.#appliers.set(table, applier);

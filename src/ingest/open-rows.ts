@@ -1,4 +1,5 @@
 import type { PositionMap } from '../merkle/layout.js';
+import { Removals, type Removal } from './removals.js';
 
 /** What a node's stream has shown of a row, two bits a node; 0: nothing since the row opened. */
 const STATE_ROW = 1;
@@ -8,12 +9,14 @@ const STATE_UNKNOWN = 3;
 const STATE_MASK = 3;
 const STATES_PER_WORD = 16;
 
-/** Words of an entry before its states and digests: digest of the key (low, high), block, last change. */
+/** Words of an entry before its states and digests: digest of the key (low, high), block, last change, who took it away. */
 const KEY_LOW = 0;
 const KEY_HIGH = 1;
 const BLOCK = 2;
 const CHANGED_AT = 3;
-const STATES = 4;
+/** Number among the table's removals; 0: nobody, or not known. */
+const REMOVAL = 4;
+const STATES = 5;
 
 const FIRST_SLOTS = 64;
 const MAX_LOAD = 0.85;
@@ -33,6 +36,8 @@ export interface ShownRow {
   readonly digest: Int32Array | null;
   /** The digest could not be made from what the stream holds. */
   readonly isUnknown: boolean;
+  /** Of a row that is gone: number of the transaction that took it away; 0: not known. */
+  readonly removal: number;
 }
 
 /** Bounds the memory of the open rows of all tables together. */
@@ -71,6 +76,7 @@ export class OpenRowsBudget {
  * three nodes take less than 64 MB.
  */
 export class OpenRows {
+  readonly removals = new Removals();
   /** Indexes of the nodes that have to show a row alike. */
   #expected: readonly number[];
   readonly #stateWords: number;
@@ -151,6 +157,7 @@ export class OpenRows {
     this.#words[at + BLOCK] = block;
     this.#words[at + CHANGED_AT] = nowMs - this.#startedAtMs;
     this.#setState(at, row.node, stateOf(row));
+    if (row.removal !== 0) this.#words[at + REMOVAL] = row.removal;
     const digestAt = at + STATES + this.#stateWords + 2 * row.node;
     this.#words[digestAt] = digest?.[0] ?? 0;
     this.#words[digestAt + 1] = digest?.[1] ?? 0;
@@ -208,6 +215,15 @@ export class OpenRows {
   /** Rows of all blocks are open: TRUNCATE, a gap in a stream, a change that names no row. */
   openWholeTable(nowMs: number): void {
     this.#wholeTableAtMs = Math.max(nowMs, this.#wholeTableAtMs ?? 0);
+  }
+
+  /** The last transaction that took an open row away, where the node still lacks it. */
+  removalOf(keyDigest: Int32Array): Removal | null {
+    if (this.#size === 0) return null;
+    const at = this.#find(keyDigest[0] ?? 0, keyDigest[1] ?? 0) * this.#entryWords;
+    if (!this.#isUsed(at)) return null;
+    const removal = this.removals.get(this.#words[at + REMOVAL] ?? 0);
+    return removal !== null && this.#state(at, removal.node) === STATE_ABSENT ? removal : null;
   }
 
   /**

@@ -13,6 +13,7 @@ import {
 import type { KeyText, TableSpec } from '../table/table-spec.js';
 import { trimNumericText } from '../digest/numeric-text.js';
 import type { OpenRows, ShownRow } from './open-rows.js';
+import type { ShownTransaction } from './removals.js';
 import { applyLeafChange, type LeafChange } from './leaf-change.js';
 import type { SnapshotFilters } from './snapshot-filters.js';
 import { TransactionChanges } from './transaction-changes.js';
@@ -55,6 +56,8 @@ export interface TableApplierOptions {
   readonly layout: () => BlockLayout;
   /** Where rows are followed one by one until all streams show them alike; null: they are not. */
   readonly openRows: NodeOpenRows | null;
+  /** The one that the stream is in. */
+  readonly transaction: () => ShownTransaction;
   /** The table's Relation no longer fits the spec: somebody must look at the catalog. */
   readonly onSchemaChange: (reason: string) => void;
 }
@@ -77,6 +80,8 @@ export class TableApplier {
   readonly #shown: Mutable<ShownRow>;
   readonly #changes: TransactionChanges;
   readonly #unlocated: UnlocatedChanges;
+  /** Number of the open transaction among those that took rows away; 0: it took none so far. */
+  #removal = 0;
   readonly #recordings = new Set<ChangeRecording>();
   #locator: Locator | null;
   #mapping: TupleMapping | null = null;
@@ -104,6 +109,7 @@ export class TableApplier {
       keyDigest: this.#keyDigest,
       digest: null,
       isUnknown: false,
+      removal: 0,
     };
   }
 
@@ -185,6 +191,8 @@ export class TableApplier {
 
   truncate(): void {
     this.#openWholeTable();
+    const { openRows, transaction } = this.#options;
+    openRows?.rows.removals.truncate({ ...transaction(), node: openRows.node });
     if (this.#locator === null) this.#unlocated.reset();
     else this.#changes.reset();
   }
@@ -196,11 +204,13 @@ export class TableApplier {
 
   /** Ends the open transaction and applies it. */
   commit(xid: number, nowMs: number): void {
+    this.#removal = 0;
     if (!this.#changes.isEmpty) this.#apply(this.#changes.take(xid), nowMs);
   }
 
   /** Ends the open transaction and keeps it for applyHeld. Returns how many keys it has to locate. */
   hold(xid: number): number {
+    this.#removal = 0;
     return this.#unlocated.hold(xid, this.#changes.isEmpty ? [] : this.#changes.take(xid));
   }
 
@@ -216,6 +226,7 @@ export class TableApplier {
 
   /** The connection ended: whatever was not applied will come again. */
   discard(): void {
+    this.#removal = 0;
     this.#changes.discard();
     this.#unlocated.discard();
     this.#partitions.clear();
@@ -301,13 +312,14 @@ export class TableApplier {
       return;
     }
     // A deleted row's values are in the stream only where the change is exact anyway.
+    const removal = kind === ROW_DELETED ? this.#removing() : 0;
     const isKnown =
       kind === ROW_DELETED && !isExact ? false : mapping.hasher?.hash(tuple, this.#digest) === true;
     if (this.#locator === null) {
       mapping.keyHasher?.hash(tuple, this.#keyDigest);
       this.#unlocated.add({
         key: this.#keyText(tuple, mapping.keyColumns),
-        change: { kind, isKnown, isExact },
+        change: { kind, isKnown, isExact, removal },
         digest: this.#digest.slice(),
         keyDigest: this.#keyDigest.slice(),
       });
@@ -317,7 +329,7 @@ export class TableApplier {
     if (this.#options.openRows !== null || this.#options.rowDigests.has(position)) {
       mapping.keyHasher?.hash(tuple, this.#keyDigest);
     }
-    this.#record(this.#changes, position, { kind, isKnown, isExact });
+    this.#record(this.#changes, position, { kind, isKnown, isExact, removal });
   }
 
   /** Adds a change of the row whose digests are in #digest and #keyDigest. */
@@ -334,14 +346,24 @@ export class TableApplier {
   }
 
   /** Rows of a transaction are shown before it commits; one that is sent again shows them again. */
-  #show(position: number, { kind, isKnown }: RowChange): void {
+  #show(position: number, { kind, isKnown, removal }: RowChange): void {
     const open = this.#options.openRows;
     if (open === null) return;
     const shown = this.#shown;
     shown.block = position;
     shown.digest = kind === ROW_DELETED ? null : this.#digest;
     shown.isUnknown = kind !== ROW_DELETED && !isKnown;
+    shown.removal = removal;
     open.rows.show(shown, open.now());
+  }
+
+  #removing(): number {
+    const { openRows, transaction } = this.#options;
+    if (openRows === null) return 0;
+    if (this.#removal === 0) {
+      this.#removal = openRows.rows.removals.add({ ...transaction(), node: openRows.node });
+    }
+    return this.#removal;
   }
 
   #openWholeTable(): void {

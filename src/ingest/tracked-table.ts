@@ -28,7 +28,10 @@ export interface StateChange {
 }
 
 /** What of one node's stream an applier needs, see TableApplierOptions. */
-export type ApplierContext = Pick<TableApplierOptions, 'filters' | 'locateKeys' | 'onSchemaChange'>;
+export type ApplierContext = Pick<
+  TableApplierOptions,
+  'filters' | 'locateKeys' | 'transaction' | 'onSchemaChange'
+>;
 
 /** One table of the cluster: its boundaries, and its leaves on every node. */
 export class TrackedTable {
@@ -168,7 +171,7 @@ export class TrackedTable {
   /** The node's stream applies its changes through this. */
   createApplier(
     node: string,
-    { filters, locateKeys, onSchemaChange }: ApplierContext,
+    { filters, locateKeys, transaction, onSchemaChange }: ApplierContext,
   ): TableApplier {
     const applier = new TableApplier({
       spec: this.spec,
@@ -178,6 +181,7 @@ export class TrackedTable {
       filters,
       locator: this.#locator,
       locateKeys,
+      transaction,
       layout: () => this.#layout,
       partitions: this.readings[node]?.leaves ?? null,
       openRows:

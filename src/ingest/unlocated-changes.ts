@@ -10,6 +10,8 @@ export interface RowChange {
   readonly isKnown: boolean;
   /** The change is exact without knowing the row's old digest from elsewhere. */
   readonly isExact: boolean;
+  /** Of a deleted row: number of the transaction among those that took rows away; 0: not known. */
+  readonly removal: number;
 }
 
 /** A change whose block only the server can tell. */

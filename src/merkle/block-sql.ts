@@ -164,6 +164,15 @@ export class BlockSql {
     };
   }
 
+  /** The digest of the key of a row that the table has, as a row's change in the stream has it. */
+  keyDigest(key: KeyText): BlockQuery {
+    return {
+      text: `SELECT ${this.#keyDigest}::text FROM unnest(${this.#textArrays(1)}) r(${this.#names('k')})
+        JOIN ${this.#table} ON ${this.#key.equality((i) => `r.k${i}`)}`,
+      params: this.#columnsOf([key]),
+    };
+  }
+
   /**
    * Of a range, the rows whose last writer came by one of these replication origins. Columns: `f`, NULL,
    * key texts; and one row `t`, how many rows there are whose origin the server does not know any more.

@@ -6,6 +6,7 @@ import type { WalGuard } from '../cluster/wal-guard.js';
 import type { DriftEvent } from '../drift/drift-event.js';
 import type { DriftEvents } from '../drift/drift-events.js';
 import type { DriftWatch } from '../drift/drift-watch.js';
+import { isTimeKnown } from '../ingest/removals.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import type { NodeRepairCounts, Verdict } from '../protocol/commands.js';
 import type { JobStatus, Task } from '../protocol/tasks.js';
@@ -189,7 +190,8 @@ export class Metrics {
         samples.add('position', { node }, Number(pipeline.position));
         samples.add('changes', { node }, pipeline.changes);
         samples.add('reconnects', { node }, Math.max(0, pipeline.connection - 1));
-        if (commit !== null) samples.add('lastCommit', { node }, Number(commit.timeUs) / 1e6);
+        if (commit !== null && isTimeKnown(commit.timeUs))
+          samples.add('lastCommit', { node }, Number(commit.timeUs) / 1e6);
       }
       const slot = walGuard.slots.get(node);
       if (slot === undefined) continue;

@@ -6,10 +6,14 @@ export type DriftKind = 'missing' | 'extra' | 'different';
 /** Which nodes agree on a row, the larger groups first; nodes in the cluster's order. */
 export type Agreement = readonly (readonly string[])[];
 
-/** What a node knows of the last write of the first row that was found to differ. */
+/**
+ * What is known of the last write of the first row that was found to differ, on one node. Where the
+ * node has no such row: of the transaction that took it away, if its stream has shown that.
+ */
 export interface LastWrite {
-  /** Null: the node has no such row. */
+  /** Null: the node has no such row, and nobody knows since when. */
   readonly xid: string | null;
+  readonly isRemoval: boolean;
   /** As the server prints it; null: unknown. */
   readonly commitTime: string | null;
   /** `local`, the name of a node or origin, or null: unknown. */
@@ -30,10 +34,11 @@ export type DriftTrigger = 'change' | 'whole_table';
  * - `altered`: another node applied what the writer wrote, and has something else: a trigger, or other
  *   columns.
  * - `lacking`: some nodes lack what the writer shares with others: it was never applied there, or undone.
+ * - `truncate`: a node was emptied by a TRUNCATE, which the others have not done.
  * - `unknown`: commit times are not recorded everywhere, or they do not tell.
  */
 export type DriftCause =
-  'local_write' | 'conflict' | 'foreign_origin' | 'altered' | 'lacking' | 'unknown';
+  'local_write' | 'conflict' | 'foreign_origin' | 'altered' | 'lacking' | 'truncate' | 'unknown';
 
 /** What was known when an incident was opened. */
 export interface BirthCertificate {

@@ -41,6 +41,11 @@ describe('the canary', () => {
   const rows = async (node: string): Promise<string | null | undefined> =>
     (await mesh.query(node, 'SELECT count(*) FROM aced.canary'))[0]?.[0];
 
+  const conditions = async (): Promise<string[][]> => {
+    const { conditions: list } = await engine.run('status', {}, testContext(stateDir));
+    return list.map(({ kind, about }) => [kind, about]);
+  };
+
   it('is found on each node, alarms nobody, and leaves no row', async () => {
     for (let time = 0; time < 2; time++) {
       const { foundAfterMs } = await engine.run('drift-canary', {}, testContext(stateDir));
@@ -64,6 +69,11 @@ describe('the canary', () => {
     await waitFor(() => told('open').length > 0, { what: 'the event', timeoutMs: 60_000 });
     await mesh.resumeReplication('n1', 'n2');
     await waitFor(() => told('over').length > 0, { what: 'that it is over', timeoutMs: 60_000 });
+    // What is open outlives the daemon: the subscription's own condition too.
+    await waitFor(async () => (await conditions()).length === 0, {
+      what: 'that nothing is open',
+      timeoutMs: 60_000,
+    });
     for (const line of [...told('open'), ...told('over')]) {
       assert.ok(validateEvent(line), JSON.stringify(validateEvent.errors));
     }
@@ -77,11 +87,7 @@ describe('the canary', () => {
       code: 'UNSUPPORTED',
       message: /publication everything on node n2/,
     });
-    const { conditions } = await engine.run('status', {}, testContext(stateDir));
-    assert.deepEqual(
-      conditions.map(({ kind, about }) => [kind, about]),
-      [['coverage', 'canary']],
-    );
+    assert.deepEqual(await conditions(), [['coverage', 'canary']]);
     await mesh.query('n2', 'DROP PUBLICATION everything');
     await engine.run('drift-canary', {}, testContext(stateDir));
   });

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import type { RowRemoval } from '../../src/drift/row-removals.js';
 import { describe, it } from 'node:test';
 import type { FetchedRow } from '../../src/diff/settle.js';
 import { driftEvent, type EventScope } from '../../src/drift/drift-event.js';
@@ -25,8 +26,8 @@ const CERTIFICATE: BirthCertificate = {
   detectedAfterMs: 12,
   positions: { n1: '0/1', n2: '0/2', n3: '0/A' },
   lastWrites: {
-    n1: { xid: '7', commitTime: '2026-01-01 00:00:00+00', origin: 'local' },
-    n2: { xid: null, commitTime: null, origin: null },
+    n1: { xid: '7', isRemoval: false, commitTime: '2026-01-01 00:00:00+00', origin: 'local' },
+    n2: { xid: null, isRemoval: false, commitTime: null, origin: null },
   },
 };
 
@@ -95,10 +96,37 @@ describe('a row that differs', () => {
     [['1', '2:', '1:pg_1'], 'unknown'],
     [['1:pg_1', '2:pg_1', '1:pg_1'], 'unknown'],
   ];
+  const removals: [images: string[], removal: string, cause: string][] = [
+    [['1', '-', '1:pg_1'], 'DELETE', 'local_write'],
+    [['1', '-', '1:pg_1'], 'DELETE under other', 'foreign_origin'],
+    [['1', '-', '1:pg_1'], 'DELETE under pg_1', 'lacking'],
+    [['1', '-', '1:pg_1'], 'earlier DELETE', 'conflict'],
+    [['1', '-', '1:pg_1'], 'TRUNCATE', 'truncate'],
+    [['1', '-', '1:pg_1'], 'earlier TRUNCATE', 'lacking'],
+  ];
+  for (const [images, removal, cause] of removals) {
+    it(`${images.join(' ')} after a ${removal} was a ${cause}`, () => {
+      const rows = row(...images).map((image) =>
+        image === null ? null : { ...image, commitTs: '2026-01-01 00:00:01+00' },
+      );
+      const seconds = removal.startsWith('earlier') ? 0 : 2;
+      const taken: RowRemoval = {
+        node: 1,
+        xid: 700,
+        commitTimeUs: BigInt(Date.UTC(2026, 0, 1, 0, 0, seconds)) * 1000n,
+        origin: removal.split(' under ')[1] ?? '',
+        isTruncate: removal.includes('TRUNCATE'),
+      };
+      assert.equal(
+        causeOf(rows, [null, taken, null], (origin) => !origin.startsWith('pg_')),
+        cause,
+      );
+    });
+  }
   for (const [images, cause] of causes) {
     it(`${images.join(' ')} was a ${cause}`, () => {
       assert.equal(
-        causeOf(row(...images), (origin) => !origin.startsWith('pg_')),
+        causeOf(row(...images), [], (origin) => !origin.startsWith('pg_')),
         cause,
       );
     });

@@ -67,6 +67,13 @@ describe('drift of each class is found', () => {
         injection.rows ?? Number((await mesh.query('n1', 'SELECT count(*) FROM items'))[0]?.[0]);
       assert.deepEqual([opened['kind'], opened['rows']], [injection.kind, rows]);
       if (injection.cause !== undefined) assert.equal(opened['cause'], injection.cause);
+      if (injection.takenOn !== undefined) {
+        const { [injection.takenOn]: origin } = opened['origin'] as Record<string, string>;
+        const { [injection.takenOn]: xid } = opened['xid'] as Record<string, string>;
+        assert.equal(origin, 'mesh_drift');
+        assert.match(String(xid), /^[0-9]+$/);
+        assert.equal(typeof opened['detectedAfterMs'], 'number');
+      }
       if (injection.agree.length > 0) assert.deepEqual(opened['agree'], injection.agree);
       for (const event of injection.alsoTold ?? []) assert.ok(told(event) !== undefined, event);
       await injection.mend(mesh);

@@ -12,7 +12,9 @@ export interface Injection {
   readonly rows?: number;
   /** Absent: it depends on who has written the row before. */
   readonly cause?:
-    'foreign_origin' | 'altered' | 'lacking' | 'conflict' | 'local_write' | 'unknown';
+    'foreign_origin' | 'altered' | 'lacking' | 'conflict' | 'local_write' | 'truncate' | 'unknown';
+  /** Where a row is missing: the node whose stream has shown who took it away. */
+  readonly takenOn?: string;
   /** `agree` of the event. */
   readonly agree: readonly (readonly string[])[];
   /** Events that are told too. */
@@ -86,7 +88,8 @@ export const INJECTIONS: readonly Injection[] = [
     mend: onNode('n3', "INSERT INTO items VALUES (11, 'v11')"),
     kind: 'missing',
     rows: 1,
-    cause: 'lacking',
+    cause: 'foreign_origin',
+    takenOn: 'n3',
     agree: [['n1', 'n2'], ['n3']],
   },
   {
@@ -95,7 +98,8 @@ export const INJECTIONS: readonly Injection[] = [
     mend: onNode('n2', 'UPDATE items SET id = 12 WHERE id = 9002'),
     kind: 'mixed',
     rows: 2,
-    cause: 'lacking',
+    cause: 'foreign_origin',
+    takenOn: 'n2',
     agree: [['n1', 'n3'], ['n2']],
   },
   {
@@ -107,7 +111,8 @@ export const INJECTIONS: readonly Injection[] = [
       await mesh.driftSql('n3', `INSERT INTO items VALUES ${values}`);
     },
     kind: 'missing',
-    cause: 'lacking',
+    cause: 'truncate',
+    takenOn: 'n3',
     agree: [['n1', 'n2'], ['n3']],
   },
   {

@@ -24,6 +24,7 @@ function show(rows: OpenRows, { node, key, value }: Shown, atMs: number): void {
       keyDigest: words(key),
       digest: value === null ? null : words(value),
       isUnknown: value === 0,
+      removal: 0,
     },
     atMs,
   );
@@ -58,6 +59,29 @@ class Model {
 }
 
 describe('open rows', () => {
+  it('say who took a row away while the node lacks it, not longer', () => {
+    const rows = rowsWith();
+    const transaction = { xid: 700, commitTimeUs: 5n, origin: '' };
+    const removal = rows.removals.add({ ...transaction, node: 1 });
+    const shown = { node: 1, block: 0, keyDigest: words(9), isUnknown: false };
+    rows.show({ ...shown, digest: null, removal }, 1);
+    assert.equal(rows.removalOf(words(9))?.xid, 700);
+    assert.equal(rows.removalOf(words(8)), null);
+    show(rows, { node: 2, key: 9, value: 3 }, 2);
+    assert.equal(rows.removalOf(words(9))?.node, 1);
+    show(rows, { node: 1, key: 9, value: 4 }, 3);
+    assert.equal(rows.removalOf(words(9)), null);
+  });
+
+  it('forget who took a row away after very many others did', () => {
+    const rows = rowsWith();
+    const transaction = { xid: 700, commitTimeUs: 5n, origin: '', node: 0 };
+    const first = rows.removals.add(transaction);
+    for (let i = 0; i < 2000; i++) rows.removals.add({ ...transaction, xid: 701 + i });
+    assert.equal(rows.removals.get(first), null);
+    assert.equal(rows.removals.get(first + 2000)?.xid, 2700);
+  });
+
   it('close when every stream has shown the same, and not before', () => {
     const rows = rowsWith();
     show(rows, { node: 0, key: 1, value: 5 }, 1);
@@ -185,7 +209,10 @@ describe('open rows', () => {
         key[0] = next();
         key[1] = row;
         digest[0] = row;
-        rows.show({ node, block: row >>> 8, keyDigest: key, digest, isUnknown: false }, node);
+        rows.show(
+          { node, block: row >>> 8, keyDigest: key, digest, isUnknown: false, removal: 0 },
+          node,
+        );
       }
     };
     showAll(0);

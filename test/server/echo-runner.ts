@@ -45,8 +45,8 @@ const INCIDENT: IncidentState = {
     detectedAfterMs: 120,
     positions: { n1: '0/1', n2: '0/2' },
     lastWrites: {
-      n1: { xid: null, commitTime: null, origin: null },
-      n2: { xid: '77', commitTime: '2026-01-01 00:00:00+00', origin: 'local' },
+      n1: { xid: null, isRemoval: false, commitTime: null, origin: null },
+      n2: { xid: '77', isRemoval: false, commitTime: '2026-01-01 00:00:00+00', origin: 'local' },
     },
   },
   acknowledgedBy: null,

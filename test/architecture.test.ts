@@ -40,7 +40,8 @@ const ORDER = [
 ] as const;
 
 /** The command line knows the daemon by its protocol only. */
-const CLI_MAY_IMPORT = /^(cli\/|base\/(errors|abort|duration)\.ts$|protocol\/|server\/client\.ts$)/;
+const CLI_MAY_IMPORT =
+  /^(cli\/|base\/(errors|abort|duration|escape-controls)\.ts$|protocol\/|server\/client\.ts$)/;
 
 interface Import {
   readonly from: string;

@@ -1,5 +1,6 @@
 import { fstatSync } from 'node:fs';
 import { pino, type DestinationStream, type Logger } from 'pino';
+import { escapeControls } from './escape-controls.js';
 
 export type { Logger };
 
@@ -47,14 +48,6 @@ function isJournal(): boolean {
 function priorityOf(line: string): string {
   const level = /^\{"level":"(\w+)"/.exec(line)?.[1] ?? 'info';
   return `<${PRIORITIES[level] ?? 6}>`;
-}
-
-/** JSON leaves them as they are, and journald hands a line that holds one out as bytes. */
-function escapeControls(line: string): string {
-  return line.replace(
-    /[\u007f-\u009f]/g,
-    (control) => `\\u${control.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  );
 }
 
 /** pino's own takes every property along: a server's error has row values in its detail. */

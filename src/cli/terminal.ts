@@ -1,3 +1,4 @@
+import { escapeControls } from '../base/escape-controls.js';
 import type { ProgressEvent } from '../protocol/commands.js';
 import type { OutcomeLine } from './outcome-lines.js';
 
@@ -46,7 +47,7 @@ export class Terminal {
       this.line({ level: event.level, text: event.message });
       this.#told.add(event.message);
     } else if (event.type === 'drift') {
-      this.#options.stdout.write(`${JSON.stringify(event.fields)}\n`);
+      this.#options.stdout.write(`${escapeControls(JSON.stringify(event.fields))}\n`);
     } else if (!this.#options.isQuiet) this.#progress(event);
   }
 

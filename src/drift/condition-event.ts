@@ -1,3 +1,4 @@
+import { escapeControls } from '../base/escape-controls.js';
 import type { ConditionChange } from '../cluster/conditions.js';
 import type { ConditionKind } from '../protocol/drift.js';
 import {
@@ -24,18 +25,15 @@ interface Told {
   readonly event: string;
 }
 
-/** Reasons may quote a server's message. */
-const MAX_REASON_LENGTH = 500;
+/** Reasons may quote a server's message. Twice in a line, with names beside it, as bytes of the line. */
+const MAX_REASON_BYTES = 800;
 
 /** The line that tells a condition's event. Pure. */
 export function conditionEvent(change: ConditionChange, scope: EventScope): DriftEvent {
   const { status, state, openForMs } = change;
   const isOver = status === 'over';
   const level: EventLevel = isOver ? 'info' : 'warn';
-  const reason =
-    state.reason.length > MAX_REASON_LENGTH
-      ? `${state.reason.slice(0, MAX_REASON_LENGTH)}…`
-      : state.reason;
+  const reason = cut(state.reason);
   const fields = {
     ...EVENTS[state.kind][status],
     schema: DRIFT_EVENT_SCHEMA,
@@ -53,7 +51,20 @@ export function conditionEvent(change: ConditionChange, scope: EventScope): Drif
     severityNumber: SEVERITY[level],
     fingerprint: [scope.cluster, scope.database, state.kind, state.subject].join('/'),
   };
-  return { level, fields: shortened(fields), message: messageOf(change, reason) };
+  return shortened({ level, fields, message: messageOf(change, reason) });
+}
+
+function cut(text: string): string {
+  let end = text.length;
+  let bytes = 0;
+  for (let at = 0; at < text.length; at++) {
+    bytes += Buffer.byteLength(escapeControls(JSON.stringify(text[at]))) - 2;
+    if (bytes > MAX_REASON_BYTES) {
+      end = at;
+      break;
+    }
+  }
+  return end < text.length ? `${text.slice(0, end)}…` : text;
 }
 
 function messageOf({ status, state }: ConditionChange, reason: string): string {

@@ -1,3 +1,4 @@
+import { escapeControls } from '../base/escape-controls.js';
 import type { Logger } from '../base/log.js';
 import type { IncidentState } from '../protocol/drift.js';
 import type { IncidentEvent } from './incident.js';
@@ -7,8 +8,6 @@ export const DRIFT_EVENT_SCHEMA = 1;
 
 /** journald hands out longer messages as null or as bytes, unless it is asked for them in full. */
 const MAX_EVENT_BYTES = 4000;
-/** What pino adds: time, level and the message. */
-const RESERVED_BYTES = 300;
 
 /** OpenTelemetry's severity numbers. */
 export const SEVERITY = { info: 9, warn: 13 } as const;
@@ -74,7 +73,7 @@ export function driftEvent(incident: IncidentEvent, scope: EventScope): DriftEve
     fingerprint: [scope.cluster, scope.database, state.table].join('/'),
     ...(scope.hasKeys ? { keys: state.keys } : {}),
   };
-  return { level, fields: shortened(fields), message: messageOf(incident) };
+  return shortened({ level, fields, message: messageOf(incident) });
 }
 
 export interface Suppressed {
@@ -97,7 +96,7 @@ export function suppressedEvent({ count, tables }: Suppressed, scope: EventScope
     fingerprint: [scope.cluster, scope.database, 'drift_suppressed'].join('/'),
   };
   const message = `${count} events of drift wait for their turn; acectl drift list shows all`;
-  return { level: 'warn', fields: shortened(fields), message };
+  return shortened({ level: 'warn', fields, message });
 }
 
 /** Tells an event through the log. */
@@ -137,13 +136,20 @@ const LONG_FIELDS = [
 ] as const;
 
 /** Leaves out what is long until the line is short enough, and says so. */
-export function shortened(fields: Record<string, unknown>): Record<string, unknown> {
-  let short = fields;
+export function shortened(event: DriftEvent): DriftEvent {
+  let short = event;
   for (const name of LONG_FIELDS) {
-    if (Buffer.byteLength(JSON.stringify(short)) <= MAX_EVENT_BYTES - RESERVED_BYTES) break;
-    if (!(name in short)) continue;
-    const kept = Object.entries(short).filter(([field]) => field !== name);
-    short = { ...Object.fromEntries(kept), truncated: true };
+    if (Buffer.byteLength(eventLine(short, new Date(0))) < MAX_EVENT_BYTES) break;
+    if (!(name in short.fields)) continue;
+    const kept = Object.entries(short.fields).filter(([field]) => field !== name);
+    short = { ...short, fields: { ...Object.fromEntries(kept), truncated: true } };
   }
   return short;
+}
+
+/** The event as a line of the log has it. */
+export function eventLine({ level, fields, message }: DriftEvent, time: Date): string {
+  return escapeControls(
+    JSON.stringify({ level, time: time.toISOString(), ...fields, msg: message }),
+  );
 }

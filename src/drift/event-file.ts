@@ -1,7 +1,16 @@
-import { closeSync, fstatSync, fsyncSync, openSync, renameSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  fstatSync,
+  fsyncSync,
+  ftruncateSync,
+  openSync,
+  readSync,
+  renameSync,
+  writeSync,
+} from 'node:fs';
 import { errorMessage } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
-import type { DriftEvent } from './drift-event.js';
+import { eventLine, type DriftEvent } from './drift-event.js';
 
 const MAX_BYTES = 16 * 1024 ** 2;
 /** Older files, `.1` the youngest. */
@@ -24,10 +33,9 @@ export class EventFile {
     this.#maxBytes = maxBytes;
   }
 
-  append({ level, fields, message }: DriftEvent, isMilestone: boolean): void {
-    const line = JSON.stringify({ time: new Date().toISOString(), level, ...fields, msg: message });
+  append(event: DriftEvent, isMilestone: boolean): void {
     try {
-      this.#write(`${line}\n`, isMilestone);
+      this.#write(`${eventLine(event, new Date())}\n`, isMilestone);
       this.#isFailing = false;
     } catch (error) {
       if (!this.#isFailing) {
@@ -40,10 +48,11 @@ export class EventFile {
 
   #write(line: string, isMilestone: boolean): void {
     // Opened each time: whoever rotates or removes the file need not tell us.
-    const file = openSync(this.#path, 'a', 0o640);
+    const file = openSync(this.#path, 'a+', 0o640);
     let bytes: number;
     try {
-      writeSync(file, line);
+      const { size } = fstatSync(file);
+      writeWhole(file, `${endsWithin(file, size) ? '\n' : ''}${line}`, size);
       if (isMilestone) fsyncSync(file);
       bytes = fstatSync(file).size;
     } finally {
@@ -62,6 +71,25 @@ export class EventFile {
     }
     renameSync(this.#path, `${this.#path}.1`);
   }
+}
+
+/** All of it or nothing: where the disk fills up a part of it is written, without an error. */
+function writeWhole(file: number, text: string, sizeBefore: number): void {
+  const bytes = Buffer.from(text);
+  try {
+    for (let written = 0; written < bytes.length;) written += writeSync(file, bytes, written);
+  } catch (error) {
+    ftruncateSync(file, sizeBefore);
+    throw error;
+  }
+}
+
+/** Whether the last line has no end: the process that wrote it was killed. */
+function endsWithin(file: number, size: number): boolean {
+  if (size === 0) return false;
+  const last = Buffer.alloc(1);
+  readSync(file, last, 0, 1, size - 1);
+  return last.toString() !== '\n';
 }
 
 function isMissing(error: unknown): boolean {

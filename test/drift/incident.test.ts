@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import type { RowRemoval } from '../../src/drift/row-removals.js';
 import { describe, it } from 'node:test';
+import type { ConditionChange } from '../../src/cluster/conditions.js';
 import type { FetchedRow } from '../../src/diff/settle.js';
-import { driftEvent, type EventScope } from '../../src/drift/drift-event.js';
+import { conditionEvent } from '../../src/drift/condition-event.js';
+import { driftEvent, eventLine, type EventScope } from '../../src/drift/drift-event.js';
 import {
   agreementOf,
   BlockCounter,
@@ -339,5 +341,36 @@ describe('events', () => {
     assert.ok(Buffer.byteLength(JSON.stringify(line)) < 4000);
     assert.equal(line['truncated'], true);
     assert.ok(validateEvent(line), JSON.stringify(validateEvent.errors));
+  });
+
+  it('stay under 4,000 bytes whatever the names are, as the log writes them', () => {
+    // The longest names, of characters that a line has as six bytes each.
+    const name = '\u0085'.repeat(31);
+    const incident = new TableIncident(`"${name}"."${name}"`, () => 'id');
+    const nodes = Array.from({ length: 20 }, (_, i) => `${name}${i}`);
+    const [event] = incident.apply(findings([0], { 0: [ONE] }, [name, `${name}2`]), 0);
+    assert.ok(event !== undefined);
+    const told = driftEvent(event, { cluster: name, database: name, nodes, hasKeys: true });
+    const change: ConditionChange = {
+      status: 'open',
+      source: 'reach',
+      openForMs: 0,
+      state: {
+        ...{ id: 'id', revision: 1, sinceMs: 0, kind: 'coverage', about: 'table', facts: {} },
+        subject: `"${name}"."${name}"`,
+        reason: '表\u0085'.repeat(3_000),
+      },
+    };
+    const condition = conditionEvent(change, {
+      cluster: name,
+      database: name,
+      nodes,
+      hasKeys: true,
+    });
+    for (const one of [told, condition]) {
+      const line = eventLine(one, new Date());
+      assert.ok(Buffer.byteLength(line) < 4000, `${Buffer.byteLength(line)} bytes`);
+      assert.doesNotMatch(line, /[\u007f-\u009f]/);
+    }
   });
 });

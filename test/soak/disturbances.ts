@@ -90,11 +90,13 @@ export class Disturbances {
     }
   }
 
-  /** `immediate` is a crash. */
+  /** `immediate` is a crash. After a checkpoint, so that the server is back within seconds. */
   async #restart(mode: 'fast' | 'immediate'): Promise<void> {
     if (mode === 'fast') this.counts.restarts++;
     else this.counts.crashes++;
-    await this.#mesh.node(this.#random.pick(this.#mesh.names)).restart(mode);
+    const name = this.#random.pick(this.#mesh.names);
+    await this.#mesh.query(name, 'CHECKPOINT');
+    await this.#mesh.node(name).restart(mode);
   }
 
   async #large(writers: SoakWriters): Promise<void> {

@@ -37,7 +37,7 @@ const mesh = await startMesh({
   nodes: 3,
   settings: {
     track_commit_timestamp: 'on',
-    max_wal_size: '4GB',
+    max_wal_size: '1GB',
     wal_retrieve_retry_interval: '500ms',
   },
   tables: SOAK_DDL,
@@ -58,7 +58,12 @@ try {
   const startedAtMs = Date.now();
   const writers = new SoakWriters(mesh);
   const progress = setInterval(() => {
-    console.log(`${writers.changes} changes, ${JSON.stringify(disturbances.counts)}`);
+    void readTold().then((told) => {
+      const alarms = told.filter(({ event }) => event === 'drift_opened').length;
+      console.log(
+        `${writers.changes} changes, ${alarms} alarms, ${JSON.stringify(disturbances.counts)}`,
+      );
+    });
   }, 60_000);
   await disturbances.run(startedAtMs + Number(values.minutes) * 60_000, writers);
   await writers.stop();

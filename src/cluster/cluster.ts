@@ -17,6 +17,7 @@ import type { TableSpec } from '../table/table-spec.js';
 import { Store, type StoredTable } from '../store/store.js';
 import { Conditions } from './conditions.js';
 import { Mutex } from './mutex.js';
+import { RunningRepairs } from './running-repairs.js';
 
 /** Connections beside the hashing ones: catalog, fences, housekeeping. */
 const EXTRA_CONNECTIONS = 3;
@@ -48,6 +49,7 @@ export class Cluster {
   readonly #tables = new Map<string, TrackedTable>();
   /** Trees that are being built while the table has one already. */
   readonly #nextTables = new Map<string, TrackedTable>();
+  readonly repairs = new RunningRepairs();
   readonly #mutexes = new Map<string, Mutex>();
   readonly #onSchemaChange = new Set<(table: TrackedTable, reason: string) => void>();
 

@@ -16,15 +16,17 @@ export async function repair(
   const replication = readReplication(cluster.pools, pools, context.signal);
   replication.catch(() => undefined);
   const { spec, infos } = await readClusterTable(pools, name, context.signal);
-  return repairTable({
-    spec,
-    infos,
-    pools,
-    replication,
-    seed: cluster.store.seed,
-    seedId: cluster.store.seedId,
-    params,
-    context,
-    config: cluster.config,
-  });
+  const work = (): Promise<RepairResult> =>
+    repairTable({
+      spec,
+      infos,
+      pools,
+      replication,
+      seed: cluster.store.seed,
+      seedId: cluster.store.seedId,
+      params,
+      context,
+      config: cluster.config,
+    });
+  return params.dryRun === true ? work() : cluster.repairs.during(name, work);
 }

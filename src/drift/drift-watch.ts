@@ -134,7 +134,11 @@ export class DriftWatch {
     const overdueAtMs = startedAtMs - GRACE_MS;
     // While a command works on a table its rows stay open.
     const overdue = [...this.#judged.values()].filter(
-      (one) => !this.#crew.has(one) && one.isOverdue(overdueAtMs) && !this.#mutexOf(one).isBusy,
+      (one) =>
+        !this.#crew.has(one) &&
+        one.isOverdue(overdueAtMs) &&
+        !this.#mutexOf(one).isBusy &&
+        !this.#cluster.repairs.leaves(one.table.spec, one.lookedAtMs, startedAtMs),
     );
     if (overdue.length === 0) return POLL_MS;
     const round = await this.#passEverything(startedAtMs, signal);
@@ -280,6 +284,7 @@ export class DriftWatch {
 
   async #judge(judged: JudgedTable, overdueAtMs: number, round: Round): Promise<void> {
     const { table, openRows, incident } = judged;
+    judged.lookedAtMs = Date.now();
     if (!this.#cluster.tables.includes(table) || table.state !== 'live') return;
     const nodes = judged.settledNodes(round.lagging);
     judged.heldUpBy = copiesOf(judged.reach);

@@ -18,6 +18,8 @@ export class JudgedTable {
   heldUpBy: string | null = null;
   /** The last failure that was told; null: the last look went well. */
   failure: string | null = null;
+  /** When the last look at its rows began; 0: there was none. */
+  lookedAtMs = 0;
   told: { verdict: Verdict; sinceMs: number };
   /** When the verdict was last `match`; null: it was not. */
   matchedAtMs: number | null = null;

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { after, before, describe, it } from 'node:test';
 import { createLogger } from '../../src/base/log.js';
 import { Engine } from '../../src/commands/engine.js';
+import type { ProgressEvent } from '../../src/protocol/commands.js';
 import type { TableVerdict } from '../../src/protocol/drift.js';
 import { removeDirectory, scratchDirectory, testContext } from '../support/context.js';
 import { CUSTOMERS_DDL, customerRows } from '../support/customers.js';
@@ -323,6 +325,40 @@ describe('the daemon judges tables all the time', () => {
       what: 'that the large table is equal',
       timeoutMs: 30_000,
     });
+  });
+
+  it('leaves rows to the repair that writes them, and tells what else differs', async () => {
+    const from = log.lines.length;
+    const told = (): LogLine[] => driftSince(from).filter(({ table }) => table === 'public.many');
+    await mesh.driftSql('n3', 'DELETE FROM many WHERE id <= 20000');
+    await waitFor(() => told().at(-1)?.['rows'] === 20_000, { what: 'all rows that are missing' });
+    const { files } = await engine.run(
+      'mtree-table-diff',
+      { table: 'many' },
+      testContext(stateDir),
+    );
+    const spoiling: Promise<void>[] = [];
+    const context = {
+      ...testContext(stateDir, { inputPath: join(stateDir, files[0] ?? '') }),
+      emit: (event: ProgressEvent) => {
+        if (event.type !== 'progress' || event.phase !== 'Repairing n3') return;
+        if (spoiling.length > 0) return;
+        spoiling.push(mesh.driftSql('n2', "UPDATE many SET v = 'spoiled' WHERE id = 44000"));
+      },
+    };
+    const { nodes } = await engine.run(
+      'table-repair',
+      { table: 'many', sourceOfTruth: 'n1' },
+      context,
+    );
+    assert.equal(nodes['n3']?.upserted, 20_000);
+    assert.equal(spoiling.length, 1);
+    await Promise.all(spoiling);
+    await waitFor(() => told().at(-1)?.['rows'] === 1, {
+      what: 'the row that was spoiled meanwhile',
+    });
+    await mesh.driftSql('n2', "UPDATE many SET v = 'v44000' WHERE id = 44000");
+    await waitFor(() => told().at(-1)?.['event'] === 'drift_resolved', { what: 'equal rows' });
   });
 
   it('an incident outlives the daemon, with its number, and ends when its rows were mended meanwhile', async () => {

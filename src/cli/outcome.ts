@@ -150,6 +150,14 @@ function rowsOf(rows: number): string {
   return rows === 1 ? '1 row is' : `${rows} rows are`;
 }
 
+const SHOWN_FAILED_ROWS = 20;
+
+function keyOf(key: Readonly<Record<string, string>>): string {
+  return Object.entries(key)
+    .map(([name, text]) => `${name} = ${text}`)
+    .join(', ');
+}
+
 function describeRepair(result: RepairResult & OfServers): Outcome {
   const lines: OutcomeLine[] = result.warnings.map(warn);
   const would = result.dryRun ? 'would be ' : '';
@@ -162,6 +170,13 @@ function describeRepair(result: RepairResult & OfServers): Outcome {
     if (skipped > 0) lines.push(warn(`${node}: ${skipped} rows ${would}skipped`));
     if (failed > 0) lines.push(warn(`${node}: ${failed} rows failed`));
     isWhole &&= skipped === 0 && failed === 0 && left === 0;
+  }
+  const failed = result.failedRows ?? [];
+  for (const { node, key, reason } of failed.slice(0, SHOWN_FAILED_ROWS)) {
+    lines.push(warn(`    ${node}, ${keyOf(key)}: ${reason}`));
+  }
+  if (failed.length > SHOWN_FAILED_ROWS) {
+    lines.push(warn(`    and ${failed.length - SHOWN_FAILED_ROWS} more, see --json`));
   }
   for (const [rule, rows] of Object.entries(result.ruleMatches ?? {})) {
     lines.push(info(`Rule ${rule}: ${rows} rows`));

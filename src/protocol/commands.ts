@@ -274,6 +274,13 @@ export interface NodeRepairCounts {
   readonly left?: number;
 }
 
+/** A row that could not be written, with its key by column. */
+export interface FailedRow {
+  readonly node: string;
+  readonly key: Readonly<Record<string, string>>;
+  readonly reason: string;
+}
+
 export interface RepairResult {
   readonly table: string;
   readonly dryRun: boolean;
@@ -282,6 +289,8 @@ export interface RepairResult {
   readonly ruleMatches?: Readonly<Record<string, number>>;
   readonly warnings: readonly string[];
   readonly files: readonly string[];
+  /** 1,000 of each node at most. */
+  readonly failedRows?: readonly FailedRow[];
   /** With --recovery-mode. */
   readonly recovery?: {
     readonly lost: string;

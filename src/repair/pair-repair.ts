@@ -43,6 +43,7 @@ export interface NodeRepair {
   readonly counts: RepairCounts;
   readonly warnings: readonly string[];
   readonly files: readonly string[];
+  readonly failedRows: TargetRepairResult['failedRows'];
   /** Of the pair, with its first node: rule of the plan -> rows. */
   readonly matches?: ReadonlyMap<string, number>;
 }
@@ -241,7 +242,8 @@ async function repairTarget(
     session,
     isDry: target === null,
   });
-  return { counts: result.counts, warnings: [...carried.warnings, ...warnings] };
+  const { counts, failedRows } = result;
+  return { counts, failedRows, warnings: [...carried.warnings, ...warnings] };
 }
 
 /** What a person must know of a node's repair. */

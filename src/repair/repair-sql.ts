@@ -5,6 +5,7 @@ import { KeySql } from '../merkle/key-sql.js';
 import { arrayLiteral } from '../postgres/array-literal.js';
 import type { ColumnInfo, TableInfo } from '../table/table-info.js';
 import type { KeyText, TableSpec } from '../table/table-spec.js';
+import type { LooseConstraint } from './table-constraints.js';
 
 /** A key with its number within the batch. */
 export interface NumberedKey {
@@ -145,6 +146,24 @@ export class RepairSql {
     const names = this.#columns.map(({ staged }) => `, ${staged}`).join('');
     return `SELECT s.n, ${this.#digest}::text
       FROM unnest($1::int[]${arrays}) s(n${names}), LATERAL (SELECT ${values.join(', ')}) t`;
+  }
+
+  /**
+   * Of rows that are there those that another row stands against, by a constraint that the server has not
+   * checked. Parameters: as `rows`. Columns: number.
+   */
+  conflicts({ columns, predicate, nullsAreEqual }: LooseConstraint): string {
+    const values = columns.map(({ expression }, i) => `${expression} AS aced_e${i}`).join(', ');
+    const matches = columns.map(({ expression, operator }, i) => {
+      const matches = `(${expression}) ${operator} v.aced_e${i}`;
+      const areNull = `(${expression}) IS NULL AND v.aced_e${i} IS NULL`;
+      return nullsAreEqual ? `(${matches} OR ${areNull})` : matches;
+    });
+    const isMeant = predicate === null ? 'true' : `(${predicate})`;
+    return `SELECT r.n FROM ${this.#keys()} JOIN ${this.#table} t ON ${this.#keyEquality()}
+      CROSS JOIN LATERAL (SELECT ${values} FROM (SELECT t.*) x WHERE ${isMeant}) v
+      WHERE EXISTS (SELECT FROM ${this.#table} x WHERE ${isMeant} AND ${matches.join(' AND ')}
+        AND (x.tableoid, x.ctid) IS DISTINCT FROM (t.tableoid, t.ctid))`;
   }
 
   /** Numbers, then an array of texts per written column. */

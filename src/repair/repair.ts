@@ -1,8 +1,13 @@
 import { allOrCause } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
-import { withoutColumns } from '../table/table-spec.js';
+import { withoutColumns, type TableSpec } from '../table/table-spec.js';
 import { RepairReportWriter } from '../report/repair-report.js';
-import type { CommandContext, RepairParams, RepairResult } from '../protocol/commands.js';
+import type {
+  CommandContext,
+  FailedRow,
+  RepairParams,
+  RepairResult,
+} from '../protocol/commands.js';
 import { OwnWrites } from './own-writes.js';
 import { countChanged, repairPair, type NodeRepair } from './pair-repair.js';
 import { columnsOf, infoOf, type RepairOptions, type RepairRun } from './repair-run.js';
@@ -81,6 +86,7 @@ async function repairFromFile(options: RepairOptions): Promise<TableRepairResult
   const report = params.generateReport === true ? await createReport(run, way, startedAt) : null;
   const nodes: Record<string, RepairCounts> = {};
   const files: string[] = [];
+  const failedRows: FailedRow[] = [];
   const ruleMatches: Record<string, number> = {};
   try {
     for await (const result of repairAll(run, { way, pairs: request.pairs, report })) {
@@ -88,6 +94,7 @@ async function repairFromFile(options: RepairOptions): Promise<TableRepairResult
       nodes[node] = sumCounts(nodes[node] ?? noCounts(), counts);
       warnings.push(...result.warnings);
       files.push(...result.files);
+      failedRows.push(...namedRows(spec, result));
       for (const [rule, rows] of result.matches ?? []) {
         ruleMatches[rule] = (ruleMatches[rule] ?? 0) + rows;
       }
@@ -103,12 +110,22 @@ async function repairFromFile(options: RepairOptions): Promise<TableRepairResult
     nodes,
     warnings: [...new Set(warnings)],
     files,
+    ...(failedRows.length === 0 ? {} : { failedRows }),
     ...(recovery === null
       ? {}
       : { recovery: { lost: recovery.lost, applied: recovery.applied, source } }),
     ...(way.kind === 'plan' ? { ruleMatches } : {}),
     timeTakenMs: Date.now() - startedAt.getTime(),
   };
+}
+
+/** For a person: keys with the names of their columns. */
+function namedRows(spec: TableSpec, { node, failedRows }: NodeRepair): FailedRow[] {
+  return failedRows.map(({ key, reason }) => ({
+    node,
+    key: Object.fromEntries(spec.key.map(({ name }, i) => [name, key[i] ?? ''])),
+    reason,
+  }));
 }
 
 /** Null: nobody has said that a node was lost. Errors: BAD_USAGE, those of readRecovery. */

@@ -5,7 +5,7 @@ import { SQLSTATE } from '../postgres/sqlstate.js';
 export interface RowFailure {
   /** For people: what was in the way. */
   readonly reason: string;
-  readonly kind: 'locked' | 'not unique' | 'other';
+  readonly kind: 'locked' | 'not unique' | 'reference' | 'other';
 }
 
 /** Integrity constraints, bad data, triggers that object, and rows that others hold. */
@@ -13,6 +13,7 @@ const ROW_CLASSES = ['22', '23', '44', 'P0'];
 const LOCK_STATES: readonly string[] = [SQLSTATE.lockNotAvailable, '40001', '40P01'];
 const ROW_STATES = ['27000', '09000'];
 const NOT_UNIQUE = ['23505', '23P01'];
+const FOREIGN_KEY_VIOLATION = '23503';
 const CHECK_VIOLATION = '23514';
 /** Of a name, found on no search path, or that the writing role may not use. */
 const NAME_CLASSES = ['42', '3F'];
@@ -25,7 +26,11 @@ export function rowFailureOf(error: unknown): RowFailure | null {
   if (NAME_CLASSES.includes(sqlState.slice(0, 2))) return nameFailure(error, sqlState);
   if (!ROW_CLASSES.includes(sqlState.slice(0, 2)) && !ROW_STATES.includes(sqlState)) return null;
   const constraint = detailOf(error, 'constraint');
-  const kind = NOT_UNIQUE.includes(sqlState) ? 'not unique' : 'other';
+  const kind = NOT_UNIQUE.includes(sqlState)
+    ? 'not unique'
+    : sqlState === FOREIGN_KEY_VIOLATION
+      ? 'reference'
+      : 'other';
   if (constraint !== null) return { reason: `SQLSTATE ${sqlState} (${constraint})`, kind };
   if (sqlState !== CHECK_VIOLATION) return { reason: `SQLSTATE ${sqlState}`, kind };
   // A check has a name; the bounds of a partition have none.

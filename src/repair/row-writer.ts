@@ -11,6 +11,7 @@ import {
   type StagedTransaction,
   type StageOptions,
 } from './staged-rows.js';
+import { writtenSoFar } from './table-constraints.js';
 import type { TargetSession } from './target-session.js';
 import { firingTriggers } from './target-triggers.js';
 
@@ -31,17 +32,22 @@ export interface WriteOutcome {
 /** A batch waits so long for locks in all; then what is locked is left for later. */
 const LOCK_BUDGET_MS = 1_000;
 
-/** What a trigger made of these rows is not what was meant. */
-class ChangedByTarget extends Error {
+/** These rows must not stay as they have come out. */
+class RowsRefused extends Error {
   readonly numbers: ReadonlySet<number>;
   readonly failure: RowFailure;
 
-  constructor(numbers: readonly number[], triggers: readonly string[]) {
+  constructor(numbers: readonly number[], failure: RowFailure) {
     super('rows came out differently');
     this.numbers = new Set(numbers);
-    this.failure = { reason: changedBy(triggers), kind: 'other' };
+    this.failure = failure;
   }
 }
+
+/** So often rows of a transaction are left out and the others tried again: each may take the next with it. */
+const MAX_LEFT_OUT = 3;
+/** After so many rows of a batch that fail alone the others are left for another way. */
+const MAX_ALONE = 16;
 
 /** Why a write had no effect, or another one. */
 export function changedBy(triggers: readonly string[]): string {
@@ -70,14 +76,25 @@ export class RowWriter {
   readonly #options: RowWriterOptions;
   #outcome: WriteOutcome = noOutcome();
   #waitedMs = 0;
+  #leftOut = 0;
+  /** Rows that failed alone. */
+  #alone = 0;
+  #isPatient = false;
 
   constructor(options: RowWriterOptions) {
     this.#options = options;
   }
 
-  async write(transactions: readonly StagedTransaction[]): Promise<WriteOutcome> {
+  /** @param isPatient rows that need each other are divided too, down to single ones */
+  async write(
+    transactions: readonly StagedTransaction[],
+    isPatient: boolean,
+  ): Promise<WriteOutcome> {
+    this.#isPatient = isPatient;
+    this.#alone = 0;
     this.#outcome = noOutcome();
     this.#waitedMs = 0;
+    this.#leftOut = 0;
     for (const transaction of transactions) await this.#try(transaction);
     return this.#outcome;
   }
@@ -90,7 +107,7 @@ export class RowWriter {
   async exchange(planned: readonly PlannedRow[]): Promise<WriteOutcome> {
     const { target } = this.#options;
     let rows = planned;
-    while (rows.length > 0) {
+    for (let round = 0; round < MAX_LEFT_OUT && rows.length > 0; round += 1) {
       const [transaction] = await stage(rows, { ...this.#options, keepsCommitTime: false });
       if (transaction === undefined) break;
       await target.begin(null);
@@ -105,11 +122,25 @@ export class RowWriter {
         rows = rows.filter(({ number }) => !stuck.has(number));
       } catch (error) {
         await target.rollback();
-        if (error instanceof ChangedByTarget || rowFailureOf(error) !== null) break;
+        if (error instanceof RowsRefused || rowFailureOf(error) !== null) break;
         throw error;
       }
     }
     return noOutcome();
+  }
+
+  /** All of them in one transaction, or none: rows that refer to each other. */
+  async together(planned: readonly PlannedRow[]): Promise<WriteOutcome> {
+    this.#outcome = noOutcome();
+    const transactions = await stage(planned, { ...this.#options, keepsCommitTime: false });
+    const [transaction] = transactions;
+    if (transaction === undefined || transactions.length > 1) return noOutcome();
+    try {
+      await this.#transact(transaction, false);
+    } catch (error) {
+      if (!(error instanceof RowsRefused) && rowFailureOf(error) === null) throw error;
+    }
+    return this.#outcome;
   }
 
   async #try(transaction: StagedTransaction): Promise<void> {
@@ -118,7 +149,7 @@ export class RowWriter {
     try {
       await this.#transact(transaction, false);
     } catch (error) {
-      if (error instanceof ChangedByTarget) return this.#leaveOut(transaction, error);
+      if (error instanceof RowsRefused) return this.#leaveOut(transaction, error);
       const failure = rowFailureOf(error);
       if (failure === null) throw error;
       if (failure.kind !== 'locked') return this.#divide(transaction, failure);
@@ -133,7 +164,7 @@ export class RowWriter {
     try {
       await this.#transact(transaction, true);
     } catch (error) {
-      if (error instanceof ChangedByTarget) return this.#leaveOut(transaction, error);
+      if (error instanceof RowsRefused) return this.#leaveOut(transaction, error);
       const failure = rowFailureOf(error);
       if (failure === null) throw error;
       if (failure.kind === 'locked') {
@@ -147,18 +178,31 @@ export class RowWriter {
     }
   }
 
-  async #leaveOut(transaction: StagedTransaction, changed: ChangedByTarget): Promise<void> {
+  async #leaveOut(transaction: StagedTransaction, refused: RowsRefused): Promise<void> {
     const rows = rowsOf(transaction);
-    this.#fail(
-      rows.filter(({ number }) => changed.numbers.has(number)),
-      changed.failure,
-    );
-    await this.#again(rows.filter(({ number }) => !changed.numbers.has(number)));
+    const { numbers, failure } = refused;
+    const left = rows.filter(({ number }) => numbers.has(number));
+    this.#leftOut += 1;
+    if (failure.kind === 'not unique' && this.#leftOut > MAX_LEFT_OUT) {
+      // They stand in each other's way, in a row; another order will do.
+      this.#fail(rows, failure);
+      return;
+    }
+    if (left.length === 0) return this.#divide(transaction, failure);
+    this.#fail(left, failure);
+    await this.#again(rows.filter(({ number }) => !numbers.has(number)));
   }
 
   async #divide(transaction: StagedTransaction, failure: RowFailure): Promise<void> {
     const rows = rowsOf(transaction).toSorted((a, b) => a.number - b.number);
     if (rows.length <= 1) {
+      this.#alone += 1;
+      this.#fail(rows, failure);
+      return;
+    }
+    // Rows that need each other fail apart from each other, each on its own: a transaction a row.
+    const needOthers = failure.kind === 'not unique' || failure.kind === 'reference';
+    if (needOthers && !this.#isPatient && this.#alone >= MAX_ALONE) {
       this.#fail(rows, failure);
       return;
     }
@@ -216,6 +260,7 @@ class TransactionWrites {
 
   async write(skipsLocked: boolean): Promise<WrittenNumbers> {
     const { deletes, updates, inserts } = this.#transaction;
+    const writtenBefore = await this.#writtenAlong();
     const held = [...deletes, ...(updates?.rows ?? [])];
     const free = skipsLocked ? await this.#lock(held) : null;
     // Deletes come first: a row that goes may hold the unique value of one that comes.
@@ -223,7 +268,10 @@ class TransactionWrites {
     const updated = await this.#update(free);
     const inserted = inserts === null ? [] : await this.#insert(inserts, null);
     const upserted = [...updated, ...inserted];
+    // What waits for the commit may still change rows, or refuse them.
+    await this.#session.query('SET CONSTRAINTS ALL IMMEDIATE');
     await this.#check(new Set(deleted), new Set(upserted));
+    await this.#checkCascades(writtenBefore, deleted.length + updated.length);
     const locked =
       free === null ? [] : held.map(({ number }) => number).filter((number) => !free.has(number));
     return { deleted, upserted, locked };
@@ -315,29 +363,64 @@ class TransactionWrites {
     return (await this.#session.query(statement, params))[0] ?? [];
   }
 
-  /** Where something may have changed what was written, looks at it. Errors: ChangedByTarget. */
+  /** Where something may have changed what was written, looks at it. Errors: RowsRefused. */
   async #check(deleted: ReadonlySet<number>, upserted: ReadonlySet<number>): Promise<void> {
     const rows = rowsOf(this.#transaction).filter(
       ({ number }) => deleted.has(number) || upserted.has(number),
     );
     if (rows.length === 0) return;
+    await this.#checkUnique(rows.filter(({ number }) => upserted.has(number)));
     const triggers = await firingTriggers(this.#session, this.#options.tableOid);
     if (triggers.length === 0 && !this.#options.mayConvert) return;
     const found = await this.#session.query(this.#sql.rows(false), this.#sql.keyParams(rows));
     const digests = new Map(found.map(([number, digest]) => [Number(number), digest]));
     const changed = rows.filter((row) => digests.get(row.number) !== meant(row));
     if (changed.length === 0) return;
-    throw new ChangedByTarget(
+    throw new RowsRefused(
       changed.map(({ number }) => number),
-      triggers,
+      { reason: changedBy(triggers), kind: 'other' },
     );
   }
 
-  async #changed(numbers: readonly number[]): Promise<ChangedByTarget> {
-    return new ChangedByTarget(
-      numbers,
-      await firingTriggers(this.#session, this.#options.tableOid),
-    );
+  /** Of deferrable constraints, which the server does not check for a replica. Errors: RowsRefused. */
+  async #checkUnique(rows: readonly PlannedRow[]): Promise<void> {
+    if (rows.length === 0) return;
+    for (const constraint of this.#options.target.facts.looseConstraints) {
+      const statement = this.#sql.conflicts(constraint);
+      const found = await this.#session.query(statement, this.#sql.keyParams(rows));
+      if (found.length === 0) continue;
+      const reason = `another row stands against them (${constraint.name})`;
+      const numbers = found.map(([number]) => Number(number));
+      throw new RowsRefused(numbers, { reason, kind: 'not unique' });
+    }
+  }
+
+  /** By cascade. */
+  async #writtenAlong(): Promise<number[]> {
+    const written: number[] = [];
+    for (const { oids } of this.#options.target.facts.cascades) {
+      written.push(await writtenSoFar(this.#session, oids));
+    }
+    return written;
+  }
+
+  /**
+   * @param before what had been written when the transaction began
+   * @param own rows that were meant to be deleted or updated
+   */
+  async #checkCascades(before: readonly number[], own: number): Promise<void> {
+    const after = await this.#writtenAlong();
+    for (const [i, { name, table, isOwn }] of this.#options.target.facts.cascades.entries()) {
+      const along = (after[i] ?? 0) - (before[i] ?? 0) - (isOwn ? own : 0);
+      if (along <= 0) continue;
+      const reason = `that would also delete or change rows of ${table}, by foreign key ${name} or a trigger: repair ${table} first`;
+      throw new RowsRefused([], { reason, kind: 'reference' });
+    }
+  }
+
+  async #changed(numbers: readonly number[]): Promise<RowsRefused> {
+    const triggers = await firingTriggers(this.#session, this.#options.tableOid);
+    return new RowsRefused(numbers, { reason: changedBy(triggers), kind: 'other' });
   }
 }
 

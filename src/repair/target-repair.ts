@@ -79,11 +79,15 @@ export interface TargetRepairResult {
   readonly counts: RepairCounts;
   readonly skipped: SkippedRows;
   readonly failures: readonly RowFailure[];
+  /** KEPT_FAILURES of them at most. */
+  readonly failedRows: readonly { readonly key: KeyText; readonly reason: string }[];
   /** KEPT_KEYS of them at most. */
   readonly deletedKeys: readonly KeyText[];
   readonly writtenKeys: readonly KeyText[];
 }
 
+/** What a person is told of row by row. */
+const KEPT_FAILURES = 1_000;
 /** What foreign keys are looked at for afterwards. */
 const KEPT_KEYS = 10_000;
 
@@ -127,6 +131,7 @@ export class TargetRepair {
   readonly #writtenKeys: KeyText[] = [];
   #batchRows: number;
   #rowBytes: number;
+  #isPatient = false;
 
   constructor(options: TargetRepairOptions) {
     this.#options = options;
@@ -147,31 +152,60 @@ export class TargetRepair {
     const total = expectations.size;
     let done = 0;
     onProgress(0, total);
-    const failed = await this.#pass(expectations.entries(), (count) => {
+    const unwritten = await this.#pass(expectations.entries(), (count) => {
       done += count;
       onProgress(done, total);
     });
-    const remaining = await this.#exchange(await this.#retryLocked(await this.#retry(failed)));
+    const tried = await this.#retryLocked(await this.#retry(unwritten));
+    const remaining = await this.#exchange(tried);
     const locked = [...remaining].filter(([, { kind }]) => kind === 'locked');
     await this.#countLocked(locked.map(([expectation]) => expectation));
-    const failures = [...remaining.values()].filter(({ kind }) => kind !== 'locked');
+    const failed = [...remaining].filter(([, { kind }]) => kind !== 'locked');
+    const failures = failed.map(([, failure]) => failure);
+    const failedRows = failed
+      .slice(0, KEPT_FAILURES)
+      .map(([{ key }, { reason }]) => ({ key, reason }));
     this.#counts.failed = failures.length;
     const { targetChanged, sourceChanged } = this.#skipped;
     this.#counts.skipped = targetChanged + sourceChanged + this.#skipped.locked;
     return {
-      ...{ counts: this.#counts, skipped: this.#skipped, failures },
+      ...{ counts: this.#counts, skipped: this.#skipped, failures, failedRows },
       ...{ deletedKeys: this.#deletedKeys, writtenKeys: this.#writtenKeys },
     };
   }
 
-  /** A row may have had to wait for another one's unique value. */
+  /** A row may have had to wait for another one: for its unique value, or to refer to it. */
   async #retry(failed: Failures): Promise<Failures> {
-    let remaining = failed;
+    let remaining = await this.#exchange(await this.#together(failed));
+    let isBackwards = true;
+    this.#isPatient = true;
     while (remaining.size > 0) {
-      const again = await this.#pass([...remaining.keys()], () => undefined);
+      const rows = [...remaining.keys()];
+      // Of a chain, where each row takes the value of the next, one order mends a row a pass and the other all.
+      const again = await this.#pass(isBackwards ? rows.reverse() : rows, () => undefined);
       const isProgress = again.size < remaining.size;
       remaining = again;
-      if (!isProgress) break;
+      if (!isProgress && !isBackwards) break;
+      isBackwards = !isBackwards;
+    }
+    return remaining;
+  }
+
+  /** Rows that refer to each other, in whatever order and in circles. */
+  async #together(failed: Failures): Promise<Failures> {
+    const remaining = new Map(failed);
+    const referring = [...failed].filter(([, { kind }]) => kind === 'reference');
+    if (this.#writer === null || referring.length === 0) return remaining;
+    const decided = await this.#deciding.look(
+      referring.slice(0, MAX_BATCH_ROWS).map(([expectation]) => expectation),
+    );
+    for (const action of ['insert', 'update', 'delete'] as const) {
+      const rows = plannedRows(decided).filter((row) => row.action === action);
+      const outcome = await this.#writer.together(rows);
+      for (const { number, expectation } of decided) {
+        if (isDone(outcome, number)) remaining.delete(expectation);
+      }
+      await this.#count(decided, outcome);
     }
     return remaining;
   }
@@ -308,7 +342,7 @@ export class TargetRepair {
   async #write({ planned, transactions }: Batch): Promise<WriteOutcome> {
     if (this.#writer === null) return asPlanned(planned);
     const startedAt = performance.now();
-    const outcome = await this.#writer.write(transactions);
+    const outcome = await this.#writer.write(transactions, this.#isPatient);
     this.#adapt(planned.length, transactions, performance.now() - startedAt);
     return outcome;
   }

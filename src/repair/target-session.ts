@@ -4,6 +4,13 @@ import { quoteIdentifier, quoteLiteral } from '../base/quote.js';
 import { Session } from '../postgres/session.js';
 import { hasSqlState, SQLSTATE } from '../postgres/sqlstate.js';
 import type { Arbiters } from './repair-sql.js';
+import {
+  countsWrites,
+  readCascades,
+  readLooseConstraints,
+  type Cascade,
+  type LooseConstraint,
+} from './table-constraints.js';
 
 /** Marks the rows that a repair writes: `origin = none` subscriptions do not forward them. */
 export const REPAIR_ORIGIN = 'aced_repair';
@@ -36,6 +43,10 @@ interface TargetFacts {
   /** A delete fires triggers, those of foreign keys too, which may delete rows of other tables. */
   readonly deletesCascade: boolean;
   readonly arbiters: Arbiters;
+  /** Empty where the server enforces all of them. */
+  readonly looseConstraints: readonly LooseConstraint[];
+  /** What a delete or an update here also writes; empty where foreign keys do not act. */
+  readonly cascades: readonly Cascade[];
 }
 
 interface TableFacts extends Pick<TargetFacts, 'writer' | 'arbiters'> {
@@ -59,6 +70,8 @@ export class TargetSession {
     this.#settings = [
       'BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE',
       `SET LOCAL session_replication_role = ${firesTriggers ? 'local' : 'replica'}`,
+      // Rows of one transaction may need each other.
+      'SET CONSTRAINTS ALL DEFERRED',
       `SET LOCAL lock_timeout = ${LOCK_TIMEOUT_MS}`,
       `SET LOCAL statement_timeout = ${STATEMENT_TIMEOUT_MS}`,
       ...(session.serverVersion >= 170_000 ? ['SET LOCAL transaction_timeout = 0'] : []),
@@ -78,7 +91,19 @@ export class TargetSession {
     if (table.firingRules !== null) throw hasRules(session, table.firingRules);
     const searchPath = await userSearchPath(session, writer);
     const deletesCascade = options.firesTriggers || table.hasFiringTriggers;
-    const facts = { hasSpock, writer, searchPath, deletesCascade, arbiters };
+    const { tableOid, firesTriggers } = options;
+    const looseConstraints = firesTriggers ? [] : await readLooseConstraints(session, tableOid);
+    const cascades = deletesCascade ? await readCascades(session, tableOid) : [];
+    if (cascades.length > 0 && !(await countsWrites(session))) throw blindToCascades(session);
+    const facts = {
+      hasSpock,
+      writer,
+      searchPath,
+      deletesCascade,
+      arbiters,
+      looseConstraints,
+      cascades,
+    };
     const target = new TargetSession(session, facts, options.firesTriggers);
     await target.#checkPrivileges();
     await setUpOrigin(session, options.signal);
@@ -204,6 +229,14 @@ async function readTableFacts(
     arbiters: arbiters === 'any' || arbiters === 'key' ? arbiters : 'none',
     firingRules,
   };
+}
+
+function blindToCascades(session: Session): AcedError {
+  return new AcedError(
+    'UNSUPPORTED',
+    `node ${session.node.name} does not count what is written (track_counts = off), so what foreign keys delete or change along cannot be told`,
+    { hint: 'ALTER SYSTEM SET track_counts = on, or leave --fire-triggers out' },
+  );
 }
 
 /** What such a rule makes of our statements is anybody's guess, and most of them cannot be. */

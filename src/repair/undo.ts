@@ -9,7 +9,7 @@ import { columnsOf, infoOf, sqlOf, type RepairRun } from './repair-run.js';
 import { ReadSession } from './read-session.js';
 import type { RepairSql } from './repair-sql.js';
 import type { RepairReportWriter } from '../report/repair-report.js';
-import { noCounts, sumCounts, TargetRepair } from './target-repair.js';
+import { noCounts, sumCounts, TargetRepair, type TargetRepairResult } from './target-repair.js';
 import { digestId } from '../table/table-spec.js';
 import { beforeOf } from './undo-file.js';
 
@@ -137,6 +137,7 @@ async function putBack(
   const sides = { source: beforeOf(node), target: node };
   const rows = await file.expectations({ name: pair, ...sides }, null);
   let counts = noCounts();
+  const failedRows: TargetRepairResult['failedRows'][number][] = [];
   const warnings: string[] = [];
   let before = 0;
   for (const part of inParts(rows.entries(), UNDO_PART_ROWS)) {
@@ -160,9 +161,10 @@ async function putBack(
     }).run();
     before += part.length;
     counts = sumCounts(counts, result.counts);
+    failedRows.push(...result.failedRows);
     const isDry = target === null;
     const described = { result, node, peer: 'the undo file', session, isDry };
     warnings.push(...(await describeResult(run, described)));
   }
-  return { counts, warnings };
+  return { counts, failedRows, warnings };
 }

@@ -16,7 +16,9 @@ export async function noticingStale<T>(table: TrackedTable, work: () => Promise<
   try {
     return await work();
   } catch (error) {
-    if (error instanceof AcedError && OF_THE_TABLE.has(error.code) && table.state !== 'failed') {
+    // A tree that is being built, or was not finished, is told as that.
+    const isWhole = table.state === 'live' || table.state === 'stale';
+    if (error instanceof AcedError && OF_THE_TABLE.has(error.code) && isWhole) {
       table.setState('stale', error.logMessage, error.code);
     }
     throw error;

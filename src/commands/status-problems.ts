@@ -1,4 +1,5 @@
-import type { StatusProblem, StatusResult, TableState, TableStatus } from '../protocol/commands.js';
+import type { StatusProblem, StatusResult, TableStatus } from '../protocol/commands.js';
+import type { TableState } from '../protocol/states.js';
 import type { LiveVerdict } from '../protocol/drift.js';
 
 export interface StatusFacts extends Pick<

@@ -6,9 +6,9 @@ import type {
   NodeStatus,
   StatusResult,
   SubscriptionStatus,
-  TableState,
   TableStatus,
 } from '../protocol/commands.js';
+import type { TableState } from '../protocol/states.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import type { Cluster } from '../cluster/cluster.js';
 import type { DriftWatch } from '../drift/drift-watch.js';

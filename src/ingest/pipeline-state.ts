@@ -1,5 +1,5 @@
 import type { AcedError } from '../base/errors.js';
-import type { StreamState } from '../protocol/commands.js';
+import type { StreamState } from '../protocol/states.js';
 
 /** Where a node's pipeline is: each change of it is logged with its reason. */
 export type PipelineState =

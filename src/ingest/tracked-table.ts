@@ -9,7 +9,8 @@ import { createLocator, type Locator } from '../merkle/locator.js';
 import { LeafSet } from '../merkle/leaves.js';
 import { TableRowDigests, type RowDigestCache } from '../merkle/row-digests.js';
 import type { TableSpec } from '../table/table-spec.js';
-import type { Store, StoredState, StoredTable } from '../store/store.js';
+import type { StoredState } from '../protocol/states.js';
+import type { Store, StoredTable } from '../store/store.js';
 import { OpenRows, type OpenRowsBudget } from './open-rows.js';
 import { TableApplier, type TableApplierOptions } from './table-applier.js';
 

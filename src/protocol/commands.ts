@@ -1,3 +1,4 @@
+import type { StreamState, TableState } from './states.js';
 import type {
   CanaryResult,
   DriftListResult,
@@ -300,20 +301,6 @@ export interface RepairResult {
   };
   readonly timeTakenMs: number;
 }
-
-/**
- * Where a node's stream is. `waiting`: it was lost, or could not begin (`error` says why), and is
- * tried again. `stopped`: nobody streams, as before `mtree init` or without a daemon.
- */
-export type StreamState = 'stopped' | 'connecting' | 'streaming' | 'waiting';
-
-/**
- * States of a table's tree. `building`: the first one is being made. `rebuilding`: another one is
- * being made, the one of before stays until it is whole. `live`: fits its table and follows the
- * streams. `stale`: it no longer fits its table, or the table cannot be read; the daemon tries again
- * by itself. `failed`: the first one was not finished; a person builds again.
- */
-export type TableState = 'building' | 'rebuilding' | 'live' | 'stale' | 'failed';
 
 export interface NodeStatus {
   readonly name: string;

@@ -7,8 +7,9 @@ import { formatLsn, parseLsn, type Lsn } from '../base/lsn.js';
 import type { DigestSeed } from '../digest/digest-column.js';
 import { BlockLayout, type LayoutChange } from '../merkle/layout.js';
 import type { LeafState, LeafValue } from '../merkle/leaves.js';
-import type { LastDiff, TableState, Verdict } from '../protocol/commands.js';
+import type { LastDiff, Verdict } from '../protocol/commands.js';
 import { sameAddress, type Servers } from '../protocol/servers.js';
+import type { StoredState } from '../protocol/states.js';
 import type { CatalogReading } from '../table/fingerprint.js';
 import type { LastTransaction } from '../replication/start-decision.js';
 import type { TableName } from '../table/table-name.js';
@@ -21,9 +22,7 @@ import { notCreated, otherServers, storeError } from './store-error.js';
 import { makeDirectory, makeFile } from './own-files.js';
 import { StateLock } from './state-lock.js';
 
-/** `rebuilding` is no state of a tree: a tree of role `next` beside the current one is. */
-export type StoredState = Exclude<TableState, 'rebuilding'>;
-
+/** `next`: it is being made beside the current one. */
 export type TreeRole = 'current' | 'next';
 
 export interface StoredTable {

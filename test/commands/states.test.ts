@@ -4,9 +4,11 @@ import { createLogger } from '../../src/base/log.js';
 import { Engine } from '../../src/commands/engine.js';
 import type { Config } from '../../src/config/config.js';
 import type { CommandName, CommandParams, TableStatus } from '../../src/protocol/commands.js';
+import { TABLE_TRANSITIONS } from '../../src/protocol/states.js';
 import { removeDirectory, scratchDirectory, testContext } from '../support/context.js';
 import { EngineProcess } from '../support/engine-process.js';
 import { startMesh, type Mesh } from '../support/mesh.js';
+import { allTransitions, assertTransitions } from '../support/transitions.js';
 import { waitFor } from '../support/wait.js';
 
 const ROWS = 4000;
@@ -28,6 +30,8 @@ describe('states of tables', () => {
   let config: Config;
   let engine: Engine | null = null;
   const lines: LogLine[] = [];
+  /** Of all tables, from the first test on. */
+  const steps: LogLine[] = [];
 
   before(async () => {
     // In the order in which the refresher takes them: `a` is the one in trouble.
@@ -59,7 +63,11 @@ describe('states of tables', () => {
 
   async function open(): Promise<void> {
     const log = createLogger('info', {
-      write: (line: string) => void lines.push(JSON.parse(line) as LogLine),
+      write: (text: string) => {
+        const line = JSON.parse(text) as LogLine;
+        lines.push(line);
+        if (line.event === 'table_state') steps.push(line);
+      },
     });
     engine = await Engine.open(config, { log, mode: 'daemon' });
   }
@@ -221,5 +229,22 @@ describe('states of tables', () => {
     await mesh.queryAll('ALTER TABLE a ADD PRIMARY KEY (id)');
     await waitFor(async () => (await status('a'))?.state === 'live', { what: 'a to recover' });
     assert.equal((await run('mtree-table-diff', { table: 'a' })).verdict, 'match');
+  });
+
+  it('a table that is away for a while has the tree of before when it is back', async () => {
+    const before = await status('c');
+    await mesh.queryAll('ALTER TABLE c RENAME TO away');
+    await waitFor(async () => (await status('c'))?.state === 'stale', { what: 'c to be stale' });
+    await mesh.queryAll('ALTER TABLE away RENAME TO c');
+    await waitFor(async () => (await status('c'))?.state === 'live', { what: 'c to be back' });
+    assert.equal((await status('c'))?.blocks, before?.blocks);
+    assert.equal((await run('mtree-table-diff', { table: 'c' })).verdict, 'match');
+  });
+
+  it('has logged each step that there is, and no other', () => {
+    assert.deepEqual(
+      assertTransitions(steps, TABLE_TRANSITIONS),
+      allTransitions(TABLE_TRANSITIONS),
+    );
   });
 });

@@ -58,7 +58,12 @@ export class Cluster {
     this.log = log;
     this.store = this.#openStore();
     this.rowDigestCache = new RowDigestCache(config.tree.rowDigestBytes);
-    this.#openRowsBudget = isJudging ? new OpenRowsBudget(config.drift.openRowsBytes) : null;
+    const { openRowsBytes } = config.drift;
+    const onFull = (): void => {
+      const facts = { event: 'open_rows_full', limitBytes: openRowsBytes };
+      log.warn(facts, 'more rows are on their way than there is room for: their blocks are read');
+    };
+    this.#openRowsBudget = isJudging ? new OpenRowsBudget(openRowsBytes, onFull) : null;
     this.#restoreTables();
     for (const node of config.nodes) this.pools.set(node.name, this.#newPool(node, false));
   }

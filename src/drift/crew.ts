@@ -8,6 +8,8 @@ const PATIENCE_MS = 500;
 /** Works on items, several at once; whoever asks does not wait for those that take long. */
 export class Crew<Item> {
   readonly #running = new Map<Item, Promise<void>>();
+  /** Of these, those that wait for somebody else and take nobody's place. */
+  readonly #waiting = new Set<Item>();
 
   /** Whether the item is worked on. */
   has(item: Item): boolean {
@@ -20,12 +22,11 @@ export class Crew<Item> {
    */
   async work(items: readonly Item[], work: (item: Item) => Promise<void>): Promise<void> {
     const queue = items.filter((item) => !this.has(item));
-    const places = CONCURRENCY + Math.min(MAX_SLOW, this.#running.size) - this.#running.size;
+    const busy = this.#running.size - this.#waiting.size;
+    const places = CONCURRENCY + Math.min(MAX_SLOW, busy) - busy;
     const one = async (): Promise<void> => {
       for (let item = queue.shift(); item !== undefined; item = queue.shift()) {
-        const running = work(item).finally(() => this.#running.delete(item));
-        this.#running.set(item, running);
-        await running;
+        await this.#run(item, work);
       }
     };
     const workers = Promise.all(Array.from({ length: places }, one));
@@ -36,6 +37,22 @@ export class Crew<Item> {
     await Promise.race([workers, patience]);
     clearTimeout(timer);
     queue.length = 0;
+  }
+
+  /** Begins to work on an item that mostly waits for its turn, beside all others. `work` does not reject. */
+  await(item: Item, work: (item: Item) => Promise<void>): void {
+    if (this.has(item)) return;
+    this.#waiting.add(item);
+    void this.#run(item, work);
+  }
+
+  async #run(item: Item, work: (item: Item) => Promise<void>): Promise<void> {
+    const running = work(item).finally(() => {
+      this.#running.delete(item);
+      this.#waiting.delete(item);
+    });
+    this.#running.set(item, running);
+    await running;
   }
 
   /** Resolves once nothing is worked on. */

@@ -132,22 +132,24 @@ export class DriftWatch {
     this.#noteVerdicts(nowMs);
     if (!this.#isStreaming) return POLL_MS;
     const overdueAtMs = startedAtMs - GRACE_MS;
-    // While a command works on a table its rows stay open.
     const overdue = [...this.#judged.values()].filter(
       (one) =>
         !this.#crew.has(one) &&
         one.isOverdue(overdueAtMs) &&
-        !this.#mutexOf(one).isBusy &&
         !this.#cluster.repairs.leaves(one.table.spec, one.lookedAtMs, startedAtMs),
     );
     if (overdue.length === 0) return POLL_MS;
     const round = await this.#passEverything(startedAtMs, signal);
     if (round === null) return REST_MS;
-    await this.#crew.work(overdue, async (judged) => {
-      const mutex = this.#mutexOf(judged);
-      if (mutex.isBusy || signal.aborted) return;
-      await mutex.run(() => this.#judgeOrTell(judged, overdueAtMs, round));
-    });
+    const judge = async (judged: JudgedTable): Promise<void> => {
+      await this.#mutexOf(judged).run(async () => {
+        if (!signal.aborted) await this.#judgeOrTell(judged, overdueAtMs, round);
+      });
+    };
+    // A command that works on a table lets others have their turns: who does not wait never gets one.
+    const isBusy = (one: JudgedTable): boolean => this.#mutexOf(one).isBusy;
+    for (const one of overdue.filter(isBusy)) this.#crew.await(one, judge);
+    await this.#crew.work(overdue, judge);
     this.#noteVerdicts(Date.now());
     return round.lagging.size > 0 ? REST_MS : POLL_MS;
   }
@@ -408,7 +410,7 @@ export class DriftWatch {
 
   #noteVerdicts(nowMs: number): void {
     for (const judged of this.#judged.values()) {
-      const { verdict } = this.#verdictOf(judged);
+      const [verdict] = this.#decide(judged, judged.open);
       if (verdict === 'match') judged.matchedAtMs = nowMs;
       if (verdict !== judged.told.verdict) judged.told = { verdict, sinceMs: nowMs };
     }

@@ -25,6 +25,8 @@ const LARGE_SLOTS = 65_536;
 /** A time may be 2^31 ms, 24 days, after the first one, and as long before it. */
 const MAX_CHANGED_AT_MS = 2 ** 30;
 
+const FULL_REPEAT_MS = 300_000;
+
 /** A change of a row as one node's stream shows it. */
 export interface ShownRow {
   /** Index of the node in the cluster's order. */
@@ -43,10 +45,14 @@ export interface ShownRow {
 /** Bounds the memory of the open rows of all tables together. */
 export class OpenRowsBudget {
   readonly maxBytes: number;
+  readonly #onFull: () => void;
   #bytes = 0;
+  #toldAtMs = -Infinity;
 
-  constructor(maxBytes: number) {
+  /** @param onFull called when there is no room, at most every 5 minutes */
+  constructor(maxBytes: number, onFull: () => void = () => undefined) {
     this.maxBytes = maxBytes;
+    this.#onFull = onFull;
   }
 
   get bytes(): number {
@@ -55,9 +61,19 @@ export class OpenRowsBudget {
 
   /** False, and nothing is taken, when there is not enough left. */
   take(bytes: number): boolean {
-    if (this.#bytes + bytes > this.maxBytes) return false;
+    if (this.#bytes + bytes > this.maxBytes) {
+      this.#tell();
+      return false;
+    }
     this.#bytes += bytes;
     return true;
+  }
+
+  #tell(): void {
+    const nowMs = performance.now();
+    if (nowMs - this.#toldAtMs < FULL_REPEAT_MS) return;
+    this.#toldAtMs = nowMs;
+    this.#onFull();
   }
 
   giveBack(bytes: number): void {

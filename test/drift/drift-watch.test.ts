@@ -53,9 +53,15 @@ describe('the daemon judges tables all the time', () => {
   before(async () => {
     mesh = await startMesh({
       nodes: 3,
-      settings: { track_commit_timestamp: 'on' },
+      settings: {
+        track_commit_timestamp: 'on',
+        shared_preload_libraries: 'pg_stat_statements',
+        'pg_stat_statements.track': 'all',
+      },
       tables: `${CUSTOMERS_DDL}; CREATE TABLE many (id int PRIMARY KEY, v text);
-        CREATE TABLE visits (id int PRIMARY KEY, n int NOT NULL)`,
+        CREATE TABLE visits (id int PRIMARY KEY, n int NOT NULL);
+        ALTER TABLE visits REPLICA IDENTITY FULL;
+        CREATE EXTENSION pg_stat_statements`,
     });
     await mesh.query('n1', `INSERT INTO customers ${customerRows(1, ROWS)}`);
     await mesh.query('n1', `INSERT INTO many ${MANY}`);
@@ -96,6 +102,41 @@ describe('the daemon judges tables all the time', () => {
       log.lines.slice(from).filter(({ event }) => String(event).startsWith('drift_')),
       [],
     );
+  });
+
+  it('reads nothing of a table whose rows converge', async () => {
+    const reads = async (): Promise<string[]> => {
+      const perNode = await Promise.all(
+        mesh.names.map((node) =>
+          mesh.query(
+            node,
+            `SELECT query FROM pg_stat_statements
+              WHERE query LIKE '%visits%' AND query !~ '^(UPDATE|INSERT|DELETE|COPY|CREATE|ALTER)'`,
+          ),
+        ),
+      );
+      return perNode.flat().map(([query]) => query ?? '');
+    };
+    await waitFor(async () => (await verdict('visits')).verdict === 'match', { what: 'match' });
+    await mesh.waitForReplication();
+    for (const node of mesh.names) await mesh.query(node, 'SELECT pg_stat_statements_reset()');
+    const load = startLoad({
+      mesh,
+      statements: { update: 'UPDATE visits SET n = n + 1 WHERE id = $1' },
+      existingRows: 3000,
+      ratePerSecond: 400,
+    });
+    await waitFor(() => load.writes > 800, { what: 'the load', timeoutMs: 60_000 });
+    await load.stop();
+    await mesh.waitForReplication();
+    await waitFor(async () => (await verdict('visits')).verdict === 'match', { what: 'match' });
+    assert.deepEqual(await reads(), []);
+    // That would be seen: what differs is read.
+    await mesh.driftSql('n2', 'UPDATE visits SET n = n + 1 WHERE id = 1');
+    await log.event('drift_opened', 0);
+    assert.ok((await reads()).length > 0);
+    await mesh.driftSql('n2', 'UPDATE visits SET n = n - 1 WHERE id = 1');
+    await waitFor(async () => (await verdict('visits')).verdict === 'match', { what: 'match' });
   });
 
   it('reports a row that one node changed alone, and that it is equal again', async () => {
@@ -193,6 +234,8 @@ describe('the daemon judges tables all the time', () => {
   });
 
   it('a node that differs and lags keeps its rows in the incident', async () => {
+    await mesh.query('n1', 'UPDATE visits SET n = 0 WHERE id IN (5, 6)');
+    await mesh.waitForReplication();
     const from = log.lines.length;
     await mesh.driftSql('n3', 'DELETE FROM visits WHERE id IN (5, 6)');
     await waitFor(() => log.drift().at(-1)?.['rows'] === 2, { what: 'both rows' });
@@ -232,6 +275,23 @@ describe('the daemon judges tables all the time', () => {
     stopping.abort();
     await busy;
     assert.ok(Math.max(...delays) < 3_000, `${delays.map(Math.round).join(', ')} ms`);
+  });
+
+  it('a command that is always at work on a table keeps no drift of it from being told', async () => {
+    await waitFor(async () => (await verdict('visits')).verdict === 'match', { what: 'match' });
+    const from = log.lines.length;
+    const stopping = new AbortController();
+    const busy = [1, 2, 3].map(async () => {
+      while (!stopping.signal.aborted) {
+        await engine.run('mtree-update', { table: 'visits' }, testContext(stateDir));
+      }
+    });
+    await mesh.driftSql('n2', 'UPDATE visits SET n = n - 1 WHERE id = 40');
+    await log.event('drift_opened', from);
+    await mesh.driftSql('n2', 'UPDATE visits SET n = n + 1 WHERE id = 40');
+    await log.event('drift_resolved', from);
+    stopping.abort();
+    await Promise.all(busy);
   });
 
   it('a table that cannot be read for long holds up none of the others', async () => {

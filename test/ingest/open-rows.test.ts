@@ -159,10 +159,12 @@ describe('open rows', () => {
   });
 
   it('beyond the bound whole blocks are open, and only reading closes them', () => {
-    const rows = rowsWith(4096);
+    let told = 0;
+    const rows = new OpenRows(NODES, new OpenRowsBudget(4096, () => told++), 0);
     for (let key = 1; key <= 1000; key++) show(rows, { node: 0, key, value: 1 }, 5);
     assert.ok(rows.size < 1000);
     assert.equal(rows.openBlocks, 7);
+    assert.equal(told, 1, 'said once');
     for (let node = 1; node < NODES; node++) {
       for (let key = 1; key <= 1000; key++) show(rows, { node, key, value: 1 }, 6);
     }

@@ -398,6 +398,7 @@ function tableDiffRequest({ flags, argument }: CommandInput): AnyRequest {
       ...numberParam('samplePercent', flags, 'sample'),
       ...listParam('tolerances', flags, 'tolerance'),
       ...listParam('columns', flags, 'columns'),
+      ...listParam('key', flags, 'key'),
       ...listParam('excludeColumns', flags, 'exclude-columns'),
     },
   };
@@ -476,6 +477,7 @@ function repairRequest({ flags, argument }: CommandInput): AnyRequest {
     params: {
       ...common(flags),
       table: argument,
+      ...listParam('key', flags, 'key'),
       ...textParam('sourceOfTruth', flags, 'source-of-truth'),
       ...switchParam('dryRun', flags, 'dry-run'),
       ...switchParam('generateReport', flags, 'generate-report'),

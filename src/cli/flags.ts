@@ -183,6 +183,14 @@ const COLUMNS: FlagSpec = {
   doc: 'only these columns are compared, and the key',
 };
 
+const KEY: FlagSpec = {
+  name: 'key',
+  read: list,
+  accepts: 'column names joined by commas',
+  placeholder: 'names',
+  doc: 'columns that tell rows apart, in place of the primary key: unique and not null everywhere',
+};
+
 const UNTIL = text(
   'until',
   undefined,
@@ -234,6 +242,7 @@ export const TABLE_DIFF: readonly FlagSpec[] = [
   {
     ...text('table-filter', 'F', 'an SQL condition', 'compare only the rows that satisfy it'),
   },
+  KEY,
   COLUMNS,
   EXCLUDE_COLUMNS,
   {
@@ -286,7 +295,7 @@ export const SCHEMA_DIFF: readonly FlagSpec[] = [
     undefined,
     'of a structure: 0 cosmetic, 16 equivalent-differing, 32 narrowed, 48 incompatible, 64 absent',
   ),
-  ...TABLE_DIFF.filter(({ name }) => name !== 'table-filter' && name !== 'against-origin'),
+  ...TABLE_DIFF.filter(({ name }) => !['table-filter', 'against-origin', 'key'].includes(name)),
 ];
 
 export const TASKS: readonly FlagSpec[] = [
@@ -408,6 +417,7 @@ export const RERUN: readonly FlagSpec[] = [DIFF_FILE, OUTPUT, MAX_HTML_ROWS];
 
 export const REPAIR: readonly FlagSpec[] = [
   DIFF_FILE,
+  { ...KEY, doc: "as the diff's --key, of a table without a primary key" },
   SOURCE_OF_TRUTH,
   toggle('dry-run', 'y', 'change nothing, say what would be done'),
   toggle('generate-report', 'g', 'write a report of the repair'),

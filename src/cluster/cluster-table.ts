@@ -53,7 +53,7 @@ export async function readClusterTables(
   const unproved = new Set<ValueForm>();
   const onNodes = await onEveryNode(pools, signal, (_, pool, either) =>
     pool.use(async (session) => {
-      const infos = await readTables(session, tables, either);
+      const infos = await readTables(session, tables, either, options.key);
       for (const form of await readUnprovedForms(session, either)) unproved.add(form);
       const published =
         publication === undefined ? [] : await publishedTables(session, publication, tables);

@@ -45,6 +45,8 @@ export async function diffTable(
       leftOut,
       configured: configuredColumns(cluster.config, name),
       ...(only === undefined ? {} : { only }),
+      ...(params.key === undefined ? {} : { key: params.key }),
+      allowsMultiset: true,
     }),
     readCommitTimeNodes(pools, context.signal),
   ]);
@@ -53,6 +55,7 @@ export async function diffTable(
     requireColumns(catalog, only ?? [], '--columns');
   }
   requireConfiguredColumns(cluster.config, catalog);
+  if (catalog.spec.isMultiset === true) requireNoKey(params, name);
   requireCommitTimes(params, nodes, commitTimeNodes);
   const { spec, infos } = catalog;
   const { config } = cluster;
@@ -68,7 +71,9 @@ export async function diffTable(
   });
   const run = (either: NodePools): Promise<DiffResult> => {
     const table = comparedTable(cluster, {
-      ...{ spec, sql, infos, pools: either, commitTimeNodes },
+      ...{ spec, sql, infos, pools: either },
+      // A content that is there several times has no one writer.
+      commitTimeNodes: spec.isMultiset === true ? new Set<string>() : commitTimeNodes,
       signal: context.signal,
     });
     return againstOrigin === undefined
@@ -110,6 +115,25 @@ export async function diffTable(
         });
   const warning = await doubtTree(cluster, name, drifted.keys, { ...context, nodes });
   return warning === null ? result : { ...result, warnings: [...result.warnings, warning] };
+}
+
+/** Errors: UNSUPPORTED for what asks about single rows. */
+function requireNoKey(
+  { againstOrigin, until, tolerances }: TableDiffParams,
+  { schema, name }: TableName,
+): void {
+  const flag =
+    (againstOrigin !== undefined && '--against-origin') ||
+    (until !== undefined && '--until') ||
+    (tolerances !== undefined && '--tolerance');
+  if (flag === false) return;
+  throw new AcedError(
+    'UNSUPPORTED',
+    `${flag}: the rows of ${schema}.${name} cannot be told apart, it has no key`,
+    {
+      hint: 'name columns that are unique and not null: --key a,b',
+    },
+  );
 }
 
 /** What is asked of the comparison itself. */

@@ -15,7 +15,9 @@ export async function repair(
   // The file is read meanwhile; whoever awaits this still gets its failure.
   const replication = readReplication(cluster.pools, pools, context.signal);
   replication.catch(() => undefined);
-  const { spec, infos } = await readClusterTable(pools, name, context.signal);
+  const { spec, infos } = await readClusterTable(pools, name, context.signal, {
+    ...(params.key === undefined ? {} : { key: params.key }),
+  });
   const work = (): Promise<RepairResult> =>
     repairTable({
       spec,

@@ -1,10 +1,17 @@
 import { allOrCause } from '../base/abort.js';
-import { readClusterTable, readCommitTimeNodes } from '../cluster/cluster-table.js';
+import { AcedError } from '../base/errors.js';
+import {
+  readClusterTable,
+  readCommitTimeNodes,
+  type ClusterTable,
+} from '../cluster/cluster-table.js';
 import { comparedTable } from '../cluster/compared-table.js';
 import type { Cluster } from '../cluster/cluster.js';
 import { readDiffFile, type DiffFileHead } from '../diff-file/diff-reader.js';
 import { namedAsTyped, requireInput } from '../diff-file/input-file.js';
 import { rerun } from '../diff/rerun.js';
+import type { NodePools } from '../postgres/every-node.js';
+import { ROW_COLUMN } from '../table/multiset.js';
 import { BlockSql } from '../merkle/block-sql.js';
 import type { CommandContext, DiffResult, RerunParams } from '../protocol/commands.js';
 import { tellLeftOut } from './diff-table.js';
@@ -33,9 +40,8 @@ async function rerunFromFile(
   const nodes = cluster.selectNodes(nodesOf(head, params), 2);
   tellLeftOut(cluster, nodes, context);
   const pools = cluster.poolsOf(nodes);
-  const name = { schema: head.schema, name: head.table };
   const [{ spec, infos }, commitTimeNodes] = await allOrCause([
-    readClusterTable(pools, name, signal, { leftOut: head.excludedColumns }),
+    readFileTable(pools, head, signal),
     readCommitTimeNodes(pools, signal),
   ]);
   if (head.tableFilter !== null) {
@@ -47,11 +53,30 @@ async function rerunFromFile(
     path,
     head,
     config: cluster.config,
-    table: comparedTable(cluster, { spec, infos, sql, pools, commitTimeNodes, signal }),
+    table: comparedTable(cluster, {
+      ...{ spec, infos, sql, pools, signal },
+      commitTimeNodes: spec.isMultiset === true ? new Set() : commitTimeNodes,
+    }),
     output: params.output ?? 'json',
     ...(params.maxHtmlRows === undefined ? {} : { maxHtmlRows: params.maxHtmlRows }),
     context,
   });
+}
+
+/** By the key that the file has, where it is not the primary key. */
+async function readFileTable(
+  pools: NodePools,
+  { schema, table: name, primaryKey, excludedColumns: leftOut }: DiffFileHead,
+  signal: AbortSignal,
+): Promise<ClusterTable> {
+  try {
+    return await readClusterTable(pools, { schema, name }, signal, { leftOut });
+  } catch (error) {
+    if (!(error instanceof AcedError) || error.code !== 'NO_PRIMARY_KEY') throw error;
+    const byKey = primaryKey.length > 0 && primaryKey[0] !== ROW_COLUMN;
+    const key = byKey ? { key: primaryKey } : { allowsMultiset: true };
+    return readClusterTable(pools, { schema, name }, signal, { leftOut, ...key });
+  }
 }
 
 /** Those that are asked for, else those of the file; a file that does not say is about all. */

@@ -28,6 +28,7 @@ const ARGUMENTS: Readonly<Record<string, readonly [string, (value: unknown) => u
   concurrency_factor: ['concurrencyFactor', numberOf],
   table_filter: ['tableFilter', (value) => value],
   max_cpu_ratio: ['maxCpuRatio', numberOf],
+  key: ['key', listOf],
   columns: ['columns', listOf],
   exclude_columns: ['excludeColumns', listOf],
   skip_tables: ['skipTables', listOf],

@@ -2,6 +2,7 @@ import type { ReportColumn } from '../diff-file/row-text.js';
 import type { BlockSql } from '../merkle/block-sql.js';
 import type { NodePools } from '../postgres/every-node.js';
 import type { Replication } from '../replication/passage.js';
+import { MULTISET_REPORT_COLUMNS } from '../table/multiset.js';
 import type { TableInfo } from '../table/table-info.js';
 import type { TableSpec } from '../table/table-spec.js';
 
@@ -25,7 +26,8 @@ export interface ComparedTable {
 export function reportColumns({ spec, infos }: ComparedTable): ReportColumn[] {
   const compared = new Set(spec.columns.map(({ name }) => name));
   const [info] = infos.values();
-  return (info?.columns ?? [])
+  const own = (info?.columns ?? [])
     .filter(({ name }) => compared.has(name))
     .map(({ name, baseTypeOid }) => ({ name, baseTypeOid }));
+  return spec.isMultiset === true ? [...MULTISET_REPORT_COLUMNS, ...own] : own;
 }

@@ -1,6 +1,7 @@
-import { quoteIdentifier } from '../base/quote.js';
+import { quoteIdentifier, quoteQualified } from '../base/quote.js';
 import type { DigestSeed } from '../digest/digest-column.js';
 import { digestExpression, keyTextExpression } from '../digest/digest-sql.js';
+import { COPIES_COLUMN, MULTISET_COLUMNS, ROW_COLUMN } from '../table/multiset.js';
 import { bracketed } from '../table/row-filter.js';
 import { isOrderIndexed, type KeyText, type TableSpec } from '../table/table-spec.js';
 import { KeySql, keyTextColumns, type RangeExpressions } from './key-sql.js';
@@ -52,9 +53,13 @@ export class BlockSql {
   constructor(options: BlockSqlOptions) {
     const { spec, seed } = options;
     this.#spec = spec;
-    this.#table = `${quoteIdentifier(spec.schema)}.${quoteIdentifier(spec.name)} t`;
-    this.#filter = options.filter === undefined ? '' : bracketed(options.filter);
-    this.#digest = digestExpression(spec.columns, seed, 't');
+    const filter = options.filter === undefined ? '' : bracketed(options.filter);
+    const isMultiset = spec.isMultiset === true;
+    this.#table = isMultiset
+      ? multiset(spec, seed, filter)
+      : `${quoteQualified(spec.schema, spec.name)} t`;
+    this.#filter = isMultiset ? '' : filter;
+    this.#digest = digestExpression(isMultiset ? MULTISET_COLUMNS : spec.columns, seed, 't');
     this.#keyDigest = digestExpression(spec.key, seed, 't');
     this.#key = new KeySql(spec.key);
     this.#order = spec.key.map(({ name, collate }) => {
@@ -146,7 +151,7 @@ export class BlockSql {
     return {
       text: `SELECT r.n, ${this.#digest}::text, ${list}, ${writer}, t.xmin::text
         FROM unnest($1::int[], ${this.#textArrays(2)}) r(n, ${this.#names('k')})
-        JOIN ${this.#table} ON ${this.#key.equality((i) => `r.k${i}`)}${this.#and(this.#filter)}${writerJoin}`,
+        JOIN ${this.#table} ON ${this.#key.equality((i) => `r.k${i}`)}${this.#and(this.#filter)}${this.#and(this.#amongKeys)}${writerJoin}`,
       params: [keys.map((_, i) => String(i)), ...this.#columnsOf(keys)],
     };
   }
@@ -159,9 +164,14 @@ export class BlockSql {
     return {
       text: `SELECT r.n, ${this.#digest}::text, ${this.#keyTexts.join(', ')}, t.xmin::text
         FROM unnest($1::int[], ${this.#textArrays(2)}) r(n, ${this.#names('k')})
-        JOIN ${this.#table} ON ${this.#key.equality((i) => `r.k${i}`)}${this.#and(this.#filter)}`,
+        JOIN ${this.#table} ON ${this.#key.equality((i) => `r.k${i}`)}${this.#and(this.#filter)}${this.#and(this.#amongKeys)}`,
       params: [keys.map((_, i) => String(i)), ...this.#columnsOf(keys)],
     };
+  }
+
+  /** Of a multiset: a condition that its rows are chosen by before they are counted. */
+  get #amongKeys(): string {
+    return this.#spec.isMultiset === true ? `t.${ROW_COLUMN} = ANY ($2::text[]::bigint[])` : '';
   }
 
   /** The digest of the key of a row that the table has, as a row's change in the stream has it. */
@@ -351,4 +361,20 @@ export class BlockSql {
   #columnsOf(keys: readonly KeyText[]): string[][] {
     return keyTextColumns(this.#spec.key.length, keys);
   }
+}
+
+/**
+ * The table as one row per content, with how often it is there, as `t`. Its version, which changes whenever a copy comes or
+ * goes: the sum of their transactions and their number. What is not asked for the planner leaves out.
+ */
+function multiset(spec: TableSpec, seed: DigestSeed, filter: string): string {
+  const names = spec.columns.map(({ name }) => quoteIdentifier(name));
+  const columns = names.map((name) => `, (c.example).${name} AS ${name}`).join('');
+  const where = filter === '' ? '' : ` WHERE ${filter}`;
+  return `(SELECT c.${ROW_COLUMN}, c.${COPIES_COLUMN}, c.version AS xmin${columns}
+      FROM (SELECT b.d AS ${ROW_COLUMN}, count(*) AS ${COPIES_COLUMN},
+                   sum(b.x::text::bigint)::text || '/' || count(*)::text AS version, (array_agg(b.t))[1] AS example
+              FROM (SELECT t, t.xmin AS x, ${digestExpression(spec.columns, seed, 't')} AS d
+                      FROM ${quoteQualified(spec.schema, spec.name)} t${where}) b
+             GROUP BY b.d) c) t`;
 }

@@ -83,6 +83,8 @@ export interface TableDiffParams extends TableParams {
   readonly samplePercent?: number;
   /** `column=number`: rows that differ by no more are counted apart, and are not in the file. */
   readonly tolerances?: readonly string[];
+  /** Columns that are unique and not null: rows are matched by them in place of the primary key. */
+  readonly key?: readonly string[];
   /** Names of the only columns that are compared, beside the key's. */
   readonly columns?: readonly string[];
   /** Names of columns that are not compared. */
@@ -102,6 +104,8 @@ export interface DoctorParams extends CommonParams {
 }
 
 export interface RepairParams extends TableParams {
+  /** As the diff had it. */
+  readonly key?: readonly string[];
   readonly sourceOfTruth?: string;
   readonly dryRun?: boolean;
   readonly generateReport?: boolean;

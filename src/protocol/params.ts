@@ -82,6 +82,7 @@ const OF_ONE: Fields<Exclude<CommandName, ManyTablesName>> = {
     maxDiffRows: 'rows',
     samplePercent: 'percent',
     tolerances: 'texts',
+    key: 'texts',
     columns: 'texts',
     excludeColumns: 'texts',
   },
@@ -97,6 +98,7 @@ const OF_ONE: Fields<Exclude<CommandName, ManyTablesName>> = {
   'table-rerun': { ...COMMON, output: 'output', maxHtmlRows: 'rows' },
   'table-repair': {
     ...TABLE,
+    key: 'texts',
     sourceOfTruth: 'text',
     dryRun: 'flag',
     generateReport: 'flag',

@@ -8,6 +8,7 @@ import {
 import { textFormOf } from '../digest/digest-sql.js';
 import { commonValueForm } from '../digest/value-form.js';
 import { isTextUnique, keyOperatorsOf, keyOrderOf, type NodeColumn } from './key-order.js';
+import { COPIES_COLUMN, ROW_KEY } from './multiset.js';
 import type { ColumnInfo, TableInfo } from './table-info.js';
 import type { ExcludedColumn, KeyColumnSpec, TableSpec } from './table-spec.js';
 
@@ -18,6 +19,10 @@ export interface SpecOptions {
   readonly configured?: readonly string[];
   /** The only columns that the user wants compared, beside the key's. */
   readonly only?: readonly string[];
+  /** Columns of a unique key that the infos have in the place of the primary key. */
+  readonly key?: readonly string[];
+  /** A table without a key can be compared too: as a multiset. */
+  readonly allowsMultiset?: boolean;
   /** For a tree, which changes in the stream keep current: see ExclusionCause. */
   readonly isTree?: boolean;
   /** Forms that some node does not hash as we do: such columns are hashed by their text. */
@@ -38,7 +43,8 @@ export function buildTableSpec(
   if (first === undefined) throw new AcedError('INTERNAL', 'no node to compare');
   const isTranscoded = needsTranscoding(infos, options);
   const warnings: string[] = [];
-  const keyNames = commonKey(infos, warnings);
+  const keyNames = commonKey(infos, warnings, options);
+  const isMultiset = keyNames.length === 0;
   const columns: DigestColumn[] = [];
   const excluded: ExcludedColumn[] = [];
   const shared = new Map<string, NodeColumn[]>();
@@ -62,24 +68,32 @@ export function buildTableSpec(
     });
     shared.set(name, onNodes);
   }
-  const key = keyNames.map((name): KeyColumnSpec => {
-    const onNodes = shared.get(name) ?? [];
-    const textForm = columns.find((column) => column.name === name)?.textForm;
-    const typeName = widest(onNodes)?.baseTypeSql;
-    if (textForm === undefined || typeName === undefined) {
-      throw new AcedError('INTERNAL', `key column ${name} is not among the columns`);
-    }
-    return {
-      ...{ name, typeName, textForm, ...keyOrderOf(onNodes) },
-      operators: keyOperatorsOf(onNodes),
-      isTextUnique: isTextUnique(onNodes),
-    };
-  });
+  if (isMultiset) {
+    warnings.push(
+      `${label(first)} has no key: its rows are compared as a whole, by how often each is there (${COPIES_COLUMN})`,
+    );
+  }
+  const key = isMultiset
+    ? [ROW_KEY]
+    : keyNames.map((name): KeyColumnSpec => {
+        const onNodes = shared.get(name) ?? [];
+        const textForm = columns.find((column) => column.name === name)?.textForm;
+        const typeName = widest(onNodes)?.baseTypeSql;
+        if (textForm === undefined || typeName === undefined) {
+          throw new AcedError('INTERNAL', `key column ${name} is not among the columns`);
+        }
+        return {
+          ...{ name, typeName, textForm, ...keyOrderOf(onNodes) },
+          operators: keyOperatorsOf(onNodes),
+          isTextUnique: isTextUnique(onNodes),
+        };
+      });
   return {
     schema: first.schema,
     name: first.name,
     key,
-    isKeyOrdered: [...infos.values()].every((table) => table.isKeyOrdered),
+    isKeyOrdered: !isMultiset && [...infos.values()].every((table) => table.isKeyOrdered),
+    ...(isMultiset ? { isMultiset } : {}),
     columns,
     excluded,
     digestVersion: DIGEST_VERSION,
@@ -115,12 +129,19 @@ function needsTranscoding(
   return [...infos.values()].some(({ databaseEncoding }) => databaseEncoding !== 'UTF8');
 }
 
-function commonKey(infos: ReadonlyMap<string, TableInfo>, warnings: string[]): readonly string[] {
+/** Empty: there is none, and none is needed. */
+function commonKey(
+  infos: ReadonlyMap<string, TableInfo>,
+  warnings: string[],
+  { key, allowsMultiset = false }: SpecOptions,
+): readonly string[] {
   let reference: { node: string; table: TableInfo } | undefined;
   for (const [node, table] of infos) {
     if (table.primaryKey.length === 0) {
+      if (key !== undefined) throw noSuchKey(node, table, key);
+      if (allowsMultiset) return [];
       throw new AcedError('NO_PRIMARY_KEY', `table ${label(table)} has no primary key on ${node}`, {
-        hint: 'Add a primary key on every node: rows are matched by it.',
+        hint: 'Add a primary key on every node: rows are matched by it. table-diff needs none: it takes --key, or compares whole rows.',
       });
     }
     reference ??= { node, table };
@@ -138,6 +159,28 @@ function commonKey(infos: ReadonlyMap<string, TableInfo>, warnings: string[]): r
     );
   }
   return reference?.table.primaryKey ?? [];
+}
+
+function noSuchKey(node: string, table: TableInfo, key: readonly string[]): AcedError {
+  const found = key.map((name) => ({
+    name,
+    column: table.columns.find((column) => column.name === name),
+  }));
+  const missing = found.find(({ column }) => column === undefined);
+  const nullable = found.find(({ column }) => column?.isNullable === true);
+  const why =
+    missing !== undefined
+      ? `there is no column ${missing.name}`
+      : nullable !== undefined
+        ? `${nullable.name} may be NULL`
+        : 'there is no unique index on just these columns that holds for all rows and at once (not partial, not deferrable)';
+  return new AcedError(
+    'BAD_USAGE',
+    `--key ${key.join(',')}: no key of ${label(table)} on ${node}: ${why}`,
+    {
+      hint: 'Name columns that are unique and NOT NULL on every node, or leave --key out: whole rows are compared then.',
+    },
+  );
 }
 
 /** Sorted by name, bytewise: the order that the digest takes the columns in on every node. */

@@ -8,7 +8,8 @@ const OUTPUTS_OF_NAMES = [
 
 /**
  * For each of the tables ($1, $2: schemas and names) that exists its number in the lists, from 1, and a
- * JSON document about it. Written against the catalogs of PostgreSQL 15 to 18: columns that only some
+ * JSON document about it. $3: names of the columns, sorted by bytes, of the unique key that stands for the primary
+ * key; null: the primary key itself. Written against the catalogs of PostgreSQL 15 to 18: columns that only some
  * of them have are read through to_jsonb().
  *
  * - Names of types come from format_type(oid, -1): without the modifier `character` and `bit` would
@@ -90,11 +91,21 @@ WITH RECURSIVE target AS MATERIALIZED (
            WHERE u.root = b.root AND (t.oid = 1033 OR t.typoutput IN (${OUTPUTS_OF_NAMES}))) AS foreign_text
     FROM base b
 ), primary_key AS MATERIALIZED (
-  SELECT i.indrelid, i.indkey::int2[] AS attnums, i.indclass, i.indnkeyatts, m.amname = 'btree' AS is_ordered
+  SELECT DISTINCT ON (i.indrelid) i.indrelid, i.indkey::int2[] AS attnums, i.indclass, i.indnkeyatts,
+         m.amname = 'btree' AS is_ordered
     FROM pg_catalog.pg_index i
     JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
     JOIN pg_catalog.pg_am m ON m.oid = c.relam
-   WHERE i.indrelid IN (SELECT t.oid FROM target t) AND i.indisprimary AND i.indisvalid
+   WHERE i.indrelid IN (SELECT t.oid FROM target t) AND i.indisvalid
+     AND CASE
+           WHEN $3::text[] IS NULL THEN i.indisprimary
+           ELSE i.indisunique AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL AND (
+             SELECT pg_catalog.array_agg(a.attname::text ORDER BY a.attname::text COLLATE "C")
+               FROM attribute a
+              WHERE a.attrelid = i.indrelid AND a.attnotnull
+                AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])) = $3::text[]
+         END
+   ORDER BY i.indrelid, i.indisprimary DESC, i.indexrelid
 ), key_column AS MATERIALIZED (
   SELECT p.indrelid, k.position, a.attname, a.atttypid,
          CASE WHEN p.is_ordered THEN p.indclass[k.position - 1] END AS class_oid

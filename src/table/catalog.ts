@@ -55,17 +55,25 @@ export async function readTable(
   return table;
 }
 
-/** All tables at once, in the order of `names`; readTable's error in the place of one that has it. */
+/**
+ * All tables at once, in the order of `names`; readTable's error in the place of one that has it. `key`: columns of a
+ * unique key that stands for the primary key, where the table has such a one.
+ */
 export async function readTables(
   session: Session,
   names: readonly TableName[],
   signal?: AbortSignal,
+  key?: readonly string[],
 ): Promise<(TableInfo | AcedError)[]> {
   // First: DDL between the two is then newer than the fingerprint, and will be noticed.
   const readings = await readCatalog(session, names, signal);
   const rows = await session.query(
     TABLE_QUERY,
-    [names.map(({ schema }) => schema), names.map(({ name }) => name)],
+    [
+      names.map(({ schema }) => schema),
+      names.map(({ name }) => name),
+      key === undefined ? null : byBytes(key),
+    ],
     signal,
   );
   const found = new Map(rows.map(([number, text]) => [Number(number) - 1, text ?? '']));
@@ -78,6 +86,10 @@ export async function readTables(
     const facts = JSON.parse(text) as CatalogTable;
     return unsupported(session, table, facts) ?? toTableInfo(table, facts, reading);
   });
+}
+
+function byBytes(names: readonly string[]): string[] {
+  return names.toSorted((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
 }
 
 function toTableInfo(name: TableName, table: CatalogTable, reading: CatalogReading): TableInfo {

@@ -57,6 +57,8 @@ export interface TableSpec {
   readonly excluded: readonly ExcludedColumn[];
   /** By which rules `columns` are hashed; absent: 1. */
   readonly digestVersion?: number;
+  /** It has no key: see multiset.ts. `columns` are those of its own rows. */
+  readonly isMultiset?: true;
   /** What a person should know although the tables can be compared, a sentence each. */
   readonly warnings?: readonly string[];
 }

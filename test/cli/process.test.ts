@@ -90,11 +90,14 @@ describe('acectl', () => {
   it('ends by itself after an upload too', async () => {
     writeFileSync(join(root, 'diff.json'), 'x'.repeat(3_000_000));
     const startedAt = performance.now();
+    await acectl('mtree', 'table-diff', 'public.match');
+    const withoutUploadMs = performance.now() - startedAt;
     const ended = await acectl('table-repair', '-f', 'diff.json', '-r', 'n1', 'public.t');
     // A server keeps a connection that is to be kept for 5 s.
-    assert.ok(performance.now() - startedAt < 5_000);
+    const uploadMs = performance.now() - startedAt - withoutUploadMs;
+    assert.ok(uploadMs < withoutUploadMs + 4_500, `${uploadMs} ms, without ${withoutUploadMs} ms`);
     assert.deepEqual([ended.exitCode, ended.signal], [0, null], ended.stderr);
-    assert.equal(runner.calls[0]?.inputBytes, 3_000_000);
+    assert.equal(runner.calls.at(-1)?.inputBytes, 3_000_000);
   });
 
   it('prints a large JSON object whole, through a pipe', async () => {

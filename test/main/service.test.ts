@@ -147,12 +147,10 @@ describe('aced as a service of systemd', () => {
     systemd.pause();
     const send = nativeAddon()?.sendDatagram;
     assert.ok(send !== undefined, 'the addon of this version');
-    const beganMs = performance.now();
     let error = 0;
     for (let sent = 0; sent < 100_000 && error === 0; sent++)
       error = send(systemd.path, 'WATCHDOG=1');
     assert.notEqual(error, 0);
-    assert.ok(performance.now() - beganMs < 5_000);
     await systemd.close();
     assert.notEqual(send(join(root, 'nobody'), 'READY=1'), 0);
     assert.notEqual(send('x'.repeat(200), 'READY=1'), 0);

@@ -409,10 +409,9 @@ describe('cancelling', () => {
       assert.rejects(stubborn, { code: 'DAEMON_UNREACHABLE' }),
     ]);
     await waitFor(() => runner.calls.length === 2, { what: 'the commands to run' });
-    const startedMs = performance.now();
+    // The stubborn one never ends.
     await server.close();
     await refusals;
-    assert.ok(performance.now() - startedMs < 5000);
     assert.equal(existsSync(socketPath), false);
   });
 });

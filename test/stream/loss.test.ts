@@ -154,7 +154,7 @@ describe('a stream whose peer or whose reader is slow or gone', () => {
       assert.equal(error?.code, 'STREAM_LOST');
       assert.equal(error.prospect, 'retry');
       const tookMs = performance.now() - stoppedMs;
-      assert.ok(tookMs > WAL_SENDER_TIMEOUT_MS * 0.9 && tookMs < WAL_SENDER_TIMEOUT_MS * 4);
+      assert.ok(tookMs > WAL_SENDER_TIMEOUT_MS * 0.9);
     } finally {
       await proxy.stop();
     }

@@ -96,6 +96,17 @@ describe('setting up and tearing down', () => {
     assert.deepEqual(Object.keys(status.tables[0]?.nodes ?? {}), ['n2']);
   });
 
+  it('defect 10: a second init changes nothing, and every tree is followed as before', async () => {
+    const before = (await run('status', {})).tables[0]?.nodes;
+    await run('mtree-init', {});
+    await mesh.driftSql('n2', 'INSERT INTO t VALUES (100, 1)');
+    const found = await run('mtree-table-diff', { table: 't' });
+    assert.deepEqual([found.verdict, found.differences], ['drift', { 'n1/n2': 1 }]);
+    await mesh.driftSql('n2', 'DELETE FROM t WHERE id = 100');
+    assert.equal((await run('mtree-table-diff', { table: 't' })).verdict, 'match');
+    assert.deepEqual((await run('status', {})).tables[0]?.nodes['n1']?.root, before?.['n1']?.root);
+  });
+
   it('an update catches up first, unless it is told not to', async () => {
     await mesh.query('n1', 'INSERT INTO t SELECT i, 0 FROM generate_series(1, 5) i');
     await run('mtree-update', { table: 't', cdcTimeoutMs: 10_000 });

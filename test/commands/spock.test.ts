@@ -4,8 +4,12 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { silentLogger } from '../../src/base/log.js';
 import { Cluster } from '../../src/cluster/cluster.js';
+import { build } from '../../src/commands/build.js';
 import { diffTable } from '../../src/commands/diff-table.js';
+import { diffTree } from '../../src/commands/diff-tree.js';
+import { initialise } from '../../src/commands/init.js';
 import { repair } from '../../src/commands/repair.js';
+import { teardown } from '../../src/commands/teardown.js';
 import type {
   DiffResult,
   RepairParams,
@@ -14,6 +18,16 @@ import type {
 } from '../../src/protocol/commands.js';
 import { removeDirectory, scratchDirectory, testContext } from '../support/context.js';
 import { startMesh, type Mesh } from '../support/mesh.js';
+
+/** Records the DDL that Spock's automatic DDL replication would send to every peer. */
+const DDL_QUEUE = `
+CREATE TABLE spock.queue (message text);
+CREATE FUNCTION spock.enqueue() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+  IF coalesce(current_setting('spock.enable_ddl_replication', true), '') IS DISTINCT FROM 'off' THEN
+    INSERT INTO spock.queue VALUES (tg_tag || ': ' || current_query());
+  END IF;
+END $$;
+CREATE EVENT TRIGGER spock_ddl ON ddl_command_start EXECUTE FUNCTION spock.enqueue()`;
 
 /** Names and types as in Spock 5.0.11 and 6.0.0; ordinary tables, for no server here has Spock. */
 const CATALOG = `
@@ -186,6 +200,46 @@ describe('a catalog of Spock', () => {
     );
     const stopped = await diff(reader);
     assert.equal(stopped.verdict, 'starved');
+    // A9: of each subscription one warning, however many rounds there were.
+    assert.deepEqual(
+      stopped.warnings.filter((text) => text.includes('sub_n2_n1')).length,
+      1,
+      stopped.warnings.join('; '),
+    );
     assert.match(stopped.warnings.join(), /subscription sub_n2_n1 \(n1 -> n2\) is not running/);
+  });
+
+  it('A2, C5: none of our DDL would be replicated: init, build, diffs, repair, teardown', async () => {
+    await mesh.queryAll('DELETE FROM spock.subscription; UPDATE t SET v = id');
+    await mesh.queryAll(
+      "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name LIKE 'spk_%'",
+    );
+    await mesh.waitForReplication();
+    await mesh.queryAll(DDL_QUEUE);
+    await mesh.queryAll(
+      'CREATE FUNCTION spock.repair_mode(boolean) RETURNS pg_lsn LANGUAGE sql AS $$ SELECT NULL::pg_lsn $$',
+    );
+    const context = testContext(directories[0] ?? '');
+    await initialise(superuser, context);
+    superuser.startStreaming();
+    await build(superuser, { table: 't' }, context);
+    await mesh.driftSql('n2', "UPDATE t SET v = 'drifted' WHERE id = 4");
+    assert.equal((await diffTree(superuser, { table: 't' }, context)).verdict, 'drift');
+    const { files } = await diff(superuser);
+    const file = join(directories[0] ?? '', files[0] ?? '');
+    const { nodes } = await repair(
+      superuser,
+      { table: 't', sourceOfTruth: 'n1' },
+      testContext(directories[0] ?? '', { inputPath: file }),
+    );
+    assert.equal(nodes['n2']?.upserted, 1);
+    await teardown(superuser);
+    // What the test did itself is there: the trigger works.
+    const own = [['CREATE FUNCTION: CREATE FUNCTION spock.repair_mode']];
+    for (const node of mesh.names) {
+      const rows = await mesh.query(node, "SELECT split_part(message, '(', 1) FROM spock.queue");
+      assert.deepEqual(rows, own, node);
+    }
+    await mesh.queryAll('DROP EVENT TRIGGER spock_ddl');
   });
 });

@@ -170,6 +170,19 @@ describe('documentation', () => {
     }
   });
 
+  it('names tests that are there', async () => {
+    const rows = tableAfter(page('compatibility.md'), 'proofs').trimEnd().split('\n').slice(2);
+    const missing: string[] = [];
+    for (const row of rows) {
+      const [, , , file = '', name = ''] = row.split('|').map((cell) => cell.trim());
+      const source = await readFile(file.replaceAll('`', ''), 'utf8').catch(() => '');
+      const titles = matches(source, /\b(?:it|describe)\(\s*['"`](.*)/g);
+      if (!titles.some((title) => title.startsWith(name))) missing.push(row);
+    }
+    assert.ok(rows.length > 40, 'the table was not found');
+    assert.deepEqual(missing, []);
+  });
+
   it('shows no acectl command that does not exist', () => {
     const unknown: string[] = [];
     for (const [path, text] of pages) {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
+import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import type { NodeConfig } from '../../src/config/config.js';
@@ -12,6 +12,13 @@ import { startServer, type TestServer } from '../support/postgres.js';
 
 const OPTIONS: ConnectOptions = { applicationName: 'aced test' };
 
+/** Containers may be without it. */
+function hasIpv6(): boolean {
+  return Object.values(networkInterfaces()).some((all) =>
+    all?.some(({ address }) => address === '::1'),
+  );
+}
+
 describe('connectClient', () => {
   let server: TestServer;
   let directory: string;
@@ -19,7 +26,7 @@ describe('connectClient', () => {
 
   before(async () => {
     directory = mkdtempSync(join(tmpdir(), 'aced-tls-'));
-    server = await startServer();
+    server = await startServer({ settings: { listen_addresses: '127.0.0.1,::1' } });
     await server.query(
       'postgres',
       `CREATE ROLE scram LOGIN PASSWORD 'right';
@@ -108,6 +115,11 @@ describe('connectClient', () => {
     assert.equal(await connect({ sslMode: 'require' }), 'tls');
     await assert.rejects(connect({ sslMode: 'require', ...plain }), { code: 'AUTH_FAILED' });
     await assert.rejects(connect({ sslMode: 'disable', ...tls }), { code: 'AUTH_FAILED' });
+  });
+
+  it('defect 6: reaches a server by IPv6', { skip: !hasIpv6() }, async () => {
+    assert.equal(await connect({ host: '::1', sslMode: 'require' }), 'tls');
+    assert.equal(await connect({ host: '::1', sslMode: 'disable' }), 'plain');
   });
 
   it('verifies certificates', async () => {

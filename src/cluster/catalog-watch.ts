@@ -16,6 +16,11 @@ import { Loop, tellsFailures } from '../base/loop.js';
 
 /** Rest after a look, as a multiple of what it took: at most a twentieth of one connection's time. */
 const REST_FACTOR = 19;
+/**
+ * Where servers are so busy that a look takes a second, a rest in proportion would leave the users' writes refused, because of our
+ * publication, for twenty.
+ */
+const LONGEST_REST_MS = 5_000;
 const BACKOFF = { firstMs: 250, maxMs: 1_000 };
 
 /**
@@ -78,7 +83,8 @@ class NodeCatalogWatch {
       }
       this.#failure = message;
     }
-    return Math.max(catalogWatchMs, (performance.now() - startedAtMs) * REST_FACTOR);
+    const restMs = (performance.now() - startedAtMs) * REST_FACTOR;
+    return Math.max(catalogWatchMs, Math.min(restMs, LONGEST_REST_MS));
   }
 
   /**

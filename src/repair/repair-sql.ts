@@ -33,6 +33,8 @@ interface WrittenColumn {
   /** The same as the column would hold it: rounded, cut off. */
   readonly stored: string;
   readonly isFixed: boolean;
+  /** It travels as a text, whatever its type. */
+  readonly travelsAsText: boolean;
 }
 
 /** FirstNormalObjectId: types from here on are the user's, with other numbers on other nodes. */
@@ -73,10 +75,12 @@ function writtenColumn(
   };
   if (!isText && !travelsAsText(column, source.columns.find(byName))) {
     const read = `t.${shared.name}`;
-    return { ...shared, read, arrayType: `${typeName}[]`, value: `s.${staged}` };
+    const binary = { travelsAsText: false, arrayType: `${typeName}[]`, value: `s.${staged}` };
+    return { ...shared, read, ...binary };
   }
   const read = textExpression(digestColumn, 't');
-  return { ...shared, read, arrayType: 'text[]', value: `s.${staged}::${typeName}` };
+  const text = { travelsAsText: true, arrayType: 'text[]', value: `s.${staged}::${typeName}` };
+  return { ...shared, read, ...text };
 }
 
 /** The table as the catalogs of the nodes have it. */
@@ -211,16 +215,26 @@ export class RepairSql {
     const time = byCommitTime ? 'pg_catalog.pg_xact_commit_timestamp(t.xmin)::text' : 'NULL::text';
     const values = this.#staging.map(({ read, staged }) => `, ${read} AS ${staged}`).join('');
     const arrays = this.#staging.map(({ staged }) => `, pg_catalog.array_agg(${staged})`).join('');
-    const [numbers, ...texts] = [...this.keyParams(keys), digests].map((items) =>
-      quoteLiteral(arrayLiteral(items)),
-    );
-    const lists = texts.map((list) => `${list}::text[]`).join(', ');
     return `COPY (SELECT at, pg_catalog.array_agg(n)${arrays}
-      FROM (SELECT ${time} AS at, r.n${values}
-        FROM unnest(${numbers ?? ''}::int[], ${lists}) r(n, ${this.#keyNames()}, expected)
-        JOIN ${this.#table} t ON ${this.#keyEquality()}
-        WHERE ${this.#digest} = r.expected::bigint) found
+      FROM (SELECT ${time} AS at, r.n${values} FROM ${this.#wanted(keys, digests)}) found
       GROUP BY at ${byCommitTime ? 'ORDER BY at' : ''}) TO STDOUT (FORMAT binary)`;
+  }
+
+  /** Whether whole rows can go from COPY to COPY: the servers share the binary form of every column. */
+  get canCopyRows(): boolean {
+    return this.#staging.every((column) => !column.travelsAsText);
+  }
+
+  /** As `read`, but a row for each: its number, then what is written. */
+  readRows(keys: readonly NumberedKey[], digests: readonly string[]): string {
+    const values = this.#staging.map(({ read }) => `, ${read}`).join('');
+    return `COPY (SELECT r.n${values} FROM ${this.#wanted(keys, digests)}) TO STDOUT (FORMAT binary)`;
+  }
+
+  /** Takes what `readRows` gives, without the numbers. A key that is there already fails all of it. */
+  copyIn(): string {
+    const names = this.#staging.map(({ name }) => name).join(', ');
+    return `COPY ${this.#table} (${names}) FROM STDIN (FORMAT binary)`;
   }
 
   /** Parameters: as `rows`. Returns an array: rows that are there and that nobody else holds. */
@@ -287,6 +301,17 @@ export class RepairSql {
     const key = this.#key.equality((i) => this.#stagedValue(i));
     return `SELECT pg_catalog.array_agg(s.n) FROM ${this.#staged()} JOIN ${this.#table} t ON ${key}
       WHERE ${this.#isChosen()} AND t.xmin = pg_catalog.pg_current_xact_id()::pg_catalog.xid`;
+  }
+
+  /** Rows with these keys and digests, which are literals: COPY takes no parameters. */
+  #wanted(keys: readonly NumberedKey[], digests: readonly string[]): string {
+    const [numbers, ...texts] = [...this.keyParams(keys), digests].map((items) =>
+      quoteLiteral(arrayLiteral(items)),
+    );
+    const lists = texts.map((list) => `${list}::text[]`).join(', ');
+    return `unnest(${numbers ?? ''}::int[], ${lists}) r(n, ${this.#keyNames()}, expected)
+        JOIN ${this.#table} t ON ${this.#keyEquality()}
+        WHERE ${this.#digest} = r.expected::bigint`;
   }
 
   /** What travels of each row. */

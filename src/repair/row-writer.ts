@@ -1,4 +1,5 @@
 import { throwIfAborted } from '../base/abort.js';
+import { copyInto } from './binary-copy.js';
 import type { Session, TextRow } from '../postgres/session.js';
 import type { RepairSql } from './repair-sql.js';
 import { rowFailureOf, type RowFailure } from './row-failure.js';
@@ -6,6 +7,7 @@ import {
   numbersOf,
   rowsOf,
   stage,
+  type CopiedRows,
   type PlannedRow,
   type StagedRows,
   type StagedTransaction,
@@ -48,6 +50,9 @@ class RowsRefused extends Error {
 const MAX_LEFT_OUT = 3;
 /** After so many rows of a batch that fail alone the others are left for another way. */
 const MAX_ALONE = 16;
+
+/** A trigger has left out some of what was copied. */
+class CopyIncomplete extends Error {}
 
 /** Why a write had no effect, or another one. */
 export function changedBy(triggers: readonly string[]): string {
@@ -150,6 +155,9 @@ export class RowWriter {
       await this.#transact(transaction, false);
     } catch (error) {
       if (error instanceof RowsRefused) return this.#leaveOut(transaction, error);
+      const { isBroken } = this.#options.target.session;
+      // Whatever COPY was refused for, statements find the rows that it is about.
+      if (transaction.copies !== null && !isBroken) return this.#again(rowsOf(transaction));
       const failure = rowFailureOf(error);
       if (failure === null) throw error;
       if (failure.kind !== 'locked') return this.#divide(transaction, failure);
@@ -259,7 +267,7 @@ class TransactionWrites {
   }
 
   async write(skipsLocked: boolean): Promise<WrittenNumbers> {
-    const { deletes, updates, inserts } = this.#transaction;
+    const { deletes, updates, inserts, copies } = this.#transaction;
     const writtenBefore = await this.#writtenAlong();
     const held = [...deletes, ...(updates?.rows ?? [])];
     const free = skipsLocked ? await this.#lock(held) : null;
@@ -267,7 +275,8 @@ class TransactionWrites {
     const deleted = await this.#delete(free);
     const updated = await this.#update(free);
     const inserted = inserts === null ? [] : await this.#insert(inserts, null);
-    const upserted = [...updated, ...inserted];
+    const copied = copies === null ? [] : await this.#copy(copies);
+    const upserted = [updated, inserted, copied].flat();
     // What waits for the commit may still change rows, or refuse them.
     await this.#session.query('SET CONSTRAINTS ALL IMMEDIATE');
     await this.#check(new Set(deleted), new Set(upserted));
@@ -337,6 +346,12 @@ class TransactionWrites {
     // Some were stored under another key than was meant.
     if (found.length !== Number(count)) throw await this.#changed(without(wanted, found));
     return found;
+  }
+
+  async #copy({ rows, bytes }: CopiedRows): Promise<number[]> {
+    const count = await copyInto(this.#session, this.#sql.copyIn(), bytes);
+    if (count !== rows.length) throw new CopyIncomplete();
+    return rows.map(({ number }) => number);
   }
 
   #sqlOf({ areTexts }: StagedRows): RepairSql {

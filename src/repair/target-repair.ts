@@ -285,8 +285,10 @@ export class TargetRepair {
 
   async #stage(planned: readonly PlannedRow[]): Promise<Pick<Batch, 'transactions' | 'readAtMs'>> {
     const readAtMs = performance.now();
-    const isDry = this.#options.target === null;
-    return { transactions: isDry ? [] : await stage(planned, this.#options), readAtMs };
+    const { target, sql, keepsCommitTime, mayConvert } = this.#options;
+    if (target === null) return { transactions: [], readAtMs };
+    const copies = sql.canCopyRows && !keepsCommitTime && !mayConvert;
+    return { transactions: await stage(planned, { ...this.#options, copies }), readAtMs };
   }
 
   async #read(iterator: Iterator<Expectation>): Promise<Batch> {

@@ -18,6 +18,7 @@ CREATE TABLE parts_b PARTITION OF parts FOR VALUES IN ('b');
 CREATE TABLE parent (id bigint PRIMARY KEY, code text UNIQUE);
 CREATE TABLE child (id bigint PRIMARY KEY, parent bigint REFERENCES parent, note text);
 CREATE TABLE by_code (id bigint PRIMARY KEY, code text REFERENCES parent (code));
+CREATE TABLE copied (id bigint PRIMARY KEY, code text UNIQUE, note text);
 CREATE TABLE owned (id bigint PRIMARY KEY, note text);
 CREATE TABLE owned_log (who text);
 CREATE TYPE pair AS (a int, b text);
@@ -302,6 +303,48 @@ describe('repair and what is in its way', () => {
       await mesh.query('n2', 'ALTER SYSTEM RESET search_path');
       await mesh.query('n2', 'SELECT pg_reload_conf()');
     }
+  });
+
+  it('inserts by COPY, and by statements what COPY was refused for', async () => {
+    await load(`INSERT INTO copied SELECT i, 'c' || i, 'n' || i FROM generate_series(1, 20) i`);
+    await mesh.query(
+      'n2',
+      `CREATE TABLE copied_by (statement text);
+       CREATE FUNCTION note_statement() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN INSERT INTO public.copied_by VALUES (left(current_query(), 4)); RETURN NULL; END $$;
+       CREATE TRIGGER noted AFTER INSERT ON copied EXECUTE FUNCTION note_statement();
+       ALTER TABLE copied ENABLE ALWAYS TRIGGER noted`,
+    );
+    const repaired = async (meanwhile: string): Promise<readonly unknown[]> => {
+      await mesh.driftSql('n2', 'DELETE FROM copied WHERE id > 10');
+      const file = await diff('copied');
+      await mesh.driftSql('n2', meanwhile);
+      await mesh.query('n2', 'DELETE FROM copied_by');
+      const { nodes } = await harness.repair(file, table('copied'));
+      const by = await mesh.query('n2', 'SELECT DISTINCT statement FROM copied_by');
+      return [nodes['n2'], by.flat()];
+    };
+    assert.deepEqual(await repaired('SELECT 1'), [{ ...NOTHING, upserted: 10 }, ['COPY']]);
+    await assertEqual('copied');
+    assert.deepEqual(await repaired("INSERT INTO copied VALUES (15, 'c15', 'newer')"), [
+      { ...NOTHING, upserted: 9, skipped: 1 },
+      ['WITH'],
+    ]);
+    await mesh.driftSql('n2', "UPDATE copied SET note = 'n15' WHERE id = 15");
+    await assertEqual('copied');
+    assert.deepEqual(
+      await repaired("INSERT INTO copied VALUES (99, 'c17', 'has the code of 17')"),
+      [{ ...NOTHING, upserted: 9, failed: 1 }, ['WITH']],
+    );
+    await mesh.driftSql('n2', 'DELETE FROM copied WHERE id = 99');
+    const dropped = `CREATE FUNCTION drop_19() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN IF NEW.id = 19 THEN RETURN NULL; END IF; RETURN NEW; END $$;
+      CREATE TRIGGER dropping BEFORE INSERT ON copied FOR EACH ROW EXECUTE FUNCTION drop_19();
+      ALTER TABLE copied ENABLE ALWAYS TRIGGER dropping`;
+    assert.deepEqual(await repaired(dropped), [{ ...NOTHING, upserted: 9, failed: 1 }, ['WITH']]);
+    await mesh.query('n2', 'DROP TRIGGER dropping ON copied');
+    assert.deepEqual(await repaired('SELECT 1'), [{ ...NOTHING, upserted: 10 }, ['COPY']]);
+    await assertEqual('copied');
   });
 
   it('says that the target has no partition for some rows', async () => {

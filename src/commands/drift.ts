@@ -4,6 +4,7 @@ import { AcedError } from '../base/errors.js';
 import type { Cluster } from '../cluster/cluster.js';
 import type { NotFollowed } from '../cluster/table-tracker.js';
 import type { Canary } from '../drift/canary.js';
+import { eventRecord } from '../drift/drift-event.js';
 import type { DriftEvents } from '../drift/drift-events.js';
 import type { DriftWatch } from '../drift/drift-watch.js';
 import type {
@@ -74,7 +75,9 @@ export async function watchDrift(
   context: CommandContext,
 ): Promise<DriftListResult> {
   const { signal, emit } = context;
-  const stop = live.events.listen(({ fields }) => emit({ type: 'drift', fields }));
+  const stop = live.events.listen((event) =>
+    emit({ type: 'drift', fields: eventRecord(event, new Date()) }),
+  );
   try {
     await aborted(signal);
   } finally {

@@ -147,9 +147,15 @@ export function shortened(event: DriftEvent): DriftEvent {
   return short;
 }
 
+/** The whole event, as docs/drift-event.schema.json has it. */
+export function eventRecord(
+  { level, fields, message }: DriftEvent,
+  time: Date,
+): Readonly<Record<string, unknown>> {
+  return { level, time: time.toISOString(), ...fields, msg: message };
+}
+
 /** The event as a line of the log has it. */
-export function eventLine({ level, fields, message }: DriftEvent, time: Date): string {
-  return escapeControls(
-    JSON.stringify({ level, time: time.toISOString(), ...fields, msg: message }),
-  );
+export function eventLine(event: DriftEvent, time: Date): string {
+  return escapeControls(JSON.stringify(eventRecord(event, time)));
 }

@@ -3,7 +3,7 @@ import { errorMessage } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import { Loop } from '../base/loop.js';
 import { RepeatedFailure } from '../base/repeated-failure.js';
-import type { DriftEvent } from '../drift/drift-event.js';
+import { eventRecord, type DriftEvent } from '../drift/drift-event.js';
 import { EventSpool } from './event-spool.js';
 import type { HookTarget } from './hook-targets.js';
 
@@ -58,8 +58,8 @@ export class Hook {
   }
 
   /** Never throws, and does not wait for anybody. */
-  tell({ level, fields, message }: DriftEvent): void {
-    this.#spool.add({ time: new Date().toISOString(), level, ...fields, msg: message });
+  tell(event: DriftEvent): void {
+    this.#spool.add(eventRecord(event, new Date()));
     this.#loop.wake();
   }
 

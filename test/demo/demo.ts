@@ -5,6 +5,7 @@
 import { chmod, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { CUSTOMERS_DDL, customerRows } from '../support/customers.js';
 import { CUSTOMERS_LOAD, startLoad } from '../support/load.js';
@@ -227,6 +228,9 @@ rm -rf ${[...serverDirectories, directory].join(' ')}
 `,
   );
   await chmod(stopScript, 0o755);
+  const onNode = join(directory, 'on.sh');
+  await writeFile(onNode, onNodeScript(mesh));
+  await chmod(onNode, 0o755);
   tell.step('Left running');
   tell.say('Talk to the daemon:');
   tell.command(`cd ${directory}`);
@@ -235,12 +239,42 @@ rm -rf ${[...serverDirectories, directory].join(' ')}
   }
   tell.command(`alias acectl='${process.execPath} ${programPath('acectl')}'`);
   tell.command(`acectl mtree table-diff ${CLUSTER} ${TABLE}`);
-  tell.say('Talk to the nodes:');
+  tell.say(
+    'Make drift of your own: watch in one terminal, and in another change a row on n2 alone.',
+  );
+  tell.say(
+    'The event comes by itself; detectedAfterMs is how long after the commit. Then undo it.',
+  );
+  tell.command(`acectl drift watch ${CLUSTER}`);
+  tell.command(`./on.sh n2 --alone "UPDATE ${TABLE} SET balance = balance + 1 WHERE id = 3"`);
+  tell.command(`./on.sh n2 --alone "UPDATE ${TABLE} SET balance = balance - 1 WHERE id = 3"`);
+  tell.say(
+    'A change without --alone replicates, and no event comes. The same with psql, if you have it:',
+  );
   for (const { host, port, user, database, name } of mesh.nodeConfigs()) {
     tell.command(`psql -h ${host} -p ${port} -U ${user} ${database}   # ${name}`);
   }
   tell.say(`The daemon's log is ${programs.daemonLog}. Stop everything:`);
   tell.command(stopScript);
+}
+
+/** Who tries the demo may have no psql. */
+function onNodeScript(mesh: Mesh): string {
+  const cases = mesh
+    .nodeConfigs()
+    .map(
+      ({ name, host, port, user, database }) =>
+        `  ${name}) at="${host} ${port} ${user} ${database}" ;;`,
+    );
+  return `#!/bin/sh
+# usage: on.sh node [--alone] "statement"
+case "$1" in
+${cases.join('\n')}
+  *) echo "usage: on.sh ${mesh.names.join('|')} [--alone] \\"statement\\"" >&2; exit 2 ;;
+esac
+shift
+exec ${process.execPath} ${fileURLToPath(new URL('./on-node.js', import.meta.url))} $at "$@"
+`;
 }
 
 async function acectl(demo: Demo, exitCode: number, args: string[]): Promise<readonly string[]> {

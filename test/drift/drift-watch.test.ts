@@ -11,6 +11,7 @@ import { CUSTOMERS_DDL, customerRows } from '../support/customers.js';
 import { CUSTOMERS_LOAD, startLoad } from '../support/load.js';
 import { startMesh, type Mesh } from '../support/mesh.js';
 import { waitFor } from '../support/wait.js';
+import { validateEvent } from './event-schema.js';
 
 const ROWS = 2000;
 /** More than are looked at at once. */
@@ -141,6 +142,19 @@ describe('the daemon judges tables all the time', () => {
 
   it('reports a row that one node changed alone, and that it is equal again', async () => {
     const from = log.lines.length;
+    const watching = new AbortController();
+    const watched: LogLine[] = [];
+    const watch = engine.run(
+      'drift-watch',
+      {},
+      {
+        ...testContext(stateDir),
+        signal: watching.signal,
+        emit: (event) => {
+          if (event.type === 'drift') watched.push(event.fields);
+        },
+      },
+    );
     await mesh.driftSql('n2', 'UPDATE customers SET balance = balance + 1 WHERE id = 7');
     const opened = await log.event('drift_opened', from);
     assert.equal(opened['table'], 'public.customers');
@@ -163,6 +177,15 @@ describe('the daemon judges tables all the time', () => {
     const resolved = await log.event('drift_resolved', from);
     assert.equal(resolved['incident'], opened['incident']);
     assert.equal(resolved['rows'], 0);
+    watching.abort();
+    await watch;
+    assert.deepEqual(
+      watched.map(({ event, revision }) => [event, revision]),
+      driftSince(from).map(({ event, revision }) => [event, revision]),
+    );
+    for (const line of watched) {
+      assert.ok(validateEvent(line), JSON.stringify(validateEvent.errors));
+    }
   });
 
   it('calls a subscription that stands still starved, and what it brings late no drift', async () => {

@@ -39,7 +39,7 @@ export interface ConfigOverrides extends Partial<
 }
 
 const PUBLICATION = 'mesh';
-const DRIFT_ORIGIN = 'mesh_drift';
+export const DRIFT_ORIGIN = 'mesh_drift';
 const FIRST_MAJOR_WITH_ORIGIN_FILTER = 16;
 const REPLICATION_INTERVAL_MS = 5;
 

@@ -477,6 +477,7 @@ function repairRequest({ flags, argument }: CommandInput): AnyRequest {
     params: {
       ...common(flags),
       table: argument,
+      ...switchParam('resume', flags, 'resume'),
       ...listParam('key', flags, 'key'),
       ...textParam('sourceOfTruth', flags, 'source-of-truth'),
       ...switchParam('dryRun', flags, 'dry-run'),

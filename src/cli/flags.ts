@@ -242,6 +242,7 @@ export const TABLE_DIFF: readonly FlagSpec[] = [
   {
     ...text('table-filter', 'F', 'an SQL condition', 'compare only the rows that satisfy it'),
   },
+  toggle('resume', undefined, 'go on where an interrupted diff of the table ended'),
   KEY,
   COLUMNS,
   EXCLUDE_COLUMNS,
@@ -295,7 +296,9 @@ export const SCHEMA_DIFF: readonly FlagSpec[] = [
     undefined,
     'of a structure: 0 cosmetic, 16 equivalent-differing, 32 narrowed, 48 incompatible, 64 absent',
   ),
-  ...TABLE_DIFF.filter(({ name }) => !['table-filter', 'against-origin', 'key'].includes(name)),
+  ...TABLE_DIFF.filter(
+    ({ name }) => !['table-filter', 'against-origin', 'key', 'resume'].includes(name),
+  ),
 ];
 
 export const TASKS: readonly FlagSpec[] = [

@@ -1,9 +1,11 @@
+import { join } from 'node:path';
 import { allOrCause } from '../base/abort.js';
 import {
   findTable,
   readClusterTable,
   requireColumns,
   readCommitTimeNodes,
+  type ClusterTable,
 } from '../cluster/cluster-table.js';
 import { configuredColumns, requireConfiguredColumns } from '../cluster/left-out-columns.js';
 import { comparedTable } from '../cluster/compared-table.js';
@@ -20,7 +22,8 @@ import { proveBlocks, recordWrongLeaves } from '../cluster/proof.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import type { TableName } from '../table/table-name.js';
 import { checkRowFilter } from '../table/row-filter.js';
-import { isOrderIndexed } from '../table/table-spec.js';
+import { serversOf } from '../protocol/servers.js';
+import { digestId, isOrderIndexed } from '../table/table-spec.js';
 
 /** Rows a block of `table-diff` has at most: smaller ones make differing rows cheaper to find. */
 const TABLE_DIFF_BLOCK_ROWS = 1000;
@@ -55,6 +58,11 @@ export async function diffTable(
     requireColumns(catalog, only ?? [], '--columns');
   }
   requireConfiguredColumns(cluster.config, catalog);
+  if (params.resume === true && params.againstOrigin !== undefined) {
+    throw new AcedError('BAD_USAGE', '--resume and --against-origin exclude each other', {
+      hint: 'leave --resume out: a diff against an origin always looks at the whole table',
+    });
+  }
   if (catalog.spec.isMultiset === true) requireNoKey(params, name);
   requireCommitTimes(params, nodes, commitTimeNodes);
   const { spec, infos } = catalog;
@@ -93,6 +101,11 @@ export async function diffTable(
     concurrency: cluster.hashConcurrency(concurrencyFactor),
     ...(tableFilter === undefined ? {} : { tableFilter }),
     ...wishesOf(params),
+    progress: {
+      directory: join(config.stateDir, 'table-diff'),
+      identity: identityOf(cluster, { spec, infos, nodes, tableFilter }),
+    },
+    ...(params.resume === undefined ? {} : { resume: params.resume }),
     sinks: [drifted],
     onReadingOrder: (node, { by, reason }) => {
       const label = `${name.schema}.${name.name}`;
@@ -134,6 +147,30 @@ function requireNoKey(
       hint: 'name columns that are unique and not null: --key a,b',
     },
   );
+}
+
+interface Identity extends Pick<ClusterTable, 'spec' | 'infos'> {
+  readonly nodes: readonly string[];
+  readonly tableFilter: string | undefined;
+}
+
+/** All that sums of ranges depend on: what a diff with another one has proved says nothing of this one. */
+function identityOf(
+  { config, store }: Cluster,
+  { spec, infos, nodes, tableFilter = '' }: Identity,
+): string {
+  const servers = serversOf(config.nodes.filter(({ name }) => nodes.includes(name)));
+  const oids = Array.from(infos, ([node, { oid }]) => [node, oid]);
+  const { schema, name, key } = spec;
+  return JSON.stringify([
+    schema,
+    name,
+    key,
+    digestId(store.seedId, spec),
+    tableFilter,
+    servers,
+    oids,
+  ]);
 }
 
 /** What is asked of the comparison itself. */

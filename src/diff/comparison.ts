@@ -2,7 +2,7 @@ import { errorMessage } from '../base/errors.js';
 import type { Config } from '../config/config.js';
 import type { SummaryFields } from '../diff-file/diff-writer.js';
 import type { BlockRange } from '../merkle/layout.js';
-import type { CommandContext, DiffResult, Verdict } from '../protocol/commands.js';
+import type { CommandContext, DiffPart, DiffResult, Verdict } from '../protocol/commands.js';
 import { serversOf } from '../protocol/servers.js';
 import { openQuestion, type KeyText } from '../table/table-spec.js';
 import type { DiffSink } from './diff-sink.js';
@@ -48,6 +48,8 @@ export interface RunFacts {
   readonly comparedRows?: number;
   /** As it was asked for: only rows of this origin were looked at. */
   readonly againstOrigin?: string;
+  /** Of a diff that was resumed. */
+  readonly parts?: readonly DiffPart[];
   /** What ought to have been looked at and was not, a sentence: there is no match then. */
   readonly unlookedAt?: string;
 }
@@ -138,6 +140,7 @@ export class Comparison {
       ...(isTolerant ? { toleratedRows } : {}),
       ...(newerRows > 0 ? { newerRows } : {}),
       ...(facts.comparedRows === undefined ? {} : { comparedRows: facts.comparedRows }),
+      ...(facts.parts === undefined ? {} : { parts: facts.parts }),
       inFlightRows: this.#search.inFlightRows,
       rowLimitReached: this.#file.isFull,
       excludedColumns: this.#excludedColumns(),

@@ -12,6 +12,7 @@ import type { DiffResult } from '../protocol/commands.js';
 import { onEveryNode } from '../postgres/every-node.js';
 import { readPositions } from './positions.js';
 import { Comparison, type ComparisonOptions } from './comparison.js';
+import { DiffProgress, readServerStarts, type ProgressOptions } from './diff-progress.js';
 
 export interface TableDiffOptions extends ComparisonOptions {
   /** As the user asked, for the summary. */
@@ -23,6 +24,10 @@ export interface TableDiffOptions extends ComparisonOptions {
   readonly tableFilter?: string;
   /** Only so many percent of the ranges, chosen at random, are looked at. */
   readonly samplePercent?: number;
+  /** Where it is kept what was proved, should the diff be interrupted. */
+  readonly progress: ProgressOptions;
+  /** Go on from there. */
+  readonly resume?: boolean;
   /** How a node is read, and why. */
   readonly onReadingOrder?: (node: string, order: ReadingOrder) => void;
 }
@@ -36,20 +41,17 @@ const OVERSIZE = 8;
  */
 export async function tableDiff(options: TableDiffOptions): Promise<DiffResult> {
   const comparison = new Comparison(options);
+  let progress: DiffProgress | null = null;
   try {
-    const positions = await readPositions(options.table.pools, options.context.signal);
-    const reference = largestNode(options);
-    const boundaries = await findBoundaries({
-      sql: options.table.sql,
-      pool: poolOf(options, reference),
-      range: { lower: null, upper: null },
-      blockRows: options.blockRows,
-      signal: options.context.signal,
-    });
-    const all = rangesBetween({ lower: null, upper: null }, boundaries);
-    const ranges = sampleOf(all, options.samplePercent);
+    progress = await begin(options, comparison);
+    const all = rangesBetween({ lower: null, upper: null }, progress.boundaries);
+    const open = progress.open.map((number) => ({ ...rangeOf(all, number), number }));
+    const ranges = sampleOf(open, options.samplePercent);
     const isWhole = ranges.length === all.length;
-    const hashes = await hashOnEveryNode(ranges, options, isWhole ? boundaries : null);
+    const hashes = await hashOnEveryNode(ranges, options, {
+      boundaries: isWhole ? progress.boundaries : null,
+      progress,
+    });
     const differing = await cutOversize(
       ranges.filter((_, i) => !isEqualOnAll(hashes, i)),
       hashes,
@@ -57,16 +59,18 @@ export async function tableDiff(options: TableDiffOptions): Promise<DiffResult> 
       options,
     );
     await comparison.examine(differing);
-    let totalRows = 0;
+    let openRows = 0;
     for (const values of hashes.values()) {
-      totalRows = Math.max(
-        totalRows,
+      openRows = Math.max(
+        openRows,
         values.reduce((sum, value) => sum + value.rows, 0),
       );
     }
-    return await comparison.finish({
-      positions,
-      totalRows,
+    const { parts } = progress;
+    const result = await comparison.finish({
+      positions: parts[0]?.positions ?? {},
+      ...(progress.isResumed ? { parts } : {}),
+      totalRows: progress.provedRows + openRows,
       ranges: ranges.length,
       mismatchedRanges: differing.length,
       blockSize: options.blockSize,
@@ -79,14 +83,56 @@ export async function tableDiff(options: TableDiffOptions): Promise<DiffResult> 
             unlookedAt: `A sample was compared: ${ranges.length} of ${all.length} ranges of the key`,
           }),
     });
+    await progress.forget();
+    return result;
   } catch (error) {
+    // The failure of the diff is what a person must know.
+    await progress?.save(options.table.pools.size).catch(() => undefined);
     await comparison.abort();
     throw error;
   }
 }
 
+/** From the beginning, or where an interrupted diff ended. */
+async function begin(options: TableDiffOptions, comparison: Comparison): Promise<DiffProgress> {
+  const { table, context, resume = false } = options;
+  const { signal } = context;
+  const startedAt = new Date().toISOString();
+  const now = {
+    startedAt,
+    positions: await readPositions(table.pools, signal),
+    servers: await readServerStarts(table.pools, signal),
+  };
+  const resumed = resume ? await DiffProgress.resume(options.progress, now) : null;
+  if (resumed instanceof DiffProgress) {
+    for (const { startedAt: from, ranges } of resumed.parts.slice(0, -1)) {
+      comparison.warn(
+        `${ranges} of ${resumed.boundaries.length + 1} ranges are not read again: they were equal in the diff ` +
+          `that began at ${from}. What has changed in them since is not in this result`,
+      );
+    }
+    return resumed;
+  }
+  if (resumed !== null) {
+    const message = `Nothing to resume, the diff begins anew: ${resumed}`;
+    context.emit({ type: 'log', level: 'info', message });
+  }
+  const boundaries = await findBoundaries({
+    sql: table.sql,
+    pool: poolOf(options, largestNode(options)),
+    range: { lower: null, upper: null },
+    blockRows: options.blockRows,
+    signal,
+  });
+  return DiffProgress.start(options.progress, boundaries, now);
+}
+
+function rangeOf(ranges: readonly BlockRange[], number: number): BlockRange {
+  return ranges[number] ?? { lower: null, upper: null };
+}
+
 /** In key order; at least one. */
-function sampleOf(ranges: readonly BlockRange[], percent: number | undefined): BlockRange[] {
+function sampleOf<Range>(ranges: readonly Range[], percent: number | undefined): Range[] {
   if (percent === undefined) return [...ranges];
   const wanted = Math.max(1, Math.ceil((ranges.length * percent) / 100));
   const places = ranges.map((_, place) => ({ place, order: Math.random() }));
@@ -123,19 +169,32 @@ export function rangesBetween(range: BlockRange, boundaries: readonly KeyText[])
  * Per node the value of each range, by index. Fails as a whole when one statement fails.
  *
  * @param boundaries what cuts the whole table into these ranges; null: they are not all of it
+ * @param progress what keeps the sums of ranges that have a number
  */
 async function hashOnEveryNode(
-  ranges: readonly BlockRange[],
+  ranges: readonly (BlockRange & { readonly number?: number })[],
   options: TableDiffOptions,
-  boundaries: readonly KeyText[] | null = null,
+  {
+    boundaries = null,
+    progress = null,
+  }: {
+    readonly boundaries?: readonly KeyText[] | null;
+    readonly progress?: DiffProgress | null;
+  } = {},
 ): Promise<Map<string, LeafValue[]>> {
   const { context, blockRows, concurrency } = options;
   const { spec, sql, pools } = options.table;
   const perStatement = blocksPerStatement(blockRows);
   let done = 0;
   const total = ranges.length * pools.size;
-  const hashNode = async (pool: SessionPool, nodeSignal: AbortSignal): Promise<LeafValue[]> => {
+  const hashNode = async (
+    node: string,
+    pool: SessionPool,
+    nodeSignal: AbortSignal,
+  ): Promise<LeafValue[]> => {
     const values = new Array<LeafValue | undefined>(ranges.length);
+    const known: (LeafValue | undefined)[] = [];
+    progress?.follow(node, known);
     let next = 0;
     const work = async (signal: AbortSignal): Promise<void> => {
       while (next < ranges.length) {
@@ -150,12 +209,13 @@ async function hashOnEveryNode(
           signal,
         );
         for (const [number, count, sum] of rows) {
-          values[Number(number)] = {
-            rows: Number(count),
-            sum: BigInt.asUintN(64, BigInt(sum ?? '0')),
-          };
+          const value = { rows: Number(count), sum: BigInt.asUintN(64, BigInt(sum ?? '0')) };
+          values[Number(number)] = value;
+          const place = ranges[Number(number)]?.number;
+          if (place !== undefined) known[place] = value;
         }
         done += chunk.length;
+        await progress?.note(pools.size);
         context.emit({ type: 'progress', phase: 'Hashing initial ranges', done, total });
       }
     };
@@ -166,12 +226,13 @@ async function hashOnEveryNode(
     });
   };
   return onEveryNode(pools, context.signal, async (node, pool, signal) => {
-    if (boundaries === null) return hashNode(pool, signal);
+    if (boundaries === null) return hashNode(node, pool, signal);
     const blocks = { blocks: ranges.length, allBlocks: ranges.length };
     const order = await chooseReadingOrder({ spec, sql, pool, ...blocks, signal });
     options.onReadingOrder?.(node, order);
-    if (order.by === 'key') return hashNode(pool, signal);
+    if (order.by === 'key') return hashNode(node, pool, signal);
     const values = await hashWhole(pool, sql.hashTable(boundaries), ranges.length, signal);
+    progress?.follow(node, values);
     done += ranges.length;
     context.emit({ type: 'progress', phase: 'Hashing initial ranges', done, total });
     return values;

@@ -83,6 +83,8 @@ export interface TableDiffParams extends TableParams {
   readonly samplePercent?: number;
   /** `column=number`: rows that differ by no more are counted apart, and are not in the file. */
   readonly tolerances?: readonly string[];
+  /** Goes on where an interrupted diff of the same table and options ended. */
+  readonly resume?: boolean;
   /** Columns that are unique and not null: rows are matched by them in place of the primary key. */
   readonly key?: readonly string[];
   /** Names of the only columns that are compared, beside the key's. */
@@ -184,6 +186,16 @@ export interface OfServers {
   readonly servers: Servers;
 }
 
+/** One beginning of a diff that was interrupted, and what of the verdict is from then. */
+export interface DiffPart {
+  /** RFC 3339. */
+  readonly startedAt: string;
+  /** Node -> the write-ahead log position that this part holds at. */
+  readonly positions: Readonly<Record<string, string>>;
+  /** Ranges of the key. */
+  readonly ranges: number;
+}
+
 export interface DiffResult {
   readonly table: string;
   readonly verdict: Verdict;
@@ -204,6 +216,8 @@ export interface DiffResult {
   readonly inFlightRows: number;
   readonly rowLimitReached: boolean;
   readonly excludedColumns: readonly { readonly name: string; readonly reason: string }[];
+  /** With --resume: from when each part is. `positions` are then those of the first. */
+  readonly parts?: readonly DiffPart[];
   /** What a person must know beside the verdict, a sentence each. */
   readonly warnings: readonly string[];
   /** Blocks that differ though their rows do not seem to, or whose leaves were wrong: key ranges. */

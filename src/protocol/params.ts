@@ -83,6 +83,7 @@ const OF_ONE: Fields<Exclude<CommandName, ManyTablesName>> = {
     samplePercent: 'percent',
     tolerances: 'texts',
     key: 'texts',
+    resume: 'flag',
     columns: 'texts',
     excludeColumns: 'texts',
   },

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { parseLsn } from '../../src/base/lsn.js';
 import { silentLogger } from '../../src/base/log.js';
 import { Cluster } from '../../src/cluster/cluster.js';
 import { diffTable } from '../../src/commands/diff-table.js';
@@ -22,6 +23,7 @@ const TABLES = `
   CREATE TABLE times (id int PRIMARY KEY, v text);
   CREATE TABLE sums (id int PRIMARY KEY, amount numeric, f float8, n bigint, note text);
   CREATE TABLE lost (id int PRIMARY KEY, v text);
+  CREATE TABLE big (id int PRIMARY KEY, v int);
   CREATE TABLE many (id int PRIMARY KEY, v int)`;
 
 describe('a diff of less than the whole table', () => {
@@ -169,6 +171,91 @@ describe('a diff of less than the whole table', () => {
     assert.equal(result.agreement, undefined);
     const { 'n1/n2': pair } = await differingKeys(directory, result, 'id');
     assert.deepEqual(pair?.['n1'], [7, 1007, 2007]);
+  });
+
+  describe('--resume', () => {
+    const ROWS = 250_000;
+    const nodes = ['n1', 'n2'];
+
+    /** Ends once so many ranges have been hashed, over both nodes. */
+    async function interrupted(
+      ranges: number,
+      params: Partial<TableDiffParams> = {},
+    ): Promise<void> {
+      const stop = new AbortController();
+      const context = testContext(directory, { signal: stop.signal });
+      const run = diffTable(
+        cluster,
+        { table: 'big', nodes, ...params },
+        {
+          ...context,
+          emit: (event) => {
+            if (event.type === 'progress' && event.done >= ranges) stop.abort();
+          },
+        },
+      );
+      await assert.rejects(run, { code: 'CANCELLED' });
+    }
+
+    const resumed = (params: Partial<TableDiffParams> = {}): Promise<DiffResult> =>
+      diff('big', { nodes, resume: true, ...params });
+
+    before(async () => {
+      const fill = `INSERT INTO big SELECT i, i FROM generate_series(1, ${ROWS}) i`;
+      await Promise.all(nodes.map((node) => mesh.driftSql(node, fill)));
+    });
+
+    it('reads again what was not proved equal, and says from when the rest is', async () => {
+      await mesh.driftSql('n2', `UPDATE big SET v = 0 WHERE id IN (50, ${ROWS - 50})`);
+      await interrupted(300);
+      const [before] = await mesh.query('n1', 'SELECT pg_current_wal_insert_lsn()');
+      // In a range that was equal, and is not read again.
+      await mesh.driftSql('n2', 'UPDATE big SET v = 0 WHERE id = 5050');
+      const found = await resumed();
+      assert.equal(found.verdict, 'drift');
+      assert.deepEqual(await differingKeys(directory, found, 'id'), {
+        'n1/n2': { n1: [50, ROWS - 50], n2: [50, ROWS - 50] },
+      });
+      const [first, second] = found.parts ?? [];
+      assert.ok(first !== undefined && second !== undefined && first.ranges >= 50);
+      assert.equal(first.ranges + second.ranges, ROWS / 1000);
+      // What was committed before the first beginning was compared, and no more is claimed.
+      assert.deepEqual(found.positions, first.positions);
+      assert.ok(parseLsn(first.positions['n1'] ?? '') <= parseLsn(before?.[0] ?? ''));
+      assert.match(
+        found.warnings.join(),
+        new RegExp(`${first.ranges} of 250 ranges are not read again`),
+      );
+      const summary = await summaryOf(found);
+      assert.equal(summary['total_rows_checked'], ROWS);
+      // It has come to its end: the next one begins anew.
+      const anew = await resumed();
+      assert.deepEqual([anew.parts, anew.differences], [undefined, { 'n1/n2': 3 }]);
+    });
+
+    it('takes nothing from a diff of something else, nor from before a restart', async () => {
+      await interrupted(300);
+      for (const params of [{ columns: ['id'] }, { tableFilter: 'id > 0' }]) {
+        assert.equal((await resumed(params)).parts, undefined, JSON.stringify(params));
+      }
+      await interrupted(300);
+      await interrupted(100, { resume: true });
+      const { parts = [] } = await resumed();
+      assert.ok(parts.length >= 2);
+      assert.equal(
+        parts.reduce((sum, { ranges }) => sum + ranges, 0),
+        ROWS / 1000,
+      );
+      await interrupted(300);
+      await mesh.node('n2').restart();
+      await cluster.close();
+      cluster = new Cluster(mesh.config(directory), silentLogger());
+      const told = testContext(directory);
+      const anew = await diffTable(cluster, { table: 'big', nodes, resume: true }, told);
+      assert.deepEqual([anew.parts, anew.differences], [undefined, { 'n1/n2': 3 }]);
+      assert.match(told.messages().join(), /begins anew: the server of n2 was started again since/);
+      await assert.rejects(resumed({ againstOrigin: 'n1' }), { code: 'BAD_USAGE' });
+    });
   });
 
   describe('--recovery-mode', () => {

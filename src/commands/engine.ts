@@ -92,6 +92,17 @@ const NEEDS_STREAM: ReadonlySet<CommandName> = new Set<CommandName>([
   'mtree-teardown-table-many',
 ]);
 
+/** By these a diff looks at some rows or columns only, or takes unequal ones for equal. */
+const PARTIAL = [
+  'tableFilter',
+  'againstOrigin',
+  'until',
+  'samplePercent',
+  'tolerances',
+  'columns',
+  'excludeColumns',
+] as const satisfies readonly (keyof TableDiffParams)[];
+
 /** Blocks are cut alike on every node, and a slot is needed on each: no choice of nodes. */
 const WHOLE_CLUSTER: ReadonlySet<CommandName> = new Set<CommandName>([
   'mtree-init',
@@ -350,9 +361,13 @@ export class Engine implements CommandRunner {
     };
   }
 
-  /** For `status`, when the diff was of all nodes and all rows. Logged where the diff ran. */
+  /**
+   * For `status`, when the diff was of all nodes. What was found in a part of a table holds for the
+   * whole, what was not found there does not. Logged where the diff ran.
+   */
   #remember(params: TableDiffParams, result: DiffResult): DiffResult {
-    if (params.tableFilter === undefined) this.#rememberAll([result]);
+    const isPartial = PARTIAL.some((name) => params[name] !== undefined);
+    if (!isPartial || result.verdict === 'drift') this.#rememberAll([result]);
     return result;
   }
 

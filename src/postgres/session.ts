@@ -30,6 +30,16 @@ const CLOSE_GRACE_MS = 1_000;
 /** How long a cancelled query may take to stop before its connection is given up. */
 const CANCEL_GRACE_MS = 5_000;
 
+/**
+ * A statement that a session prepares once: for one whose planning costs more than its work. The server
+ * plans it again when what it reads was changed.
+ */
+export interface PreparedSql {
+  /** Unique among them. */
+  readonly name: string;
+  readonly text: string;
+}
+
 /** One connection with pinned settings, whose results are raw text. Queries run one at a time. */
 export class Session {
   readonly node: NodeConfig;
@@ -78,7 +88,7 @@ export class Session {
    * `signal` aborts, after the server has stopped working on the query.
    */
   async query(
-    sql: string,
+    sql: string | PreparedSql,
     params: readonly Param[] = [],
     signal?: AbortSignal,
   ): Promise<TextRow[]> {
@@ -105,7 +115,7 @@ export class Session {
   }
 
   async #run(
-    sql: string,
+    sql: string | PreparedSql,
     params: readonly Param[],
     signal: AbortSignal | undefined,
   ): Promise<TextRow[]> {
@@ -114,7 +124,7 @@ export class Session {
       throw new AcedError('NODE_UNREACHABLE', `connection to node ${this.node.name} was lost`);
     }
     const answer = this.client.query<(string | null)[]>({
-      text: sql,
+      ...(typeof sql === 'string' ? { text: sql } : sql),
       values: [...params],
       rowMode: 'array',
       types: RAW_TEXT,

@@ -78,7 +78,11 @@ async function readEntries(
   params: readonly Param[],
   signal?: AbortSignal,
 ): Promise<PublishedTable[]> {
-  const rows = await session.query(PUBLISHED_QUERY, params, signal);
+  const rows = await session.query(
+    { name: 'aced_published', text: PUBLISHED_QUERY },
+    params,
+    signal,
+  );
   return rows.map(([oid, schema, name, identity, isRestricted, sentAs]) => ({
     oid: Number(oid),
     schema: schema ?? '',

@@ -68,7 +68,7 @@ export async function readTables(
   // First: DDL between the two is then newer than the fingerprint, and will be noticed.
   const readings = await readCatalog(session, names, signal);
   const rows = await session.query(
-    TABLE_QUERY,
+    { name: 'aced_tables', text: TABLE_QUERY },
     [
       names.map(({ schema }) => schema),
       names.map(({ name }) => name),

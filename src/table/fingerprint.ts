@@ -20,7 +20,7 @@ export async function readCatalog(
   signal?: AbortSignal,
 ): Promise<(CatalogReading | null)[]> {
   const rows = await session.query(
-    FINGERPRINT_QUERY,
+    { name: 'aced_fingerprints', text: FINGERPRINT_QUERY },
     [tables.map(({ schema }) => schema), tables.map(({ name }) => name)],
     signal,
   );

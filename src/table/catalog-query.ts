@@ -1,10 +1,15 @@
-/** Output functions that print the names of other objects; aclitem (1033) prints roles. */
-const OUTPUTS_OF_NAMES = [
+const FUNCTIONS_OF_NAMES = [
   ...['regproc', 'regprocedure', 'regoper', 'regoperator', 'regclass', 'regtype', 'regrole'],
   ...['regnamespace', 'regconfig', 'regdictionary', 'regcollation', 'regdatabase'],
 ]
   .map((type) => `pg_catalog.to_regproc('pg_catalog.${type}out')`)
   .join(', ');
+
+/**
+ * Output functions that print the names of other objects; aclitem (1033) prints roles. A list of its own, since the server
+ * would look each name up again for each row of pg_type.
+ */
+const OUTPUTS_OF_NAMES = `ARRAY(SELECT f.oid::oid FROM pg_catalog.unnest(ARRAY[${FUNCTIONS_OF_NAMES}]) f (oid))`;
 
 /**
  * For each of the tables ($1, $2: schemas and names) that exists its number in the lists, from 1, and a
@@ -88,7 +93,7 @@ WITH RECURSIVE target AS MATERIALIZED (
          (SELECT pg_catalog.min(t.typname::text)
             FROM type_part u
             JOIN pg_catalog.pg_type t ON t.oid = u.type_oid
-           WHERE u.root = b.root AND (t.oid = 1033 OR t.typoutput IN (${OUTPUTS_OF_NAMES}))) AS foreign_text
+           WHERE u.root = b.root AND (t.oid = 1033 OR t.typoutput::oid = ANY (${OUTPUTS_OF_NAMES}))) AS foreign_text
     FROM base b
 ), primary_key AS MATERIALIZED (
   SELECT DISTINCT ON (i.indrelid) i.indrelid, i.indkey::int2[] AS attnums, i.indclass, i.indnkeyatts,

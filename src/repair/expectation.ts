@@ -4,6 +4,7 @@ import type { KeyText } from '../table/table-spec.js';
 import { keyTextsOf, textOfJson, type DiffFileRow } from '../diff-file/file-row.js';
 import { readDiffRows } from '../diff-file/diff-reader.js';
 import { jsonFormatter, type JsonFormatter } from '../diff-file/json-value.js';
+import { DigestList, TextList, type ProofList } from './proof-list.js';
 import type { ReportColumn } from '../diff-file/row-text.js';
 
 /** What the diff saw of one key. */
@@ -75,9 +76,9 @@ export interface ExpectationOptions {
 export class Expectations {
   readonly #options: ExpectationOptions;
   readonly #keys: string[] = [];
-  /** As the file has them: 16 hex digits; or hashes of the rows' values. Null: no row. */
-  readonly #targets: (string | null)[] = [];
-  readonly #sources: (string | null)[] = [];
+  /** The digests of the file, or hashes of the rows' values. */
+  readonly #targets: ProofList;
+  readonly #sources: ProofList;
   #isSourceSide: boolean | null = null;
   /** How often rows of the other side have begun, the first of all included. */
   #turns = 0;
@@ -91,6 +92,9 @@ export class Expectations {
 
   constructor(options: ExpectationOptions) {
     this.#options = options;
+    const isByDigest = options.values === null;
+    this.#targets = isByDigest ? new DigestList() : new TextList();
+    this.#sources = isByDigest ? new DigestList() : new TextList();
   }
 
   /** Reads them from the file. Errors: BAD_DIFF_FILE. */
@@ -123,7 +127,7 @@ export class Expectations {
     for (const row of rows) {
       const place = this.#placeOf(idOf(keyTextsOf(row, keyColumns, path)));
       const proofs = areSource ? this.#sources : this.#targets;
-      proofs[place] = proofOf(row, values, path);
+      proofs.set(place, proofOf(row, values, path));
     }
   }
 
@@ -140,8 +144,6 @@ export class Expectations {
     if (known === undefined) {
       this.#places?.set(key, place);
       this.#keys.push(key);
-      this.#targets.push(null);
-      this.#sources.push(null);
     }
     this.#nextPlace = place + 1;
     return place;
@@ -153,11 +155,6 @@ export class Expectations {
     return this.#places.get(key);
   }
 
-  #proof(proof: string | null | undefined): string | null {
-    if (proof === undefined || proof === null) return null;
-    return this.#options.values === null ? signedDecimal(proof) : proof;
-  }
-
   get size(): number {
     return this.#keys.length - this.#joined.size;
   }
@@ -167,8 +164,8 @@ export class Expectations {
     const sources: { place: number; key: KeyText }[] = [];
     const targets: { place: number; key: KeyText }[] = [];
     for (const [place, id] of this.#keys.entries()) {
-      const isSource = this.#sources[place] !== null;
-      if (isSource === (this.#targets[place] !== null)) continue;
+      const isSource = this.#sources.has(place);
+      if (isSource === this.#targets.has(place)) continue;
       (isSource ? sources : targets).push({ place, key: this.#keyText(id) });
     }
     return { sources, targets };
@@ -176,7 +173,7 @@ export class Expectations {
 
   /** The source's key at `source` and the target's at `target` are one key. */
   join(source: number, target: number): void {
-    this.#targets[source] = this.#targets[target] ?? null;
+    this.#targets.copy(target, source);
     this.#joined.add(target);
   }
 
@@ -191,8 +188,8 @@ export class Expectations {
       yield {
         place,
         key: this.#keyText(id),
-        target: this.#proof(this.#targets[place]),
-        source: this.#proof(this.#sources[place]),
+        target: this.#targets.get(place),
+        source: this.#sources.get(place),
       };
     }
   }
@@ -211,10 +208,6 @@ function proofOf(row: DiffFileRow, values: ValueHasher | null, path: string): st
     });
   }
   return row.digest;
-}
-
-function signedDecimal(hex: string): string {
-  return BigInt.asIntN(64, BigInt(`0x${hex}`)).toString();
 }
 
 /**

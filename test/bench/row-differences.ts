@@ -95,8 +95,10 @@ export async function measureManyDifferences(run: BenchRun): Promise<void> {
   for (const count of [small, rows / 2]) {
     const where = `id BETWEEN ${rows / 4} AND ${rows / 4 + count - 1}`;
     await drift(run, where);
+    let file = '';
     for (const command of ['mtree-table-diff', 'table-diff'] as const) {
-      const { seconds, peakMb, fileMb } = await find(run, command, count);
+      const { seconds, peakMb, fileMb, path } = await find(run, command, count);
+      file = path;
       perRowUs.push((seconds / count) * 1e6);
       const measure = 'differences-many';
       const what = `${command}, ${count} adjacent rows differ`;
@@ -116,9 +118,7 @@ export async function measureManyDifferences(run: BenchRun): Promise<void> {
         target: { of: 'value', at: 'most', limit: 400 },
       });
     }
-    await follow(run, where);
-    const { engine } = await run.cluster();
-    await engine.run('mtree-table-diff', { table: 'customers' });
+    await showAndRepair(run, file, count);
   }
   run.report({
     measure: 'differences-many',
@@ -128,6 +128,32 @@ export async function measureManyDifferences(run: BenchRun): Promise<void> {
     floor: { what: 'the fewer', value: perRowUs[1] ?? Number.NaN },
     target: { of: 'ratio', at: 'most', limit: 1.2 },
   });
+}
+
+/** The page of so many rows, and their repair: nothing may be held of each of them but its key and digests. */
+async function showAndRepair(run: BenchRun, file: string, count: number): Promise<void> {
+  const { engine } = await run.clusterWithTree();
+  const table = 'customers';
+  const page = await engine.run('table-diff', { table, output: 'html' });
+  const repaired = await engine.run('table-repair', { table, sourceOfTruth: 'n1' }, file);
+  if (repaired.result.nodes['n2']?.upserted !== count) {
+    throw new Error(`${count} rows to repair: ${JSON.stringify(repaired.result.nodes)}`);
+  }
+  for (const [what, { ms, peakMb }] of [
+    ['table-diff with a page', page],
+    ['table-repair', repaired],
+  ] as const) {
+    const measure = 'differences-many';
+    run.report({ measure, what: `${what}, ${count} rows`, value: ms / 1000, unit: 's' });
+    run.report({
+      measure,
+      what: `${what}, ${count} rows: peak resident`,
+      value: peakMb,
+      unit: 'MB',
+      target: { of: 'value', at: 'most', limit: 400 },
+    });
+  }
+  await engine.run('mtree-table-diff', { table });
 }
 
 /** What may be wrong with rows of n2, and what the server alone needs to put it right on n3. */

@@ -3,7 +3,7 @@ import type { Config } from '../../src/config/config.js';
 import { Random } from '../history/random.js';
 import { EngineProcess } from '../support/engine-process.js';
 import type { Mesh } from '../support/mesh.js';
-import type { SoakWriters } from './writers.js';
+import { idleRow, type SoakWriters } from './writers.js';
 
 export interface DisturbanceCounts {
   kills: number;
@@ -14,7 +14,14 @@ export interface DisturbanceCounts {
   crashes: number;
   largeTransactions: number;
   conflicts: number;
+  /** Rows that did differ, made on purpose, and those of them that were told, and told to be equal again. */
+  made: number;
+  told: number;
+  slowestMs: number;
 }
+
+/** Waits for an event about the row; false: it did not come in time. */
+export type AwaitEvent = (event: string, row: number) => Promise<boolean>;
 
 const LARGE_ROWS = 20_000;
 
@@ -28,14 +35,19 @@ export class Disturbances {
     crashes: 0,
     largeTransactions: 0,
     conflicts: 0,
+    made: 0,
+    told: 0,
+    slowestMs: 0,
   };
   readonly #mesh: Mesh;
   readonly #config: Config;
   readonly #random: Random;
+  readonly #isTold: AwaitEvent;
   #daemon: EngineProcess | null = null;
 
-  constructor(mesh: Mesh, config: Config, seed: number) {
+  constructor(mesh: Mesh, config: Config, seed: number, isTold: AwaitEvent) {
     this.#mesh = mesh;
+    this.#isTold = isTold;
     this.#config = config;
     this.#random = new Random(seed);
   }
@@ -59,10 +71,29 @@ export class Disturbances {
       else if (dice < 65) await this.#pause(40_000);
       else if (dice < 68) await this.#restart('fast');
       else if (dice < 70) await this.#restart('immediate');
-      else if (dice < 85) await this.#large(writers);
+      else if (dice < 80) await this.differ();
+      else if (dice < 88) await this.#large(writers);
       else await this.#conflict(writers);
       await delay(this.#random.between(200, 4_000));
     }
+  }
+
+  /** The end of the daemon's log. */
+  get log(): string {
+    return this.#daemon?.log ?? '';
+  }
+
+  /** That nothing is told means something only where what differs is told. */
+  async differ(): Promise<void> {
+    const row = idleRow(this.counts.made++);
+    const startedAtMs = performance.now();
+    await this.#mesh.driftSql('n2', `UPDATE items SET v = v + 1 WHERE id = ${row}`);
+    const isFound = await this.#isTold('drift_opened', row);
+    const tookMs = Math.round(performance.now() - startedAtMs);
+    this.counts.slowestMs = Math.max(this.counts.slowestMs, tookMs);
+    await this.#mesh.driftSql('n2', `UPDATE items SET v = v - 1 WHERE id = ${row}`);
+    if (isFound && (await this.#isTold('drift_resolved', row))) this.counts.told++;
+    else console.log(`row ${row} was not told in ${tookMs} ms:\n${this.log}`);
   }
 
   async #kill(): Promise<void> {

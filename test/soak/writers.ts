@@ -17,6 +17,8 @@ const SHARE = 4;
 const ROWS = 40_000;
 const BATCH = 800;
 const RECONNECT_MS = 300;
+/** Between two turns of a node: a daemon that is always minutes behind judges nothing. */
+const REST_MS = 50;
 const DISPUTED_ROWS = 500;
 /** Rows of the table that all nodes write, a turn. */
 const DISPUTED_BATCH = 20;
@@ -31,6 +33,11 @@ export async function fillSoakTables(mesh: Mesh): Promise<void> {
     'n1',
     `INSERT INTO disputed SELECT i, 0, 0 FROM generate_series(1, ${DISPUTED_ROWS}) i`,
   );
+}
+
+/** A row that nobody writes, of so many. */
+export function idleRow(number: number): number {
+  return ROWS / 2 + SHARE * (number % 1_000) + SHARE - 1;
 }
 
 /** Writes on all nodes at once; a node that restarts is written to again when it is back. */
@@ -83,7 +90,10 @@ export class SoakWriters {
     let turn = 0;
     while (!isStopping()) {
       await this.#tryOn(node, async (query) => {
-        for (; !isStopping(); turn++) await this.#turn(query, index, turn);
+        for (; !isStopping(); turn++) {
+          await this.#turn(query, index, turn);
+          await delay(REST_MS);
+        }
       });
       if (!isStopping()) await delay(RECONNECT_MS);
     }

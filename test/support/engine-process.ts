@@ -66,6 +66,11 @@ export class EngineProcess {
     assert.equal(this.#child.signalCode, 'SIGKILL', `the engine did not die:\n${this.#stderr}`);
   }
 
+  /** The end of what it has logged. */
+  get log(): string {
+    return this.#stderr;
+  }
+
   /** Lets it end in order. */
   async end(): Promise<void> {
     this.#child.stdin?.end();

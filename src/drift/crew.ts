@@ -39,11 +39,19 @@ export class Crew<Item> {
     queue.length = 0;
   }
 
-  /** Begins to work on an item that mostly waits for its turn, beside all others. `work` does not reject. */
+  /**
+   * Begins to work on an item that waits for its turn first: until then it takes nobody's place, and
+   * end() does not wait for it. `work` does not reject, and says when the turn has come: begin().
+   */
   await(item: Item, work: (item: Item) => Promise<void>): void {
     if (this.has(item)) return;
     this.#waiting.add(item);
     void this.#run(item, work);
+  }
+
+  /** The turn of an item has come. */
+  begin(item: Item): void {
+    this.#waiting.delete(item);
   }
 
   async #run(item: Item, work: (item: Item) => Promise<void>): Promise<void> {
@@ -55,8 +63,10 @@ export class Crew<Item> {
     await running;
   }
 
-  /** Resolves once nothing is worked on. */
+  /** Resolves once nothing is worked on. What still waits for its turn must find out that all is over. */
   async end(): Promise<void> {
-    await Promise.all(this.#running.values());
+    await Promise.all(
+      [...this.#running].flatMap(([item, running]) => (this.#waiting.has(item) ? [] : [running])),
+    );
   }
 }

@@ -143,6 +143,7 @@ export class DriftWatch {
     if (round === null) return REST_MS;
     const judge = async (judged: JudgedTable): Promise<void> => {
       await this.#mutexOf(judged).run(async () => {
+        this.#crew.begin(judged);
         if (!signal.aborted) await this.#judgeOrTell(judged, overdueAtMs, round);
       });
     };

@@ -24,7 +24,8 @@ NAPI_MODULE_INIT() {
   if (!ExportVersion(env, exports) ||
       !Export(env, exports, "createRowHasher", CreateRowHasher) ||
       !Export(env, exports, "createRowMatcher", CreateRowMatcher) ||
-      !Export(env, exports, "sendDatagram", SendDatagram)) {
+      !Export(env, exports, "sendDatagram", SendDatagram) ||
+      !Export(env, exports, "peerUid", GetPeerUid)) {
     napi_throw_error(env, nullptr, "aced_native: cannot register");
     return nullptr;
   }

@@ -12,3 +12,6 @@ napi_value CreateRowMatcher(napi_env env, napi_callback_info info);
 
 // sendDatagram(path, text): 0, or the number of the error
 napi_value SendDatagram(napi_env env, napi_callback_info info);
+
+// peerUid(descriptor): the user at the other end of a unix socket, or null
+napi_value GetPeerUid(napi_env env, napi_callback_info info);

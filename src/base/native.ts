@@ -62,6 +62,8 @@ export interface NativeAddon {
    * of the error. Absent in an addon that was built before it: nothing else depends on it.
    */
   readonly sendDatagram?: (path: string, text: string) => number;
+  /** The user at the other end of a unix socket; null: not told. Absent in an older addon, as above. */
+  readonly peerUid?: (fd: number) => number | null;
 }
 
 type Loaded = { readonly addon: NativeAddon } | { readonly unavailable: string };

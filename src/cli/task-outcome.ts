@@ -1,5 +1,5 @@
 import { formatDuration } from '../base/duration.js';
-import type { Rhythm, TasksResult } from '../protocol/tasks.js';
+import type { RepairAudit, Rhythm, TasksResult } from '../protocol/tasks.js';
 import { EXIT_DONE, age, grid, plain, type Outcome } from './outcome-lines.js';
 
 /** `tasks`: the jobs with their next run, then what has ended, newest first. */
@@ -27,7 +27,24 @@ export function describeTasks({ tasks, jobs }: TasksResult): Outcome {
   const head = ['ID', 'STARTED', 'JOB', 'COMMAND', 'OF', 'TOOK', 'OUTCOME'];
   if (rows.length === 0) lines.push('No command has ended yet');
   else lines.push(...grid([head, ...rows]));
+  for (const { id, repair } of tasks) if (repair !== null) lines.push(...auditLines(id, repair));
   return { lines: lines.map(plain), exitCode: EXIT_DONE };
+}
+
+/** Who, from what, and what became of it. */
+function auditLines(id: number, audit: RepairAudit): string[] {
+  const { uid, file, fileHash, planHash, flags, nodes } = audit;
+  const by = uid === null ? 'a user who is not known' : `uid ${uid}`;
+  const plan = planHash === null ? '' : `, plan ${planHash}`;
+  return [
+    '',
+    `Task ${id}: by ${by}, from ${file ?? 'no file'} (SHA-256 ${fileHash ?? 'not known'})${plan}`,
+    ...(flags.length === 0 ? [] : [`  ${flags.join(' ')}`]),
+    ...Object.entries(nodes ?? {}).map(
+      ([node, { upserted, deleted, skipped, failed, digestBefore, digestAfter }]) =>
+        `  ${node}: ${upserted} upserted, ${deleted} deleted, ${skipped} skipped, ${failed} failed; digests ${digestBefore} before, ${digestAfter} after`,
+    ),
+  ];
 }
 
 function rhythmText(rhythm: Rhythm): string {

@@ -14,7 +14,7 @@ import type {
   TableDiffParams,
   TreeDiffParams,
 } from '../protocol/commands.js';
-import type { JobStatus, Task } from '../protocol/tasks.js';
+import type { JobStatus, RepairAudit, Task } from '../protocol/tasks.js';
 import { serversOf } from '../protocol/servers.js';
 import { Canary } from '../drift/canary.js';
 import { CoverageWatch } from '../drift/coverage-watch.js';
@@ -40,6 +40,7 @@ import { manyHandlers } from './many-commands.js';
 import type { RecordedDiffs } from './many-tables.js';
 import { rerunTable } from './rerun-table.js';
 import { repair } from './repair.js';
+import { logRepair } from './repair-audit.js';
 import { NodeTreeWriter } from '../cluster/mirror-writer.js';
 import { Refresher } from '../cluster/refresher.js';
 import { ClusterHealth, type Health } from '../observe/health.js';
@@ -236,12 +237,17 @@ export class Engine implements CommandRunner {
     if (WHOLE_CLUSTER.has(name)) cluster.requireAllNodes(params.nodes);
     if (NEEDS_STREAM.has(name) && cluster.store.isInitialised()) cluster.startStreaming();
     const command = { name, params, job: context.job, startedAtMs: Date.now() };
-    const outcome = await this.#handlers[name](params, context).catch((error: unknown) => {
-      this.#commandEnded({ ...command, ended: { error } });
+    const audited: { audit: RepairAudit | null } = { audit: null };
+    const onAudit = (audit: RepairAudit): void => {
+      audited.audit = audit;
+    };
+    const answer = this.#handlers[name](params, { ...context, onAudit });
+    const outcome = await answer.catch((error: unknown) => {
+      this.#commandEnded({ ...command, ...audited, ended: { error } });
       if (isDiff(name)) logFailedDiff(this.#options.log, params, error);
       throw error;
     });
-    this.#commandEnded({ ...command, ended: { outcome } });
+    this.#commandEnded({ ...command, ...audited, ended: { outcome } });
     if ('verdict' in outcome) logDiff(this.#options.log, outcome);
     // An outcome with its servers is the command's result; the compiler cannot see it through Name.
     return { ...outcome, servers: serversOf(cluster.config.nodes) } as CommandResults[Name];
@@ -249,6 +255,8 @@ export class Engine implements CommandRunner {
 
   #commandEnded(command: EndedCommand): void {
     const outcome = recordTask(this.#cluster, command);
+    if (command.audit !== null)
+      logRepair(this.#options.log, command.audit, { ...command, outcome });
     this.#metrics?.commandEnded(command.name, 'error' in command.ended ? outcome : 'done');
     if (command.job !== undefined) this.#metrics?.jobEnded(command.job, outcome);
   }

@@ -1,10 +1,24 @@
 import { findTable, readClusterTable, readReplication } from '../cluster/cluster-table.js';
 import type { Cluster } from '../cluster/cluster.js';
 import type { CommandContext, RepairParams, RepairResult } from '../protocol/commands.js';
+import { beginAudit, endAudit } from './repair-audit.js';
 import { repairTable } from '../repair/repair.js';
 
-/** `table-repair`: from a diff file, with the topology as it is now. */
+/** `table-repair`: from a diff file, with the topology as it is now. What may write is remembered. */
 export async function repair(
+  cluster: Cluster,
+  params: RepairParams,
+  context: CommandContext,
+): Promise<RepairResult> {
+  if (params.dryRun === true) return repairNow(cluster, params, context);
+  const audit = await beginAudit(params, context);
+  context.onAudit?.(audit);
+  const result = await repairNow(cluster, params, context);
+  context.onAudit?.(endAudit(audit, result));
+  return result;
+}
+
+async function repairNow(
   cluster: Cluster,
   params: RepairParams,
   context: CommandContext,

@@ -1,7 +1,7 @@
 import { AcedError, logMessage } from '../base/errors.js';
 import type { Cluster } from '../cluster/cluster.js';
 import type { CommandName } from '../protocol/commands.js';
-import type { JobStatus, TasksParams, TasksResult } from '../protocol/tasks.js';
+import type { JobStatus, RepairAudit, TasksParams, TasksResult } from '../protocol/tasks.js';
 
 const DEFAULT_LIMIT = 20;
 
@@ -26,13 +26,15 @@ export interface EndedCommand {
   readonly params: object;
   readonly job: string | undefined;
   readonly startedAtMs: number;
+  /** Null: it repaired nothing. */
+  readonly audit: RepairAudit | null;
   /** What it answered, or what it threw. */
   readonly ended: { readonly outcome: object } | { readonly error: unknown };
 }
 
 /** Remembers a command that has ended. Returns how: Task.outcome. */
 export function recordTask(cluster: Cluster, command: EndedCommand): string {
-  const { name, params, job, startedAtMs, ended } = command;
+  const { name, params, job, startedAtMs, audit, ended } = command;
   const error = 'error' in ended ? ended.error : null;
   const outcome = 'outcome' in ended ? outcomeOf(ended.outcome) : codeOf(error);
   if (UNRECORDED.has(name)) return outcome;
@@ -45,6 +47,7 @@ export function recordTask(cluster: Cluster, command: EndedCommand): string {
     outcome,
     message: error === null ? null : logMessage(error),
     files: 'outcome' in ended && 'files' in ended.outcome ? textsOf(ended.outcome.files) : [],
+    repair: audit,
   });
   return outcome;
 }

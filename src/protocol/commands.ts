@@ -9,7 +9,7 @@ import type {
 import type { ManyTablesOutcomes, ManyTablesParams } from './many-tables.js';
 import type { DoctorResult } from './doctor.js';
 import type { ReplicationDiffResult } from './replication-diff.js';
-import type { TasksParams, TasksResult } from './tasks.js';
+import type { RepairAudit, TasksParams, TasksResult } from './tasks.js';
 import type { StructureDiffParams, StructureDiffResult } from './schema-diff.js';
 import type { ServerAddress, Servers } from './servers.js';
 
@@ -304,6 +304,11 @@ export interface RepairResult {
   readonly table: string;
   readonly dryRun: boolean;
   readonly nodes: Readonly<Record<string, NodeRepairCounts>>;
+  /**
+   * Node -> sum of the digests of the rows that were written, as they were and as they are, 16 hex
+   * digits; absent: a dry run.
+   */
+  readonly digests?: Readonly<Record<string, { readonly before: string; readonly after: string }>>;
   /** Rule of a repair plan -> rows that it was applied to. */
   readonly ruleMatches?: Readonly<Record<string, number>>;
   readonly warnings: readonly string[];
@@ -467,6 +472,10 @@ export interface CommandContext {
   readonly inputPath?: string;
   /** The diff file's name as the user gave it, for the report. */
   readonly inputName?: string;
+  /** Who asks over the socket; null: the system does not tell. Absent: this process does. */
+  readonly peerUid?: number | null;
+  /** What is to be remembered of a repair: before anything is written, and at its end. */
+  readonly onAudit?: (audit: RepairAudit) => void;
 }
 
 /** The engine behind both the socket and the in-process run. Errors are AcedError. */

@@ -13,6 +13,35 @@ export interface TasksParams {
   readonly job?: string;
 }
 
+/** Who has repaired, from what, and what became of it. */
+export interface RepairAudit {
+  /** The user id at the other end of the socket, or of the process without a daemon; null: not known. */
+  readonly uid: number | null;
+  /** The diff or undo file as the user named it. */
+  readonly file: string | null;
+  /** SHA-256, 64 hex digits. */
+  readonly fileHash: string | null;
+  /** Of the repair plan; null: there is none. */
+  readonly planHash: string | null;
+  /** The flags that say what is done with the rows. */
+  readonly flags: readonly string[];
+  /** Null: it did not end well, see the task's message. */
+  readonly nodes: Readonly<
+    Record<
+      string,
+      {
+        readonly upserted: number;
+        readonly deleted: number;
+        readonly skipped: number;
+        readonly failed: number;
+        /** Sums of the digests of the written rows, 16 hex digits. */
+        readonly digestBefore: string;
+        readonly digestAfter: string;
+      }
+    >
+  > | null;
+}
+
 /** A command that has ended. */
 export interface Task {
   readonly id: number;
@@ -29,6 +58,8 @@ export interface Task {
   /** What the error said; null: it did not fail. */
   readonly message: string | null;
   readonly files: readonly string[];
+  /** Null: it was no repair, or it wrote nothing by intention. */
+  readonly repair: RepairAudit | null;
 }
 
 export interface JobStatus {

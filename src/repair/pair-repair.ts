@@ -23,6 +23,7 @@ import {
 } from './repair-run.js';
 import { writtenColumns } from './repair-sql.js';
 import type { RepairPair, RepairWay } from './request.js';
+import type { RowSums } from './row-sums.js';
 import { toAll, toReport, type TakeChanges } from './row-changes.js';
 import { joinSpellings } from './spellings.js';
 import { TargetRepair, type RepairCounts, type TargetRepairResult } from './target-repair.js';
@@ -44,6 +45,7 @@ export interface NodeRepair {
   readonly warnings: readonly string[];
   readonly files: readonly string[];
   readonly failedRows: TargetRepairResult['failedRows'];
+  readonly sums: RowSums;
   /** Of the pair, with its first node: rule of the plan -> rows. */
   readonly matches?: ReadonlyMap<string, number>;
 }
@@ -242,8 +244,8 @@ async function repairTarget(
     session,
     isDry: target === null,
   });
-  const { counts, failedRows } = result;
-  return { counts, failedRows, warnings: [...carried.warnings, ...warnings] };
+  const { counts, failedRows, sums } = result;
+  return { counts, failedRows, sums, warnings: [...carried.warnings, ...warnings] };
 }
 
 /** What a person must know of a node's repair. */

@@ -28,6 +28,7 @@ import {
   type RequestFacts,
 } from './request.js';
 import { noCounts, sumCounts, type RepairCounts } from './target-repair.js';
+import { RowSums } from './row-sums.js';
 import { undoneNodes } from './undo-file.js';
 import { undoNode } from './undo.js';
 
@@ -86,12 +87,16 @@ async function repairFromFile(options: RepairOptions): Promise<TableRepairResult
   const report = params.generateReport === true ? await createReport(run, way, startedAt) : null;
   const nodes: Record<string, RepairCounts> = {};
   const files: string[] = [];
+  const sums = new Map<string, RowSums>();
   const failedRows: FailedRow[] = [];
   const ruleMatches: Record<string, number> = {};
   try {
     for await (const result of repairAll(run, { way, pairs: request.pairs, report })) {
       const { node, counts } = result;
       nodes[node] = sumCounts(nodes[node] ?? noCounts(), counts);
+      const sum = sums.get(node) ?? new RowSums();
+      sum.addAll(result.sums);
+      sums.set(node, sum);
       warnings.push(...result.warnings);
       files.push(...result.files);
       failedRows.push(...namedRows(spec, result));
@@ -110,6 +115,7 @@ async function repairFromFile(options: RepairOptions): Promise<TableRepairResult
     nodes,
     warnings: [...new Set(warnings)],
     files,
+    ...(isDryRun ? {} : { digests: textsOf(sums) }),
     ...(failedRows.length === 0 ? {} : { failedRows }),
     ...(recovery === null
       ? {}
@@ -117,6 +123,10 @@ async function repairFromFile(options: RepairOptions): Promise<TableRepairResult
     ...(way.kind === 'plan' ? { ruleMatches } : {}),
     timeTakenMs: Date.now() - startedAt.getTime(),
   };
+}
+
+function textsOf(sums: ReadonlyMap<string, RowSums>): Required<RepairResult>['digests'] {
+  return Object.fromEntries([...sums].map(([node, sum]) => [node, sum.texts()]));
 }
 
 /** For a person: keys with the names of their columns. */

@@ -8,6 +8,7 @@ import type { ReadSession } from './read-session.js';
 import type { RepairSql } from './repair-sql.js';
 import type { RowFailure } from './row-failure.js';
 import type { TakeChanges } from './row-changes.js';
+import { RowSums } from './row-sums.js';
 import { changedBy, RowWriter, whyNotReplaced, type WriteOutcome } from './row-writer.js';
 import { bytesOf, stage, type PlannedRow, type StagedTransaction } from './staged-rows.js';
 import type { TargetSession } from './target-session.js';
@@ -84,6 +85,7 @@ export interface TargetRepairResult {
   /** KEPT_KEYS of them at most. */
   readonly deletedKeys: readonly KeyText[];
   readonly writtenKeys: readonly KeyText[];
+  readonly sums: RowSums;
 }
 
 /** What a person is told of row by row. */
@@ -129,6 +131,7 @@ export class TargetRepair {
   readonly #counts = noCounts();
   readonly #deletedKeys: KeyText[] = [];
   readonly #writtenKeys: KeyText[] = [];
+  readonly #sums = new RowSums();
   #batchRows: number;
   #rowBytes: number;
   #isPatient = false;
@@ -170,7 +173,7 @@ export class TargetRepair {
     this.#counts.skipped = targetChanged + sourceChanged + this.#skipped.locked;
     return {
       ...{ counts: this.#counts, skipped: this.#skipped, failures, failedRows },
-      ...{ deletedKeys: this.#deletedKeys, writtenKeys: this.#writtenKeys },
+      ...{ deletedKeys: this.#deletedKeys, writtenKeys: this.#writtenKeys, sums: this.#sums },
     };
   }
 
@@ -326,9 +329,17 @@ export class TargetRepair {
     this.#counts.deleted += outcome.deleted.size;
     this.#counts.upserted += outcome.upserted.size;
     for (const row of decided) {
-      if (outcome.deleted.has(row.number)) this.#keep(this.#deletedKeys, row, null);
+      const before = row.target === undefined ? {} : { before: row.target.digest };
+      if (outcome.deleted.has(row.number)) {
+        this.#keep(this.#deletedKeys, row, null);
+        this.#sums.add(before);
+      }
       if (outcome.upserted.has(row.number)) {
         this.#keep(this.#writtenKeys, row, row.meant?.digest ?? null);
+        this.#sums.add({
+          ...before,
+          ...(row.meant === undefined ? {} : { after: row.meant.digest }),
+        });
         if (row.meant?.isPartial === true) this.#counts.left += 1;
       }
     }

@@ -11,6 +11,7 @@ import type { RepairSql } from './repair-sql.js';
 import type { RepairReportWriter } from '../report/repair-report.js';
 import { noCounts, sumCounts, TargetRepair, type TargetRepairResult } from './target-repair.js';
 import { digestId } from '../table/table-spec.js';
+import { RowSums } from './row-sums.js';
 import { beforeOf } from './undo-file.js';
 
 /** So many rows are put back from one reading of the file: their values are held. */
@@ -137,6 +138,7 @@ async function putBack(
   const sides = { source: beforeOf(node), target: node };
   const rows = await file.expectations({ name: pair, ...sides }, null);
   let counts = noCounts();
+  const sums = new RowSums();
   const failedRows: TargetRepairResult['failedRows'][number][] = [];
   const warnings: string[] = [];
   let before = 0;
@@ -161,10 +163,11 @@ async function putBack(
     }).run();
     before += part.length;
     counts = sumCounts(counts, result.counts);
+    sums.addAll(result.sums);
     failedRows.push(...result.failedRows);
     const isDry = target === null;
     const described = { result, node, peer: 'the undo file', session, isDry };
     warnings.push(...(await describeResult(run, described)));
   }
-  return { counts, failedRows, warnings };
+  return { counts, failedRows, sums, warnings };
 }

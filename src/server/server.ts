@@ -12,6 +12,7 @@ import type {
   ProgressEvent,
 } from '../protocol/commands.js';
 import { listenOnInherited, listenOnSocket } from './socket.js';
+import { peerUidOf } from './peer.js';
 import { Spool } from './spool.js';
 import { sendMetrics, type MetricsSource } from './metrics-listener.js';
 import {
@@ -216,6 +217,7 @@ class RequestHandler {
         directory,
         inputPath,
         inputName: isObject(envelope) ? textOf(envelope['inputName']) : undefined,
+        peerUid: peerUidOf(request.socket),
         emit: (event) => sendEvent(response, event),
       });
       if (end.type === 'result' && !signal.aborted) {
@@ -254,6 +256,7 @@ class RequestHandler {
       readonly directory: string;
       readonly inputPath: string | undefined;
       readonly inputName: string | undefined;
+      readonly peerUid: number | null;
       readonly emit: (event: ProgressEvent) => void;
     },
   ): Promise<CommandEnd> {
@@ -266,6 +269,7 @@ class RequestHandler {
         signal: work.signal,
         emit: work.emit,
         reportDir: work.directory,
+        peerUid: work.peerUid,
         ...(work.inputPath === undefined ? {} : { inputPath: work.inputPath }),
         ...(work.inputName === undefined ? {} : { inputName: work.inputName }),
       });

@@ -168,6 +168,11 @@ const MIGRATIONS: readonly string[] = [
   ) STRICT;
   CREATE INDEX task_by_job ON task (job, id);
   `,
+  `
+  -- Who repaired, from what, and what became of it, as JSON; null: it was no repair.
+  ALTER TABLE task ADD COLUMN repair TEXT;
+  CREATE INDEX task_repair ON task (id) WHERE repair IS NOT NULL;
+  `,
 ];
 
 /**

@@ -1,10 +1,10 @@
 import type { CommandName } from '../protocol/commands.js';
-import type { Task } from '../protocol/tasks.js';
+import type { RepairAudit, Task } from '../protocol/tasks.js';
 import type { RunStatement } from './kept-states.js';
 
 export type NewTask = Omit<Task, 'id'>;
 
-/** So many are kept, and of each job the last one. */
+/** So many are kept, and as many repairs; of each job the last one. */
 const MAX_TASKS = 5_000;
 
 interface TaskRow {
@@ -17,6 +17,7 @@ interface TaskRow {
   outcome: string;
   message: string | null;
   files: string;
+  repair: string | null;
 }
 
 /** Commands that have ended. Written when there is time: nobody waits for it. */
@@ -40,12 +41,15 @@ export class TaskHistory {
       'SELECT * FROM task WHERE @job IS NULL OR job = @job ORDER BY id DESC LIMIT @limit',
       (s) => s.all({ job: job ?? null, limit }),
     ) as TaskRow[];
-    return rows.map(({ started_at: startedAt, took_ms: tookMs, files, command, ...row }) => ({
-      ...row,
-      // What was written is a command's name.
-      ...{ startedAt, tookMs, command: command as CommandName },
-      files: JSON.parse(files) as string[],
-    }));
+    return rows.map(
+      ({ started_at: startedAt, took_ms: tookMs, files, command, repair, ...row }) => ({
+        ...row,
+        // What was written is a command's name.
+        ...{ startedAt, tookMs, command: command as CommandName },
+        files: JSON.parse(files) as string[],
+        repair: repair === null ? null : (JSON.parse(repair) as RepairAudit),
+      }),
+    );
   }
 
   last(job: string): Task | null {
@@ -63,19 +67,21 @@ export class TaskHistory {
   flush(): void {
     const tasks = this.#pending;
     this.#pending = [];
-    for (const { job, command, subject, startedAt, tookMs, outcome, message, files } of tasks) {
-      const list = JSON.stringify(files);
+    for (const { job, command, subject, startedAt, tookMs, outcome, message, ...rest } of tasks) {
+      const list = JSON.stringify(rest.files);
+      const repair = rest.repair === null ? null : JSON.stringify(rest.repair);
       this.#run(
-        `INSERT INTO task (job, command, subject, started_at, took_ms, outcome, message, files)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-        (s) => s.run(job, command, subject, startedAt, tookMs, outcome, message, list),
+        `INSERT INTO task (job, command, subject, started_at, took_ms, outcome, message, files, repair)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+        (s) => s.run(job, command, subject, startedAt, tookMs, outcome, message, list, repair),
       );
     }
     if (tasks.length === 0) return;
     this.#run(
       `DELETE FROM task WHERE id <= (SELECT max(id) FROM task) - ?
-          AND id NOT IN (SELECT max(id) FROM task WHERE job IS NOT NULL GROUP BY job)`,
-      (s) => s.run(MAX_TASKS),
+          AND id NOT IN (SELECT max(id) FROM task WHERE job IS NOT NULL GROUP BY job)
+          AND id NOT IN (SELECT id FROM task WHERE repair IS NOT NULL ORDER BY id DESC LIMIT ?)`,
+      (s) => s.run(MAX_TASKS, MAX_TASKS),
     );
   }
 }

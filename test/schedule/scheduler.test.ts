@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
-import { mkdir, readdir, writeFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import type { DiffResult } from '../../src/protocol/commands.js';
 import type { TasksResult } from '../../src/protocol/tasks.js';
 import { startProgram } from '../cli/program.js';
 import { removeDirectory, scratchDirectory } from '../support/context.js';
@@ -162,5 +164,76 @@ describe('scheduled jobs', () => {
   it('are to be seen without a daemon too, by what they did', async () => {
     const { tasks: runs, jobs } = await tasks('--job', 'often', '--limit', '1');
     assert.deepEqual([runs.length, jobs.length], [1, 0]);
+  });
+
+  it('a repair is remembered: who, from what, which rows, and what became of it', async () => {
+    const acectl = async (...args: string[]) =>
+      startProgram('acectl', args, { cwd: root, env }).ended;
+    const found = await acectl('table-diff', 't', '--json');
+    const { files } = JSON.parse(found.stdout) as DiffResult;
+    const file = files[0] ?? '';
+    const diff = await readFile(join(root, file), 'utf8');
+    const digests = [...diff.matchAll(/"digest": "([0-9a-f]{16})"/g)].map(([, hex]) => hex);
+    const plan = JSON.stringify({
+      version: 1,
+      tables: { 'public.t': { default_action: { type: 'keep_n2' } } },
+    });
+    await writeFile(join(root, 'plan.json'), plan);
+    const planHash = createHash('sha256').update(plan).digest('hex');
+    const line = ['table-repair', 't', '--diff-file', file, '--repair-plan', 'plan.json'];
+    const daemon = startDaemon();
+    try {
+      await daemon.logged('ready');
+      const other = await acectl(...line, '--plan-hash', '0'.repeat(64));
+      assert.deepEqual([other.exitCode, /SHA-256 is/.test(other.stderr)], [2, true], other.stderr);
+      assert.deepEqual(await mesh.query('n1', 'SELECT v FROM t'), [['2']], 'nothing was written');
+      const dry = await acectl(...line, '--dry-run');
+      assert.equal(dry.exitCode, 0, dry.stderr);
+      const done = await acectl(...line, '--plan-hash', planHash);
+      assert.equal(done.exitCode, 0, done.stderr);
+      await daemon.logged('repair_recorded', undefined, 2);
+    } finally {
+      await daemon.stop();
+    }
+    assert.deepEqual(await mesh.query('n1', 'SELECT v FROM t'), [['1']]);
+    // Without a daemon, from the file.
+    const { tasks: all } = await tasks('--limit', '5000');
+    const [repaired, rehearsed, refused] = all.filter(({ command }) => command === 'table-repair');
+    const known = {
+      uid: process.getuid?.(),
+      file,
+      fileHash: createHash('sha256').update(diff).digest('hex'),
+      planHash,
+      flags: [],
+    };
+    const none = { deleted: 0, skipped: 0, failed: 0 };
+    const nothing = { digestBefore: '0'.repeat(16), digestAfter: '0'.repeat(16) };
+    assert.deepEqual(repaired?.repair, {
+      ...known,
+      nodes: {
+        n1: { upserted: 1, ...none, digestBefore: digests[0], digestAfter: digests[1] },
+        n2: { upserted: 0, ...none, ...nothing },
+      },
+    });
+    assert.equal(rehearsed?.repair, null, 'it was not to write anything');
+    assert.deepEqual([refused?.outcome, refused?.repair], ['BAD_USAGE', { ...known, nodes: null }]);
+    const recorded = daemon.lines.filter(({ event }) => event === 'repair_recorded');
+    assert.deepEqual(
+      recorded.map(({ uid, outcome }) => [uid, outcome]),
+      [
+        [process.getuid?.(), 'BAD_USAGE'],
+        [process.getuid?.(), 'done'],
+      ],
+    );
+    const alone = await acectl('table-repair', 't', '--diff-file', file, '--source-of-truth=n2');
+    assert.equal(alone.exitCode, 0, alone.stderr);
+    const shown = await acectl('tasks', '--limit', '1');
+    assert.match(
+      shown.stdout,
+      new RegExp(
+        `Task \\d+: by uid ${process.getuid?.() ?? ''}, from ${file} \\(SHA-256 [0-9a-f]{64}\\)`,
+      ),
+    );
+    assert.match(shown.stdout, /--source-of-truth=n2\n {2}n1: 0 upserted, 0 deleted/);
   });
 });

@@ -94,7 +94,10 @@ export class DiffFileWriter {
     return this.#limitReached;
   }
 
-  /** To be called in key order, one call at a time. Waits for the disk. */
+  /**
+   * To be called one call at a time; rows are in the file in the order in which they are given: that of
+   * the key, but for those that were still moving. Waits for the disk.
+   */
   async add(rows: readonly DiffRow[]): Promise<void> {
     await this.#orRemove(async () => {
       for (const { images } of rows) {

@@ -4,6 +4,7 @@ import type { SummaryFields } from '../diff-file/diff-writer.js';
 import type { BlockRange } from '../merkle/layout.js';
 import type { CommandContext, DiffPart, DiffResult, Verdict } from '../protocol/commands.js';
 import { serversOf } from '../protocol/servers.js';
+import { PassageWarnings } from '../replication/passage.js';
 import { openQuestion, type KeyText } from '../table/table-spec.js';
 import type { DiffSink } from './diff-sink.js';
 import { DifferenceSearch, type SearchOptions } from './difference-search.js';
@@ -58,8 +59,7 @@ export interface RunFacts {
 export class Comparison {
   readonly #options: ComparisonOptions;
   readonly #startedAt = new Date();
-  /** What a warning is about -> its text. */
-  readonly #warnings = new Map<string, string>();
+  readonly #warnings = new PassageWarnings();
   readonly #search: DifferenceSearch;
   readonly #file: FileSink;
 
@@ -97,10 +97,9 @@ export class Comparison {
     });
   }
 
-  /** Tells of each matter once: its figures change with every look. */
+  /** Tells of each matter once. */
   warn(message: string, about = message): void {
-    if (this.#warnings.has(about)) return;
-    this.#warnings.set(about, message);
+    if (!this.#warnings.add(message, about)) return;
     this.#options.context.emit({ type: 'log', level: 'warn', message });
   }
 
@@ -144,7 +143,7 @@ export class Comparison {
       inFlightRows: this.#search.inFlightRows,
       rowLimitReached: this.#file.isFull,
       excludedColumns: this.#excludedColumns(),
-      warnings: [...this.#warnings.values()],
+      warnings: [...this.#warnings.texts],
       unverifiedBlocks: this.#search.faults.map(({ range, reason }) => ({ ...range, reason })),
       files,
       timeTakenMs,
@@ -208,7 +207,7 @@ export class Comparison {
       positions: facts.positions,
       verdict,
       excludedColumns: this.#excludedColumns(),
-      warnings: [...this.#warnings.values()],
+      warnings: [...this.#warnings.texts],
       ...(facts.tableFilter === undefined ? {} : { tableFilter: facts.tableFilter }),
       ...(facts.againstOrigin === undefined ? {} : { againstOrigin: facts.againstOrigin }),
       ...(this.#options.until === undefined ? {} : { until: this.#options.until }),

@@ -10,7 +10,7 @@ import { Loop, tellsFailures } from '../base/loop.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import type { CommandContext, Verdict } from '../protocol/commands.js';
 import type { IncidentState, LiveVerdict } from '../protocol/drift.js';
-import { letChangesArrive, type Replication } from '../replication/passage.js';
+import { letChangesArrive, PassageWarnings, type Replication } from '../replication/passage.js';
 import { towards } from '../replication/topology.js';
 import { CANARY_TABLE } from '../mirror/mirror-schema.js';
 import { openQuestion } from '../table/table-spec.js';
@@ -230,15 +230,15 @@ export class DriftWatch {
    */
   async #passEverything(startedAtMs: number, signal: AbortSignal): Promise<Round | null> {
     const { pools, pipelines, config } = this.#cluster;
-    const reasons: string[] = [];
+    const warnings = new PassageWarnings();
     try {
       const replication = await readReplication(pools, pools, signal);
       const passage = await letChangesArrive(
-        { replication, signal, onWarning: (message) => reasons.push(message) },
+        { replication, signal, onWarning: warnings.add },
         this.#starvedBy === null ? PASSAGE_TIMEOUT_MS : STARVED_TIMEOUT_MS,
       );
       const isStarved = !passage.hasPassed || !passage.isWhole;
-      const starvedBy = isStarved ? reasons.join('; ') : null;
+      const starvedBy = isStarved ? warnings.texts.join('; ') : null;
       this.#starvedBy = starvedBy ?? this.#starvedBy;
       if (pools.size - passage.lagging.size < 2) return null;
       const positions = await runAll(pipelines, signal, async ([node, pipeline], either) => {

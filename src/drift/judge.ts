@@ -9,7 +9,7 @@ import { settle, type DriftedRow } from '../diff/settle.js';
 import { differingBlocks, haveEqualLeaves } from '../diff/tree-diff.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import type { CommandContext } from '../protocol/commands.js';
-import { letReplicationPass, type Replication } from '../replication/passage.js';
+import { letReplicationPass, PassageWarnings, type Replication } from '../replication/passage.js';
 import { BlockCounter } from './drifted-block.js';
 
 /** Rows that are compared at once, per node. */
@@ -160,12 +160,12 @@ async function judgeChunk(
   const blockOf = (range: number): number => blocks[range] ?? 0;
   const differences = await searchBlocks(blocks, options);
   if (differences.length === 0) return { drifted, rows, undecided: new Map(), heldUpBy: null };
-  const reasons = new Set<string>();
+  const warnings = new PassageWarnings();
   const passing = {
     replication,
     table: table.spec,
     signal,
-    onWarning: (message: string) => void reasons.add(message),
+    onWarning: warnings.add,
   };
   const passage = await letReplicationPass(passing, SETTLE_TIMEOUT_MS);
   const { inFlight, isStarved } = await settle(differences, passage, {
@@ -188,7 +188,7 @@ async function judgeChunk(
   });
   if (isStarved || passage.isRestricted) {
     const undecided = keysByBlock(differences, blocks);
-    return { drifted: new Map(), rows: [], undecided, heldUpBy: [...reasons].join('; ') };
+    return { drifted: new Map(), rows: [], undecided, heldUpBy: warnings.texts.join('; ') };
   }
   return { drifted, rows, undecided: keysByBlock(inFlight, blocks), heldUpBy: null };
 }

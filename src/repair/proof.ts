@@ -2,7 +2,7 @@ import { AcedError } from '../base/errors.js';
 import type { DiffFileHead } from '../diff-file/diff-reader.js';
 import type { CommandContext, RepairParams } from '../protocol/commands.js';
 import { describeServer, sameAddress, type ServerAddress } from '../protocol/servers.js';
-import { letReplicationPass, type Replication } from '../replication/passage.js';
+import { letReplicationPass, PassageWarnings, type Replication } from '../replication/passage.js';
 import type { Edge, Topology } from '../replication/topology.js';
 import type { TableName } from '../table/table-name.js';
 
@@ -41,11 +41,8 @@ export async function checkProof(options: ProofOptions): Promise<string[]> {
         'servers at another address, --allow-unproved repairs all the same.',
     });
   }
-  const reasons = [
-    ...others,
-    ...fileReasons(options, name),
-    ...(await replicationReasons(options)),
-  ];
+  const now = await replicationReasons(options);
+  const reasons = [...others, ...fileReasons(options, name, now), ...now];
   const [first] = reasons;
   if (first === undefined) return [];
   if (isHarmless) return reasons.map((reason) => `Not proved to be drift: ${reason}`);
@@ -70,13 +67,16 @@ function serverReasons({ head, config, nodes }: ProofOptions, name: string): str
 function fileReasons(
   { head: { verdict, warnings }, isRecovery }: ProofOptions,
   name: string,
+  now: readonly string[],
 ): string[] {
   // ACE's files do not say; only replication as it is now can be asked.
   if (verdict === null || verdict === 'drift') return [];
   // It was the lost node that the diff could not wait for. The other paths are looked at now, and a
   // row that they have changed since is no longer what the file says.
   if (isRecovery && verdict === 'starved') return [];
-  const said = warnings.length === 0 ? '' : ` (${warnings.join('; ')})`;
+  // What was behind then and is behind now is told once, as it is now.
+  const isTold = verdict === 'starved' && now.length > 0;
+  const said = isTold || warnings.length === 0 ? '' : ` (${warnings.join('; ')})`;
   return [`the verdict of ${name} is ${verdict}, not drift${said}`];
 }
 
@@ -87,19 +87,17 @@ async function replicationReasons(options: ProofOptions): Promise<string[]> {
   const { hidden, fromOutside } = topology;
   const isUnseen = [hidden, fromOutside, replication.unreachable].some(({ length }) => length > 0);
   if (topology.edges.length === 0 && !isUnseen) return [];
-  const reasons = new Map<string, string>();
+  const warnings = new PassageWarnings();
   const { hasPassed, isWhole, isRestricted } = await letReplicationPass(
     {
       replication: { ...replication, topology },
       table: spec,
       signal: context.signal,
-      onWarning: (message, about) => {
-        if (!reasons.has(about)) reasons.set(about, message);
-      },
+      onWarning: warnings.add,
     },
     config.diff.settleTimeoutMs,
   );
-  return hasPassed && isWhole && !isRestricted ? [] : [...reasons.values()];
+  return hasPassed && isWhole && !isRestricted ? [] : [...warnings.texts];
 }
 
 /** The subscriptions into and out of some nodes. */

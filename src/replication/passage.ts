@@ -23,7 +23,23 @@ export interface PassageOptions {
   readonly table: TableName;
   readonly signal: AbortSignal;
   /** `about` names what the warning is about: once is enough for each. */
-  readonly onWarning: (message: string, about: string) => void;
+  readonly onWarning: (message: string, about: string) => unknown;
+}
+
+/** What passages have warned of, each matter once: its figures change with every look. */
+export class PassageWarnings {
+  readonly #texts = new Map<string, string>();
+
+  /** As PassageOptions takes it. Returns whether it is news. */
+  readonly add = (message: string, about: string): boolean => {
+    if (this.#texts.has(about)) return false;
+    this.#texts.set(about, message);
+    return true;
+  };
+
+  get texts(): readonly string[] {
+    return [...this.#texts.values()];
+  }
 }
 
 /** Where no replication is visible, a row that stays the same for so long counts as settled. */

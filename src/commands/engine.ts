@@ -37,6 +37,7 @@ import {
 } from './drift.js';
 import { initialise } from './init.js';
 import { manyHandlers } from './many-commands.js';
+import { nextLastDiff, saysOfWhole } from './last-diff.js';
 import type { RecordedDiffs } from './many-tables.js';
 import { rerunTable } from './rerun-table.js';
 import { repair } from './repair.js';
@@ -92,17 +93,6 @@ const NEEDS_STREAM: ReadonlySet<CommandName> = new Set<CommandName>([
   'mtree-table-diff-many',
   'mtree-teardown-table-many',
 ]);
-
-/** By these a diff looks at some rows or columns only, or takes unequal ones for equal. */
-const PARTIAL = [
-  'tableFilter',
-  'againstOrigin',
-  'until',
-  'samplePercent',
-  'tolerances',
-  'columns',
-  'excludeColumns',
-] as const satisfies readonly (keyof TableDiffParams)[];
 
 /** Blocks are cut alike on every node, and a slot is needed on each: no choice of nodes. */
 const WHOLE_CLUSTER: ReadonlySet<CommandName> = new Set<CommandName>([
@@ -369,13 +359,9 @@ export class Engine implements CommandRunner {
     };
   }
 
-  /**
-   * For `status`, when the diff was of all nodes. What was found in a part of a table holds for the
-   * whole, what was not found there does not. Logged where the diff ran.
-   */
+  /** For `status`, when the diff was of all nodes. Logged where the diff ran. */
   #remember(params: TableDiffParams, result: DiffResult): DiffResult {
-    const isPartial = PARTIAL.some((name) => params[name] !== undefined);
-    if (!isPartial || result.verdict === 'drift') this.#rememberAll([result]);
+    if (saysOfWhole(params, result)) this.#rememberAll([result]);
     return result;
   }
 
@@ -384,12 +370,13 @@ export class Engine implements CommandRunner {
     const at = new Date().toISOString();
     const byLabel = new Map(this.#cluster.tables.map((table) => [table.label, table]));
     store.saveLastDiffs(
-      results.flatMap(({ table, nodes, verdict, differences }) => {
-        const isOfAll = nodes.length === config.nodes.length;
-        const tracked = isOfAll ? byLabel.get(table) : undefined;
+      results.flatMap((result) => {
+        const isOfAll = result.nodes.length === config.nodes.length;
+        const tracked = isOfAll ? byLabel.get(result.table) : undefined;
         if (tracked === undefined) return [];
         const { schema, name } = tracked.spec;
-        return [{ schema, name, verdict, at, differences }];
+        const diff = nextLastDiff(result, tracked.spec, store.lastDiff(schema, name));
+        return diff === null ? [] : [{ schema, name, at, ...diff }];
       }),
     );
   }

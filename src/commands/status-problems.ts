@@ -58,7 +58,10 @@ function tableProblems({ table, state, reason, lastDiff, live }: TableStatus): S
   if (verdict === 'drift') {
     // What a diff has found stays found, unless the streams have shown the rows equal since.
     const isTold = live?.verdict === 'drift';
-    const isOver = live?.verdict === 'match' && live.sinceMs > Date.parse(lastDiff?.at ?? '');
+    const isOver =
+      lastDiff?.isBeyondTree === false &&
+      live?.verdict === 'match' &&
+      live.sinceMs > Date.parse(lastDiff.at);
     if (!isTold && !isOver) {
       problems.push({ kind: 'different', subject: table, message: 'differed when last compared' });
     }

@@ -347,6 +347,8 @@ export interface LastDiff {
   readonly at: string;
   /** `n1/n2` -> rows that differed. */
   readonly differences: Readonly<Record<string, number>>;
+  /** It compared columns that the tree leaves out: of those the streams tell nothing. */
+  readonly isBeyondTree: boolean;
 }
 
 export interface TableStatus {

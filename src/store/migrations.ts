@@ -173,6 +173,9 @@ const MIGRATIONS: readonly string[] = [
   ALTER TABLE task ADD COLUMN repair TEXT;
   CREATE INDEX task_repair ON task (id) WHERE repair IS NOT NULL;
   `,
+  `
+  ALTER TABLE last_diff ADD COLUMN is_beyond_tree INTEGER NOT NULL DEFAULT 0;
+  `,
 ];
 
 /**

@@ -327,18 +327,23 @@ export class Store {
 
   lastDiff(schema: string, name: string): LastDiff | null {
     const row = this.#run(
-      'SELECT verdict, at, differences FROM last_diff WHERE schema = ? AND name = ?',
+      `SELECT verdict, at, differences, is_beyond_tree AS isBeyondTree FROM last_diff
+        WHERE schema = ? AND name = ?`,
       (s) => s.get(schema, name),
-    ) as { verdict: Verdict; at: string; differences: string } | undefined;
+    ) as { verdict: Verdict; at: string; differences: string; isBeyondTree: number } | undefined;
     if (row === undefined) return null;
-    return { ...row, differences: JSON.parse(row.differences) as LastDiff['differences'] };
+    return {
+      ...row,
+      differences: JSON.parse(row.differences) as LastDiff['differences'],
+      isBeyondTree: row.isBeyondTree === 1,
+    };
   }
 
   saveLastDiffs(diffs: readonly (TableName & LastDiff)[]): void {
     this.#transaction(() => {
-      for (const { schema, name, verdict, at, differences } of diffs) {
-        this.#run('INSERT OR REPLACE INTO last_diff VALUES (?, ?, ?, ?, ?)', (s) =>
-          s.run(schema, name, verdict, at, JSON.stringify(differences)),
+      for (const { schema, name, verdict, at, differences, isBeyondTree } of diffs) {
+        this.#run('INSERT OR REPLACE INTO last_diff VALUES (?, ?, ?, ?, ?, ?)', (s) =>
+          s.run(schema, name, verdict, at, JSON.stringify(differences), Number(isBeyondTree)),
         );
       }
     });

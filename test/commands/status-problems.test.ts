@@ -35,7 +35,10 @@ function kinds(table: Partial<TableStatus>): string[] {
 }
 
 describe('what spoils a status', () => {
-  const drift = { verdict: 'drift' as const, at: AT, differences: { 'n1/n2': 1 } };
+  const drift = {
+    ...{ verdict: 'drift' as const, at: AT, differences: { 'n1/n2': 1 } },
+    isBeyondTree: false,
+  };
   const found = Date.parse(AT);
   const cases: readonly [string, Partial<TableStatus>, string[]][] = [
     ['a table that was never compared: nothing', {}, []],
@@ -47,6 +50,11 @@ describe('what spoils a status', () => {
       ['different'],
     ],
     ['one that is over since: nothing', { lastDiff: drift, live: live('match', found + 1) }, []],
+    [
+      'one of columns that the streams tell nothing of',
+      { lastDiff: { ...drift, isBeyondTree: true }, live: live('match', found + 1) },
+      ['different'],
+    ],
     [
       'drift that both have found: once',
       { lastDiff: drift, live: live('drift', 1) },

@@ -229,12 +229,16 @@ describe('Store', () => {
     assert.deepEqual(now.tables(), [first, second], 'the first stays, another next one does not');
     assert.deepEqual([first.role, given.role, second.role], ['current', 'next', 'next']);
     now.saveLastDiffs([
-      { schema: 'public', name: 't', verdict: 'match', at: 'now', differences: { 'n1/n2': 0 } },
+      {
+        ...{ schema: 'public', name: 't', verdict: 'match', at: 'now', isBeyondTree: true },
+        differences: { 'n1/n2': 0 },
+      },
     ]);
     now.promoteTable(second);
     const live = { ...second, role: 'current', state: 'live' };
     assert.deepEqual(now.tables(), [live]);
-    assert.equal(now.lastDiff('public', 't')?.verdict, 'match');
+    const { verdict, isBeyondTree } = now.lastDiff('public', 't') ?? {};
+    assert.deepEqual([verdict, isBeyondTree], ['match', true]);
     assert.equal(now.layout(second.id).size, 1);
     assert.deepEqual(now.leaves(second.id, 'n1'), []);
     now.removeTable('public', 't');

@@ -1,3 +1,4 @@
+import { AcedError } from '../base/errors.js';
 import { findTable, readClusterTable, readReplication } from '../cluster/cluster-table.js';
 import type { Cluster } from '../cluster/cluster.js';
 import type { CommandContext, RepairParams, RepairResult } from '../protocol/commands.js';
@@ -31,6 +32,8 @@ async function repairNow(
   replication.catch(() => undefined);
   const { spec, infos } = await readClusterTable(pools, name, context.signal, {
     ...(params.key === undefined ? {} : { key: params.key }),
+  }).catch((error: unknown) => {
+    throw namingSurvivors(error, params);
   });
   const work = (): Promise<RepairResult> =>
     repairTable({
@@ -45,4 +48,14 @@ async function repairNow(
       config: cluster.config,
     });
   return params.dryRun === true ? work() : cluster.repairs.during(name, work);
+}
+
+/** The lost node is in the definition yet, and cannot be reached. */
+function namingSurvivors(error: unknown, { recoveryMode }: RepairParams): unknown {
+  const isLost = error instanceof AcedError && error.code === 'NODE_UNREACHABLE';
+  if (!isLost || recoveryMode !== true) return error;
+  return new AcedError(error.code, error.message, {
+    hint: 'leave the lost node out: --nodes <survivors>',
+    cause: error,
+  });
 }

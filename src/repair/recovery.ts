@@ -78,7 +78,7 @@ export function furthestSurvivor({ lost, applied }: Pick<Recovery, 'lost' | 'app
     throw new AcedError(
       'BAD_USAGE',
       `--recovery-mode: how far ${lost} was applied is not known on ${unknown.join(', ')}: ` +
-        'a subscription that was dropped has taken it along',
+        'its subscription was dropped, has applied nothing yet, or is one of several',
       { hint },
     );
   }

@@ -314,6 +314,10 @@ describe('a diff of less than the whole table', () => {
       await assert.rejects(recover({ recoveryMode: false, sourceOfTruth: 'n1' }), {
         code: 'BAD_USAGE',
       });
+      await assert.rejects(recover({ nodes: ['n3', 'n1'] }), {
+        code: 'NODE_UNREACHABLE',
+        hint: /--nodes <survivors>/,
+      });
       const planned = await recover({ dryRun: true });
       assert.deepEqual([planned.recovery?.lost, planned.recovery?.source], ['n3', 'n1']);
       const done = await recover();

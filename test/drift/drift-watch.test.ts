@@ -300,6 +300,29 @@ describe('the daemon judges tables all the time', () => {
     assert.ok(Math.max(...delays) < 3_000, `${delays.map(Math.round).join(', ')} ms`);
   });
 
+  it('what is made to differ and taken back at once leaves nothing open, nor do rows that go and come', async () => {
+    await waitFor(async () => (await verdict('visits')).verdict === 'match', { what: 'match' });
+    const from = log.lines.length;
+    for (let id = 100; id < 130; id++) {
+      await mesh.driftSql('n2', `UPDATE visits SET n = n + 7 WHERE id = ${id}`);
+      await mesh.query('n1', `DELETE FROM visits WHERE id = ${id + 500}`);
+      await mesh.query('n1', `INSERT INTO visits VALUES (${id + 500}, ${id})`);
+      await mesh.query('n3', `UPDATE visits SET id = -id WHERE id = ${id + 900}`);
+      await mesh.driftSql('n2', `UPDATE visits SET n = n - 7 WHERE id = ${id}`);
+    }
+    await mesh.waitForReplication();
+    await waitFor(async () => (await verdict('visits')).verdict === 'match', { what: 'match' });
+    const told = driftSince(from);
+    const ids = (name: string): unknown[] =>
+      told.flatMap(({ event, incident }) => (event === name ? [incident] : []));
+    assert.deepEqual(ids('drift_opened'), ids('drift_resolved'));
+    for (const { keys = [] } of told) {
+      for (const [key] of keys as string[][]) {
+        assert.ok(Number(key) >= 100 && Number(key) < 130, `row ${key} never was drift`);
+      }
+    }
+  });
+
   it('a command that is always at work on a table keeps no drift of it from being told', async () => {
     await waitFor(async () => (await verdict('visits')).verdict === 'match', { what: 'match' });
     const from = log.lines.length;

@@ -340,6 +340,23 @@ describe('the daemon judges tables all the time', () => {
     await Promise.all(busy);
   });
 
+  it('an incident outlives the rebuild of its table, and drift that is made meanwhile is told', async () => {
+    await waitFor(async () => (await verdict('visits')).verdict === 'match', { what: 'match' });
+    const from = log.lines.length;
+    await mesh.driftSql('n2', 'UPDATE visits SET n = n - 1 WHERE id = 60');
+    const opened = await log.event('drift_opened', from);
+    for (const node of mesh.names) {
+      await mesh.query(node, 'ALTER TABLE visits ADD COLUMN seen boolean DEFAULT false');
+    }
+    await mesh.driftSql('n2', 'UPDATE visits SET n = n - 1 WHERE id = 61');
+    await waitFor(() => lastRows(from) === 2, { what: 'both rows', timeoutMs: 60_000 });
+    await mesh.driftSql('n2', 'UPDATE visits SET n = n + 1 WHERE id IN (60, 61)');
+    await log.event('drift_resolved', from, 60_000);
+    const told = driftSince(from).filter(({ table }) => table === 'public.visits');
+    assert.deepEqual(new Set(told.map(({ incident }) => incident)), new Set([opened['incident']]));
+    await waitFor(async () => (await verdict('visits')).verdict === 'match', { what: 'match' });
+  });
+
   it('a table that cannot be read for long holds up none of the others', async () => {
     await waitFor(async () => (await verdict('visits')).verdict === 'match', { what: 'match' });
     const from = log.lines.length;

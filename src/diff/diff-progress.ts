@@ -43,6 +43,7 @@ export class DiffProgress {
   readonly #path: string;
   readonly #before: readonly Part[];
   readonly #part: Part;
+  readonly #isKept: boolean;
   readonly #done: ReadonlySet<number>;
   readonly #values = new Map<string, (LeafValue | undefined)[]>();
   #savedAtMs = Date.now();
@@ -50,20 +51,24 @@ export class DiffProgress {
   private constructor(
     path: string,
     saved: Omit<SavedProgress, 'version'>,
-    part: Pick<Part, 'startedAt' | 'positions' | 'servers'>,
+    {
+      servers,
+      ...part
+    }: Omit<Beginning, 'servers'> & { readonly servers: Beginning['servers'] | null },
   ) {
     this.#path = path;
     this.boundaries = saved.boundaries;
     this.#before = saved.parts;
-    this.#part = { ...part, equal: [], rows: 0 };
+    this.#part = { ...part, servers: servers ?? {}, equal: [], rows: 0 };
+    this.#isKept = servers !== null;
     this.#done = new Set(saved.parts.flatMap(({ equal }) => numbersIn(equal)));
   }
 
-  /** For a diff from the beginning. */
+  /** For a diff from the beginning; without `servers` nothing of it is kept. */
   static start(
     options: ProgressOptions,
     boundaries: readonly KeyText[],
-    now: Beginning,
+    now: Omit<Beginning, 'servers'> & { readonly servers: Beginning['servers'] | null },
   ): DiffProgress {
     return new DiffProgress(pathOf(options), { boundaries, parts: [] }, now);
   }
@@ -128,6 +133,7 @@ export class DiffProgress {
 
   /** @param nodes how many are compared: what fewer have answered proves nothing */
   async save(nodes: number): Promise<void> {
+    if (!this.#isKept) return;
     const part = this.#proved(nodes);
     const parts = [...this.#before, part].filter(({ equal }) => equal.length > 0);
     if (parts.length === 0) return;
@@ -140,7 +146,7 @@ export class DiffProgress {
   }
 
   async forget(): Promise<void> {
-    await rm(this.#path, { force: true });
+    if (this.#isKept) await rm(this.#path, { force: true });
   }
 
   #proved(nodes: number): Part {

@@ -93,27 +93,22 @@ export async function tableDiff(options: TableDiffOptions): Promise<DiffResult> 
   }
 }
 
+/** Smaller tables are read anew in no time: nothing is asked or kept for their sake. */
+const MIN_KEPT_RANGES = 100;
+
 /** From the beginning, or where an interrupted diff ended. */
 async function begin(options: TableDiffOptions, comparison: Comparison): Promise<DiffProgress> {
   const { table, context, resume = false } = options;
   const { signal } = context;
   const startedAt = new Date().toISOString();
-  const now = {
-    startedAt,
-    positions: await readPositions(table.pools, signal),
-    servers: await readServerStarts(table.pools, signal),
-  };
-  const resumed = resume ? await DiffProgress.resume(options.progress, now) : null;
-  if (resumed instanceof DiffProgress) {
-    for (const { startedAt: from, ranges } of resumed.parts.slice(0, -1)) {
-      comparison.warn(
-        `${ranges} of ${resumed.boundaries.length + 1} ranges are not read again: they were equal in the diff ` +
-          `that began at ${from}. What has changed in them since is not in this result`,
-      );
+  const positions = await readPositions(table.pools, signal);
+  if (resume) {
+    const servers = await readServerStarts(table.pools, signal);
+    const resumed = await DiffProgress.resume(options.progress, { startedAt, positions, servers });
+    if (resumed instanceof DiffProgress) {
+      tellProved(resumed, comparison);
+      return resumed;
     }
-    return resumed;
-  }
-  if (resumed !== null) {
     const message = `Nothing to resume, the diff begins anew: ${resumed}`;
     context.emit({ type: 'log', level: 'info', message });
   }
@@ -124,7 +119,18 @@ async function begin(options: TableDiffOptions, comparison: Comparison): Promise
     blockRows: options.blockRows,
     signal,
   });
-  return DiffProgress.start(options.progress, boundaries, now);
+  const isKept = boundaries.length >= MIN_KEPT_RANGES;
+  const servers = isKept ? await readServerStarts(table.pools, signal) : null;
+  return DiffProgress.start(options.progress, boundaries, { startedAt, positions, servers });
+}
+
+function tellProved(progress: DiffProgress, comparison: Comparison): void {
+  for (const { startedAt, ranges } of progress.parts.slice(0, -1)) {
+    comparison.warn(
+      `${ranges} of ${progress.boundaries.length + 1} ranges are not read again: they were equal in the diff ` +
+        `that began at ${startedAt}. What has changed in them since is not in this result`,
+    );
+  }
 }
 
 function rangeOf(ranges: readonly BlockRange[], number: number): BlockRange {

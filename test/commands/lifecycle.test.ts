@@ -10,7 +10,8 @@ import { waitFor } from '../support/wait.js';
 
 const SLOT = 'aced_demo';
 const TABLES =
-  'CREATE TABLE t (id int PRIMARY KEY, v int); CREATE TABLE u (id int PRIMARY KEY, v int)';
+  'CREATE TABLE t (id int PRIMARY KEY, v int); CREATE TABLE u (id int PRIMARY KEY, v int); ' +
+  'CREATE TABLE w (id int PRIMARY KEY, v int)';
 
 describe('setting up and tearing down', () => {
   let mesh: Mesh;
@@ -105,6 +106,35 @@ describe('setting up and tearing down', () => {
     await mesh.driftSql('n2', 'DELETE FROM t WHERE id = 100');
     assert.equal((await run('mtree-table-diff', { table: 't' })).verdict, 'match');
     assert.deepEqual((await run('status', {})).tables[0]?.nodes['n1']?.root, before?.['n1']?.root);
+  });
+
+  it('splits and merges the first block, one in the middle and the last, and loses no row', async () => {
+    const compare = async () => (await run('mtree-table-diff', { table: 'w' })).differences;
+    await mesh.query('n1', 'INSERT INTO w SELECT i * 1000, 0 FROM generate_series(1, 100) i');
+    await mesh.waitForReplication();
+    await run('mtree-build', { table: 'w', blockRows: 10 });
+    for (const first of [-500, 50_001, 200_000]) {
+      const these = `id BETWEEN ${first} AND ${first + 59}`;
+      await mesh.query('n1', `INSERT INTO w SELECT ${first} + i, 1 FROM generate_series(0, 59) i`);
+      await mesh.waitForReplication();
+      const grown = await run('mtree-update', { table: 'w', rebalance: true });
+      assert.ok(grown.splitBlocks > 0, these);
+      await mesh.driftSql('n2', `UPDATE w SET v = 2 WHERE id = ${first + 30}`);
+      assert.deepEqual(await compare(), { 'n1/n2': 1 }, these);
+      assert.deepEqual(
+        (await run('table-diff', { table: 'w' })).differences,
+        { 'n1/n2': 1 },
+        these,
+      );
+      await mesh.driftSql('n2', `UPDATE w SET v = 1 WHERE id = ${first + 30}`);
+      await mesh.query('n1', `DELETE FROM w WHERE ${these}`);
+      await mesh.waitForReplication();
+      const shrunk = await run('mtree-update', { table: 'w', rebalance: true });
+      assert.ok(shrunk.mergedBlocks > 0, these);
+      assert.deepEqual(await compare(), {}, these);
+    }
+    assert.equal((await run('mtree-verify', { table: 'w' })).tables[0]?.wrongLeaves, 0);
+    await run('mtree-teardown-table', { table: 'w' });
   });
 
   it('an update catches up first, unless it is told not to', async () => {

@@ -4,12 +4,12 @@ import { removeTree } from '../mirror/mirror-tables.js';
 import { onEveryNode } from '../postgres/every-node.js';
 import type { CommandContext } from '../protocol/commands.js';
 import type { Condition, ConditionKind } from '../protocol/drift.js';
-import { removeTableFromPublication } from '../replication/publication.js';
 import type { TableName } from '../table/table-name.js';
 import type { Cluster } from './cluster.js';
 import { configuredColumns } from './left-out-columns.js';
 import { Loop, tellsFailures } from '../base/loop.js';
 import { buildTree, workOptions } from './tree-building.js';
+import { unpublish } from './unpublish.js';
 import {
   readNodeTables,
   trackRule,
@@ -124,7 +124,7 @@ export class TableTracker {
       await this.#cluster.mutex(schema, name).run(async () => {
         await onEveryNode(this.#cluster.pools, signal, (_, pool, either) =>
           pool.use(async (session) => {
-            await removeTableFromPublication(session, config.publicationName, schema, name);
+            await unpublish(session, this.#cluster, table);
             await removeTree(session, config.nodeSchema, table.label);
           }, either),
         );

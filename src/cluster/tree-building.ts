@@ -9,6 +9,7 @@ import { digestRule, isOrderIndexed } from '../table/table-spec.js';
 import { OLD_DIGEST_VERSION, type Cluster } from './cluster.js';
 import { readClusterTable, type ClusterTable } from './cluster-table.js';
 import { noticingStale } from './stale.js';
+import { unpublishForerunner } from './unpublish.js';
 import { cutAndRead, splitOversize, type TreeWorkOptions } from './tree-work.js';
 
 const RUNNING_TRANSACTIONS_TIMEOUT_MS = 600_000;
@@ -152,6 +153,7 @@ export async function growTree(
   const { maxBlocks } = cluster.config.tree;
   const mostBlocks = isOrderIndexed(spec) ? maxBlocks : Math.min(maxBlocks, MAX_UNINDEXED_BLOCKS);
   const blockRows = Math.max(options.blockRows, Math.ceil(reference.rows / mostBlocks));
+  const before = cluster.trackedTable(spec.schema, spec.name);
   const table = cluster.beginTree(spec, readings, blockRows);
   try {
     await readWhole(cluster, table, reference, options);
@@ -163,6 +165,11 @@ export async function growTree(
       `a build ${isCancelled ? 'was cancelled' : `failed: ${logMessage(error)}`}`,
     );
     throw error;
+  }
+  const isOther = ([node, { oid }]: [string, { readonly oid: number }]): boolean =>
+    oid !== table.readings[node]?.oid;
+  if (before !== undefined && Object.entries(before.readings).some(isOther)) {
+    await unpublishForerunner(cluster, before, options.context.signal);
   }
   return table;
 }

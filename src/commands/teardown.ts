@@ -6,7 +6,8 @@ import { onEveryNode } from '../postgres/every-node.js';
 import type { Session } from '../postgres/session.js';
 import type { InitResult } from '../protocol/commands.js';
 import { dropRepairOrigin } from '../repair/target-session.js';
-import { dropPublication, removeTableFromPublication } from '../replication/publication.js';
+import { unpublish } from '../cluster/unpublish.js';
+import { dropPublication } from '../replication/publication.js';
 import { dropSlot, SLOT_RELEASE_TIMEOUT_MS } from '../replication/slot.js';
 
 /**
@@ -114,7 +115,7 @@ export async function teardownTable(cluster: Cluster, tableText: string): Promis
     const nodes = await cleanEveryNode(cluster, {
       what: `${table.label} in publication ${config.publicationName}`,
       clean: async (session) => {
-        await removeTableFromPublication(session, config.publicationName, schema, name);
+        await unpublish(session, cluster, table);
         await removeTree(session, config.nodeSchema, table.label);
         return null;
       },

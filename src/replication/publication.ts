@@ -227,9 +227,12 @@ export async function dropPublication(
 }
 
 /** The tables that were added by name, by schema and name. */
-export async function publicationTables(session: Session, name: string): Promise<TableName[]> {
+export async function publicationTables(
+  session: Session,
+  name: string,
+): Promise<(TableName & { readonly oid: number })[]> {
   const rows = await session.query(
-    `SELECT n.nspname, c.relname
+    `SELECT n.nspname, c.relname, c.oid
        FROM pg_catalog.pg_publication p
        JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid
        JOIN pg_catalog.pg_class c ON c.oid = r.prrelid
@@ -238,7 +241,11 @@ export async function publicationTables(session: Session, name: string): Promise
       ORDER BY n.nspname, c.relname`,
     [name],
   );
-  return rows.map(([schema, table]) => ({ schema: schema ?? '', name: table ?? '' }));
+  return rows.map(([schema, table, oid]) => ({
+    schema: schema ?? '',
+    name: table ?? '',
+    oid: Number(oid),
+  }));
 }
 
 async function requirePublishable(

@@ -88,6 +88,11 @@ describe('tables that the daemon follows by itself', () => {
     });
   }
 
+  async function published(): Promise<string[]> {
+    const sql = `SELECT schemaname || '.' || tablename FROM pg_publication_tables WHERE pubname = 'aced_demo'`;
+    return (await mesh.query('n1', sql)).map(([table]) => table ?? '').sort();
+  }
+
   const FOLLOWED = ['app.a', 'public.parted', 'public.plain', 'public.wide', 'sales.Order'];
 
   it('are those that a pattern or a publication names, and no others', async () => {
@@ -169,11 +174,24 @@ describe('tables that the daemon follows by itself', () => {
     await waitForLive([...byHand, 'app.renamed'].sort());
     await mesh.queryAll('DROP TABLE app.renamed');
     await waitForLive([...byHand].sort());
-    const published = await mesh.query(
-      'n1',
-      "SELECT count(*) FROM pg_publication_tables WHERE pubname = 'aced_demo'",
-    );
-    assert.equal(Number(published[0]?.[0]), byHand.length);
+    assert.deepEqual(await published(), [...byHand].sort());
+  });
+
+  it('what no tree follows any more, under whatever name, is published no more', async () => {
+    const followed = [...FOLLOWED, 'sales.other', 'public.turned'].sort();
+    const make = 'CREATE TABLE turned (id int PRIMARY KEY, v text)';
+    await mesh.queryAll(make);
+    await waitForLive(followed);
+    await mesh.queryAll(`BEGIN; ALTER TABLE turned RENAME TO old_log; ${make}; COMMIT`);
+    await waitFor(async () => JSON.stringify(await published()) === JSON.stringify(followed), {
+      what: 'the table that had the name to be let go',
+    });
+    await waitForLive(followed);
+    await mesh.queryAll('ALTER TABLE turned RENAME TO turned_log');
+    const left = followed.filter((table) => table !== 'public.turned');
+    await waitForLive(left);
+    assert.deepEqual(await published(), left);
+    await mesh.queryAll('DROP TABLE old_log, turned_log');
   });
 
   it('one that is named may not be torn down; one that is left out later is let go', async () => {

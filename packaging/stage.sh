@@ -17,7 +17,7 @@ mkdir "$program/dist" && mv "$program/dist-src" "$program/dist/src"
 cp package.json "$program/"
 cp native/build/Release/aced_native.node "$program/native/build/Release/"
 # What it needs to run, without what it was compiled from.
-npm ls --omit=dev --all --parseable | tail -n +2 | while read -r module; do
+npm ls --omit=dev --omit=peer --all --parseable | tail -n +2 | while read -r module; do
   mkdir -p "$program/${module#"$root/"}"
   tar -C "$module" --exclude=./node_modules --exclude='*/obj.target' --exclude='*/obj' --exclude='*/.deps' \
     --exclude=./deps --exclude='./build/Release/test_extension.node' -cf - . | tar -C "$program/${module#"$root/"}" -xf -

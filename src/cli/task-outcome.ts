@@ -48,6 +48,11 @@ function auditLines(id: number, audit: RepairAudit): string[] {
 }
 
 function rhythmText(rhythm: Rhythm): string {
+  const windows = rhythm.notBetween?.windows ?? [];
+  return [timesText(rhythm), ...windows.map((window) => `not ${window}`)].join(', ');
+}
+
+function timesText(rhythm: Rhythm): string {
   if (rhythm.kind === 'every') return `every ${formatDuration(rhythm.ms)}`;
   return rhythm.timeZone === null ? rhythm.pattern : `${rhythm.pattern} ${rhythm.timeZone}`;
 }

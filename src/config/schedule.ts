@@ -4,6 +4,7 @@ import { AcedError, errorMessage } from '../base/errors.js';
 import type { CommandName } from '../protocol/commands.js';
 import { isObject } from '../protocol/params.js';
 import type { Rhythm } from '../protocol/tasks.js';
+import { checkBlackout, firstOutside, type Blackout } from './blackout.js';
 import { jobRequest, type JobRequest } from './job-request.js';
 import type { SettingSources } from './settings.js';
 import type { YamlFile } from './yaml-files.js';
@@ -92,21 +93,52 @@ function readRhythm(entry: Entry): Rhythm {
         `run_frequency ${JSON.stringify(every)} is not a duration as 30m or 24h`,
       );
     }
-    return { kind: 'every', ms };
+    return checked({ kind: 'every', ms, ...blackoutOf(entry) });
   }
   const timeZone = textOf(entry['time_zone']) ?? null;
-  const rhythm = { kind: 'cron', pattern: pattern ?? '', timeZone } as const;
-  // Refuses what is no pattern, or a time zone that nobody knows.
+  return checked({ kind: 'cron', pattern: pattern ?? '', timeZone, ...blackoutOf(entry) });
+}
+
+function blackoutOf(entry: Entry): { readonly notBetween?: Blackout } {
+  const { not_between: given = [] } = entry;
+  const windows: unknown[] = Array.isArray(given) ? given : [given];
+  if (!windows.every((one) => typeof one === 'string')) {
+    throw new RangeError('not_between is a text such as "08:00-20:00", or a list of them');
+  }
+  if (windows.length === 0) return {};
+  const notBetween = { windows, timeZone: textOf(entry['time_zone']) ?? null };
+  checkBlackout(notBetween);
+  return { notBetween };
+}
+
+/** Refuses what is no pattern, a time zone that nobody knows, and what is never due. */
+function checked(rhythm: Rhythm): Rhythm {
   if (nextTime(rhythm, Date.now()) === null) throw new RangeError('it would never run');
   return rhythm;
 }
 
-/** The next time after this one (ms since 1970); null: never. */
+/** A pattern whose times fall into its windows so often in a row never comes out of them. */
+const MAX_TRIES = 1_000;
+
+/** The next time after this one (ms since 1970) that is in none of its windows; null: never. */
 export function nextTime(rhythm: Rhythm, afterMs: number): number | null {
-  if (rhythm.kind === 'every') return afterMs + rhythm.ms;
+  if (rhythm.kind === 'every') return allowedTime(rhythm, afterMs + rhythm.ms);
   const { pattern, timeZone } = rhythm;
   const cron = new Cron(pattern, timeZone === null ? {} : { timezone: timeZone });
-  return cron.nextRun(new Date(afterMs))?.getTime() ?? null;
+  let fromMs = afterMs;
+  for (let i = 0; i < MAX_TRIES; i += 1) {
+    const dueMs = cron.nextRun(new Date(fromMs))?.getTime() ?? null;
+    const allowedMs = dueMs === null ? null : allowedTime(rhythm, dueMs);
+    if (allowedMs === null || allowedMs === dueMs) return allowedMs;
+    // The time at which the window ends is one of the pattern's, perhaps.
+    fromMs = allowedMs - 1;
+  }
+  return null;
+}
+
+/** The first time from this one on at which it may begin; null: never. */
+export function allowedTime({ notBetween }: Rhythm, atMs: number): number | null {
+  return notBetween === undefined ? atMs : firstOutside(notBetween, atMs);
 }
 
 function listOf(file: YamlFile, key: string): Entry[] {

@@ -1,9 +1,17 @@
 import type { CommandName } from './commands.js';
 
 /** When a job runs: again and again after so long, or at the times of a cron pattern. */
-export type Rhythm =
+export type Rhythm = (
   | { readonly kind: 'every'; readonly ms: number }
-  | { readonly kind: 'cron'; readonly pattern: string; readonly timeZone: string | null };
+  | { readonly kind: 'cron'; readonly pattern: string; readonly timeZone: string | null }
+) & {
+  /** When it does not begin. */
+  readonly notBetween?: {
+    readonly windows: readonly string[];
+    /** Null: the host's. */
+    readonly timeZone: string | null;
+  };
+};
 
 export interface TasksParams {
   readonly nodes?: readonly string[];

@@ -1,7 +1,7 @@
 import { AcedError, logMessage } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import { Loop, tellsFailures } from '../base/loop.js';
-import { nextTime, type JobConfig } from '../config/schedule.js';
+import { allowedTime, nextTime, type JobConfig } from '../config/schedule.js';
 import type { CommandRunner } from '../protocol/commands.js';
 import type { JobStatus, Task } from '../protocol/tasks.js';
 
@@ -89,7 +89,7 @@ export class Scheduler {
         'it was due while no aced ran its jobs',
       );
     }
-    if (rhythm.kind === 'every') return Math.max(nowMs, dueMs ?? nowMs);
+    if (rhythm.kind === 'every') return allowedTime(rhythm, Math.max(nowMs, dueMs ?? nowMs));
     return nextTime(rhythm, nowMs);
   }
 
@@ -102,6 +102,12 @@ export class Scheduler {
 
   #start(job: PlannedJob, nowMs: number): void {
     const { name, rhythm } = job.config;
+    // A host that slept, or a clock that was set: the time that was allowed is over.
+    const allowedMs = allowedTime(rhythm, nowMs);
+    if (allowedMs !== nowMs) {
+      job.nextAtMs = rhythm.kind === 'every' ? allowedMs : nextTime(rhythm, nowMs);
+      return;
+    }
     job.nextAtMs = nextTime(rhythm, nowMs);
     if (job.running !== null) {
       if (!job.hasSkipped) {

@@ -151,6 +151,27 @@ schedule_config:
       ),
       /two jobs are called a/,
     ],
+    [
+      'no window',
+      jobs('{name: a, table_name: t}', '{job_name: a, run_frequency: 1h, not_between: "8-20"}'),
+      /not_between "8-20" is not as 08:00-20:00/,
+    ],
+    [
+      'windows that leave no time',
+      jobs(
+        '{name: a, table_name: t}',
+        '{job_name: a, run_frequency: 1h, not_between: ["00:00-12:00", "12:00-24:00"]}',
+      ),
+      /it would never run/,
+    ],
+    [
+      'a time zone that nobody knows',
+      jobs(
+        '{name: a, table_name: t}',
+        '{job_name: a, run_frequency: 1h, not_between: "08:00-20:00", time_zone: Nowhere/Land}',
+      ),
+      /Nowhere\/Land/,
+    ],
     ['no list', 'schedule_jobs: often\n', /line 1, schedule_jobs: not a list/],
   ];
   for (const [what, yaml, message] of cases) {
@@ -183,5 +204,55 @@ schedule_config:
     assert.equal(nextTime({ kind: 'every', ms: 5 }, at), at + 5);
     const daily = { kind: 'cron', pattern: '30 2 * * *', timeZone: 'Asia/Tokyo' } as const;
     assert.equal(new Date(nextTime(daily, at) ?? 0).toISOString(), '2026-01-01T17:30:00.000Z');
+  });
+
+  it('a job does not begin within its windows', () => {
+    const berlin = (...windows: string[]) => ({
+      notBetween: { windows, timeZone: 'Europe/Berlin' },
+    });
+    const every = { kind: 'every', ms: 3_600_000 } as const;
+    const cron = (pattern: string) => ({ kind: 'cron', pattern, timeZone: 'UTC' }) as const;
+    for (const [rhythm, after, next] of [
+      // A Friday; Berlin is an hour ahead of UTC.
+      [{ ...every, ...berlin('08:00-20:00') }, '2026-01-02T05:59:00Z', '2026-01-02T06:59:00.000Z'],
+      [{ ...every, ...berlin('08:00-20:00') }, '2026-01-02T06:00:01Z', '2026-01-02T19:00:00.000Z'],
+      [
+        { ...every, ...berlin('mon-fri 22:00-06:00') },
+        '2026-01-02T20:30:00Z',
+        '2026-01-03T05:00:00.000Z',
+      ],
+      [
+        { ...every, ...berlin('mon-fri 22:00-06:00') },
+        '2026-01-03T20:30:00Z',
+        '2026-01-03T21:30:00.000Z',
+      ],
+      [
+        { ...every, ...berlin('fri-sun 00:00-24:00') },
+        '2026-01-02T12:00:00Z',
+        '2026-01-04T23:00:00.000Z',
+      ],
+      [
+        { ...every, ...berlin('08:00-12:00', '12:00-13:30') },
+        '2026-01-02T06:00:00Z',
+        '2026-01-02T12:30:00.000Z',
+      ],
+      // The hour that is left out in spring.
+      [{ ...every, ...berlin('01:00-03:00') }, '2026-03-28T23:30:00Z', '2026-03-29T01:00:00.000Z'],
+      [
+        { ...cron('*/30 * * * *'), ...berlin('08:00-20:00') },
+        '2026-01-02T06:59:00Z',
+        '2026-01-02T19:00:00.000Z',
+      ],
+      [
+        { ...cron('15 12 * * *'), ...berlin('mon-fri 08:00-20:00') },
+        '2026-01-02T06:59:00Z',
+        '2026-01-03T12:15:00.000Z',
+      ],
+      [{ ...cron('15 12 * * *'), ...berlin('08:00-20:00') }, '2026-01-02T06:59:00Z', null],
+    ] as const) {
+      const timeMs = nextTime(rhythm, Date.parse(after));
+      const found = timeMs === null ? null : new Date(timeMs).toISOString();
+      assert.equal(found, next, `${JSON.stringify(rhythm)} after ${after}`);
+    }
   });
 });

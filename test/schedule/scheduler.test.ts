@@ -131,6 +131,26 @@ describe('scheduled jobs', () => {
       await daemon.logged('schedule_loaded', undefined, 2);
       const next = (await tasks('--job', 'often')).jobs[0]?.nextAt ?? '';
       assert.ok(Date.parse(next) - Date.now() > 4 * 3_600_000, next);
+
+      const hour = (offset: number): string =>
+        new Date(Date.now() + offset * 3_600_000).toISOString().slice(11, 16);
+      const until = hour(1);
+      const window = `not_between: '${hour(-1)}-${until}', time_zone: UTC`;
+      await writeFile(
+        join(root, 'aced.yaml'),
+        EVERY.replace('run_frequency: 1s', `run_frequency: 1s, ${window}`),
+      );
+      await waitFor(async () => (await tasks('--job', 'often')).jobs[0]?.isRunning === false, {
+        what: 'the last run to end',
+      });
+      const finished = daemon.count('job_finished', 'often');
+      daemon.child.kill('SIGHUP');
+      await daemon.logged('schedule_loaded', undefined, 3);
+      const end = (await tasks('--job', 'often')).jobs[0]?.nextAt ?? '';
+      assert.equal(end.slice(11, 16), until, 'at the end of its window');
+      // The job that has no window goes on, and the other does not.
+      await daemon.logged('job_finished', 'all', daemon.count('job_finished', 'all') + 2);
+      assert.equal(daemon.count('job_finished', 'often'), finished);
     } finally {
       await daemon.stop();
     }

@@ -104,6 +104,43 @@ function transaction(author: Author): Draft[] {
   return [write(node, `BEGIN; ${parts.join('; ')}; ${random.oneIn(6) ? 'ROLLBACK' : 'COMMIT'}`)];
 }
 
+/** The stream has the rows, and not what was undone between them. */
+function undone(author: Author): Draft[] {
+  const { random } = author;
+  const node = author.writer();
+  const table = author.table();
+  const some = (): string => anyWrite(author, node, table);
+  const what = random.pick([
+    `TRUNCATE ${table}`,
+    `TRUNCATE ${table}; ${some()}; TRUNCATE ${table}`,
+    `ALTER TABLE ${table} REPLICA IDENTITY FULL; ${some()}`,
+    `ALTER TABLE ${table} ADD COLUMN undone int DEFAULT 1; ${some()}`,
+    `ALTER TABLE ${table} ALTER v TYPE text USING v || '-'; ${some()}`,
+  ]);
+  return [
+    everywhere('SELECT 1'),
+    write(node, `BEGIN; ${some()}; SAVEPOINT s1; ${what}; ROLLBACK TO s1; ${some()}; COMMIT`),
+    ...(random.oneIn(2) ? [check(table)] : []),
+    ...(random.oneIn(2) ? writes(author) : []),
+  ];
+}
+
+/** Old rows of one transaction come in two forms. */
+function identityWithin(author: Author): Draft[] {
+  const { random } = author;
+  const node = author.writer();
+  const table = author.table();
+  const some = (): string => anyWrite(author, node, table);
+  const to = (set: string): string => `ALTER TABLE ${table} REPLICA IDENTITY ${set}`;
+  const [first = '', second = ''] = random.oneIn(2) ? ['FULL', 'DEFAULT'] : ['DEFAULT', 'FULL'];
+  return [
+    everywhere('SELECT 1'),
+    write(node, `BEGIN; ${some()}; ${to(first)}; ${some()}; ${to(second)}; ${some()}; COMMIT`),
+    ...(random.oneIn(2) ? [check(table)] : []),
+    ...writesOf(author, table),
+  ];
+}
+
 function twoPhase(author: Author): Draft[] {
   const { random } = author;
   const node = author.writer();
@@ -499,6 +536,8 @@ export const OPERATIONS: readonly Phrase[] = [
   { label: 'drift', weight: 40, write: drifts },
   { label: 'drift and repair', weight: 12, write: driftAndRepair },
   { label: 'two-phase', weight: 12, write: twoPhase },
+  { label: 'undone in a transaction', weight: 6, write: undone },
+  { label: 'identity within a transaction', weight: 4, write: identityWithin },
   { label: 'long transaction', weight: 12, write: longTransaction },
   { label: 'large transaction', weight: 3, write: largeTransaction },
   { label: 'add column', weight: 3, write: addColumn },

@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { pipeline } from 'node:stream/promises';
-import { throwIfAborted } from '../base/abort.js';
 import type { Logger } from '../base/log.js';
 import type { CommandContext, RepairParams, RepairResult } from '../protocol/commands.js';
 import type { RepairAudit } from '../protocol/tasks.js';
@@ -20,7 +19,7 @@ const FLAGS = {
   allowUnproved: '--allow-unproved',
 } as const;
 
-/** As much as is known before anything is written. */
+/** As much as is known without its end. Never rejects. */
 export async function beginAudit(
   params: RepairParams,
   context: CommandContext,
@@ -61,14 +60,13 @@ export function logRepair(
   log.info({ event: 'repair_recorded', table, outcome: about.outcome, ...audit, repaired: nodes });
 }
 
-/** SHA-256; null where the file cannot be read, which the repair itself will say. */
+/** SHA-256; null: the file cannot be read, which the repair itself will say, or it was cancelled. */
 async function hashOfFile(path: string, signal: AbortSignal): Promise<string | null> {
   const hash = createHash('sha256');
   try {
     await pipeline(createReadStream(path), hash, { signal });
     return hash.digest('hex');
   } catch {
-    throwIfAborted(signal);
     return null;
   }
 }

@@ -12,10 +12,13 @@ export async function repair(
   context: CommandContext,
 ): Promise<RepairResult> {
   if (params.dryRun === true) return repairNow(cluster, params, context);
-  const audit = await beginAudit(params, context);
-  context.onAudit?.(audit);
-  const result = await repairNow(cluster, params, context);
-  context.onAudit?.(endAudit(audit, result));
+  // The file is hashed while the servers are waited for.
+  const beginning = beginAudit(params, context);
+  const result = await repairNow(cluster, params, context).catch(async (error: unknown) => {
+    context.onAudit?.(await beginning);
+    throw error;
+  });
+  context.onAudit?.(endAudit(await beginning, result));
   return result;
 }
 

@@ -476,7 +476,7 @@ export interface CommandContext {
   readonly inputName?: string;
   /** Who asks over the socket; null: the system does not tell. Absent: this process does. */
   readonly peerUid?: number | null;
-  /** What is to be remembered of a repair: before anything is written, and at its end. */
+  /** What is to be remembered of a repair, at its end. */
   readonly onAudit?: (audit: RepairAudit) => void;
 }
 

@@ -35,10 +35,10 @@ export function listDrift(
   { watch }: LiveDrift,
   notFollowed: readonly NotFollowed[],
 ): DriftListResult {
-  const followed = cluster.tables.flatMap((table) => {
-    const verdict = watch.verdict(table);
-    return verdict === null ? [] : [{ table: table.label, ...verdict }];
-  });
+  const followed = cluster.tables.map((table) => ({
+    table: table.label,
+    ...watch.verdict(table),
+  }));
   const known = new Set(followed.map(({ table }) => table));
   const others = notFollowed
     .filter(({ label }) => !known.has(label))

@@ -134,7 +134,7 @@ export class Canary {
     const endMs = performance.now() + canary.timeoutMs;
     for (;;) {
       const table = this.#cluster.trackedTable(nodeSchema, CANARY_TABLE);
-      if (table !== undefined && isSo(this.#watch.verdict(table)?.verdict)) return true;
+      if (table !== undefined && isSo(this.#watch.verdict(table).verdict)) return true;
       if (performance.now() > endMs) return false;
       await sleep(POLL_MS, signal);
     }

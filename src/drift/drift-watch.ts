@@ -66,6 +66,7 @@ export class DriftWatch {
   readonly #events: DriftEvents;
   readonly #judged = new Map<TrackedTable, JudgedTable>();
   readonly #reach: ReachWatch;
+  readonly #startedAtMs = Date.now();
   readonly #loop: Loop;
   /** A table that takes its time, after a TRUNCATE of many rows say, holds up none of the others. */
   readonly #crew = new Crew<JudgedTable>();
@@ -110,9 +111,17 @@ export class DriftWatch {
     return state;
   }
 
-  verdict(table: TrackedTable): LiveVerdict | null {
+  verdict(table: TrackedTable): LiveVerdict {
     const judged = this.#judged.get(table);
-    return judged === undefined ? null : this.#verdictOf(judged);
+    if (judged !== undefined) return this.#verdictOf(judged);
+    return {
+      verdict: 'unverified',
+      sinceMs: this.#startedAtMs,
+      reason: 'not looked at yet since aced started',
+      positions: this.#positions,
+      openRows: 0,
+      incident: null,
+    };
   }
 
   /** When the verdict on the table was last match; null: not since it is followed. */

@@ -107,6 +107,10 @@ describe('units for systemd', () => {
       'the name is the one acectl looks for',
     );
     assert.deepEqual(values('aced@.service', 'StateDirectory'), ['aced/%i']);
+    const [, mode] = /^d \/etc\/aced (\d+) /m.exec(unit('tmpfiles.d/aced.conf')) ?? [];
+    // Others are warned of at each start.
+    for (const name of SERVICES)
+      assert.deepEqual(values(name, 'ConfigurationDirectoryMode'), [mode]);
     for (const name of SERVICES) {
       assert.deepEqual(values(name, 'RuntimeDirectory'), ['aced']);
       assert.equal(values(name, 'EnvironmentFile')[0], '-/etc/aced/aced.env');

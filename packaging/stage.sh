@@ -33,6 +33,14 @@ done
 mkdir -p "$target/usr/lib/systemd/system"
 cp systemd/*.service systemd/*.socket "$target/usr/lib/systemd/system/"
 node dist/src/main/acectl.cjs config init --stdout > "$target/etc/aced/aced.yaml"
+completion() {
+  mkdir -p "$target/usr/share/$2"
+  node dist/src/main/acectl.cjs completion "$1" > "$target/usr/share/$2/$3"
+}
+completion bash bash-completion/completions acectl
+ln -s acectl "$target/usr/share/bash-completion/completions/aced"
+completion zsh zsh/vendor-completions _acectl
+completion fish fish/vendor_completions.d acectl.fish
 cp LICENSE README.md docs/*.md docs/*.json "$target/usr/share/doc/aced/"
 cp -R examples "$target/usr/share/doc/aced/examples"
 # Checkouts of a user with a narrow umask, too.

@@ -46,13 +46,16 @@ export type Action =
   | { readonly kind: 'listen' }
   | { readonly kind: 'show-config' }
   | { readonly kind: 'config-init' }
-  | { readonly kind: 'cluster-init' };
+  | { readonly kind: 'cluster-init' }
+  | { readonly kind: 'completion' };
 
 export interface CommandSpec {
   readonly words: readonly string[];
   /** What follows the cluster; null: nothing. In brackets: may be left out. */
   readonly argument: string | null;
   readonly flags: readonly FlagSpec[];
+  /** No cluster stands before the argument. */
+  readonly hasNoCluster?: boolean;
   /** Whether the argument may be left out beside these flags. */
   readonly isArgumentOptional?: (flags: FlagValues) => boolean;
   readonly doc: string;
@@ -350,6 +353,12 @@ export const COMMANDS: readonly CommandSpec[] = [
     examples: ['prod --hosts n1=db1:5432,n2=db2:5432 --dbname app --user aced'],
     action: { kind: 'cluster-init' },
   }),
+  ours('completion', '<bash|zsh|fish>', {
+    hasNoCluster: true,
+    doc: 'print what makes this shell complete commands, flags, nodes and tables',
+    examples: ['bash', 'fish'],
+    action: { kind: 'completion' },
+  }),
   ours('tasks', null, {
     flags: TASKS,
     doc: 'commands that have ended, and the jobs that aced runs by itself',
@@ -377,7 +386,8 @@ export const COMMANDS: readonly CommandSpec[] = [
 ];
 
 /** `[cluster] <schema.table>` */
-export function operandsOf({ argument }: CommandSpec): string {
+export function operandsOf({ argument, hasNoCluster = false }: CommandSpec): string {
+  if (hasNoCluster) return argument ?? '';
   return argument === null ? '[cluster]' : `[cluster] ${argument}`;
 }
 

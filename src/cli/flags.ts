@@ -12,6 +12,10 @@ export interface FlagSpec {
   readonly read?: (text: string) => FlagValue | undefined;
   /** What `read` accepts; also the help's. */
   readonly accepts?: string;
+  /** What it is mostly given, for completion; of `oneOf` all that there is. */
+  readonly values?: readonly string[];
+  /** What the shell completes the value with. */
+  readonly completes?: 'file' | 'node' | 'nodes' | 'cluster';
   /** Stands for the value in the help; without the brackets. */
   readonly placeholder?: string;
   /** Heading in the help; default: the command's own. */
@@ -63,6 +67,20 @@ const text = (name: string, short: string | undefined, accepts: string, doc: str
   accepts,
   // `a path`, `an SQL condition`: its last word.
   placeholder: accepts.split(' ').at(-1) ?? 'value',
+  ...(accepts === 'a path' ? { completes: 'file' } : {}),
+});
+
+/** A flag that takes one of a few words. */
+const oneOf = (
+  [name, short]: readonly [string, string?],
+  values: readonly string[],
+  { doc, placeholder }: Required<Pick<FlagSpec, 'doc' | 'placeholder'>>,
+): FlagSpec => ({
+  ...toggle(name, short, doc),
+  read: (value) => (values.includes(value) ? value : undefined),
+  accepts: `${values.slice(0, -1).join(', ')} or ${values.at(-1) ?? ''}`,
+  values,
+  placeholder,
 });
 
 const NODES: FlagSpec = {
@@ -71,6 +89,7 @@ const NODES: FlagSpec = {
   read: list,
   accepts: 'names joined by commas, or all',
   placeholder: 'names',
+  completes: 'nodes',
   doc: 'nodes to include (default all)',
 };
 
@@ -89,9 +108,20 @@ export const COMMON: readonly FlagSpec[] = [
 ].map((flag) => ({ ...flag, group: 'Flags of every command:' }));
 
 export const ACED: readonly FlagSpec[] = [
-  text('cluster', 'c', "a cluster's name", 'the cluster to follow (default: the configured one)'),
+  {
+    ...text(
+      'cluster',
+      'c',
+      "a cluster's name",
+      'the cluster to follow (default: the configured one)',
+    ),
+    completes: 'cluster',
+  },
   text('dbname', 'd', 'a database name', 'this database on every node'),
-  text('log-level', undefined, 'a level', 'least severe messages to log: debug, info, warn'),
+  {
+    ...text('log-level', undefined, 'a level', 'least severe messages to log: debug, info, warn'),
+    values: ['error', 'warn', 'info', 'debug', 'trace'],
+  },
   text('socket', undefined, 'a path', 'where to listen'),
   text('state-dir', undefined, 'a path', 'where the state is kept'),
   HELP_FLAG,
@@ -106,6 +136,7 @@ export const COMMON_OF_CLUSTER: readonly FlagSpec[] = COMMON.map((flag) =>
         ...flag,
         read: (value) => (value === 'all' ? value : undefined),
         accepts: 'all only: this command is about the whole cluster',
+        values: ['all'],
         doc: 'accepted for ACE',
       },
 );
@@ -117,14 +148,10 @@ export const COMMON_OF_ALL_NODES: readonly FlagSpec[] = COMMON.map((flag) =>
     : { ...flag, doc: 'accepted for ACE; all of the nodes or nothing' },
 );
 
-const OUTPUT: FlagSpec = {
-  name: 'output',
-  short: 'o',
-  read: (value) => (value === 'json' || value === 'html' ? value : undefined),
-  accepts: 'json or html',
+const OUTPUT = oneOf(['output', 'o'], ['json', 'html'], {
   placeholder: 'format',
   doc: 'format of the report (default json)',
-};
+});
 
 export const MAX_CPU_RATIO: FlagSpec = {
   name: 'max-cpu-ratio',
@@ -275,6 +302,7 @@ export const TABLE_DIFF: readonly FlagSpec[] = [
       'compare the rows that some node has from there',
     ),
     placeholder: 'node',
+    completes: 'node',
   },
   UNTIL,
   toggle('ensure-pgcrypto', undefined, 'accepted for ACE; pgcrypto is not needed'),
@@ -283,13 +311,10 @@ export const TABLE_DIFF: readonly FlagSpec[] = [
 
 /** Rows are compared as table-diff does. */
 export const SCHEMA_DIFF: readonly FlagSpec[] = [
-  {
-    name: 'compare',
-    read: (value) => (value === 'data' || value === 'structure' ? value : undefined),
-    accepts: 'data or structure',
+  oneOf(['compare'], ['data', 'structure'], {
     placeholder: 'what',
     doc: 'the rows (default), or what the schema is made of',
-  },
+  }),
   toggle('ddl-only', 'L', "as --compare=structure, ACE's name of old"),
   toggle(
     'ace-exit-codes',
@@ -313,14 +338,10 @@ export const TASKS: readonly FlagSpec[] = [
 ];
 
 export const COMPONENT: readonly FlagSpec[] = [
-  {
-    name: 'component',
-    short: 'C',
-    read: (value) => (['all', 'scheduler', 'api'].includes(value) ? value : undefined),
-    accepts: 'all, scheduler or api',
+  oneOf(['component', 'C'], ['all', 'scheduler', 'api'], {
     placeholder: 'which',
     doc: 'accepted for ACE; there is one process for all',
-  },
+  }),
 ];
 
 /** Of commands that write a file. */
@@ -339,21 +360,14 @@ export const CLUSTER_INIT: readonly FlagSpec[] = [
     'the nodes (default: two to fill in)',
   ),
   text('user', undefined, 'a role', 'whom to connect as (default aced)'),
-  {
-    name: 'sslmode',
-    read: (value) =>
-      /^(disable|allow|prefer|require|verify-ca|verify-full)$/.test(value) ? value : undefined,
-    accepts: "one of libpq's: disable, allow, prefer, require, verify-ca, verify-full",
+  oneOf(['sslmode'], ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'], {
     placeholder: 'mode',
-    doc: 'how to connect (default prefer)',
-  },
-  {
-    name: 'format',
-    read: (value) => (value === 'service' || value === 'json' ? value : undefined),
-    accepts: 'service or json',
+    doc: "how to connect, as libpq's sslmode (default prefer)",
+  }),
+  oneOf(['format'], ['service', 'json'], {
     placeholder: 'format',
     doc: "pg_service.conf (default), or pgEdge's <cluster>.json",
-  },
+  }),
 ];
 
 export const REPLICATION_DIFF: readonly FlagSpec[] = [
@@ -361,6 +375,7 @@ export const REPLICATION_DIFF: readonly FlagSpec[] = [
     ...OUTPUT,
     read: (value) => (value === 'json' ? value : undefined),
     accepts: 'json only',
+    values: ['json'],
     doc: 'accepted for ACE; --json prints the result',
   },
 ];
@@ -402,12 +417,10 @@ export const VERIFY: readonly FlagSpec[] = [
 
 export const TREE_DIFF: readonly FlagSpec[] = [MAX_CPU_RATIO, UNTIL, OUTPUT, MAX_HTML_ROWS, ...CDC];
 
-const SOURCE_OF_TRUTH = text(
-  'source-of-truth',
-  'r',
-  "a node's name",
-  'the node whose rows the others get',
-);
+const SOURCE_OF_TRUTH: FlagSpec = {
+  ...text('source-of-truth', 'r', "a node's name", 'the node whose rows the others get'),
+  completes: 'node',
+};
 const FIRE_TRIGGERS = toggle('fire-triggers', 't', 'let triggers fire');
 
 export const DRIFT_ACK: readonly FlagSpec[] = [text('by', undefined, 'a name', 'who has seen it')];
@@ -427,13 +440,10 @@ export const REPAIR: readonly FlagSpec[] = [
   toggle('insert-only', 'i', 'only insert rows that are missing'),
   toggle('upsert-only', 'P', 'insert and update, delete nothing'),
   FIRE_TRIGGERS,
-  {
-    name: 'stale',
-    read: (value) => (['skip', 'apply', 'fail'].includes(value) ? value : undefined),
-    accepts: 'skip, apply or fail',
+  oneOf(['stale'], ['skip', 'apply', 'fail'], {
     placeholder: 'what',
     doc: 'rows that are no longer what the diff saw: skip them (default), write over them, or write nothing at all',
-  },
+  }),
   toggle('save-undo', undefined, 'write the rows as they were to a file per node, for --undo'),
   text('undo', undefined, 'a path', 'put rows back from a file that --save-undo has written'),
   toggle('allow-unproved', undefined, 'repair though changes may still be on their way'),

@@ -55,7 +55,9 @@ const DESCRIBERS: Describers = {
   status: describeStatus,
   'drift-list': describeDriftList,
   'drift-show': describeIncident,
-  'drift-watch': () => ({ lines: [], exitCode: EXIT_DONE }),
+  'drift-watch': nothingToSay,
+  // Asked for by completion alone.
+  names: nothingToSay,
   'drift-ack': describeIncident,
   'drift-canary': describeCanary,
   'drift-repair': describeDriftRepair,
@@ -66,6 +68,10 @@ const DESCRIBERS: Describers = {
   'mtree-teardown-table-many': describeMany,
   'table-diff-many': describeMany,
 };
+
+function nothingToSay(): Outcome {
+  return { lines: [], exitCode: EXIT_DONE };
+}
 
 export function describeOutcome<Name extends CommandName>(
   name: Name,

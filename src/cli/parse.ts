@@ -128,7 +128,8 @@ function understood(command: Command, spec: CommandSpec): Parsed {
   };
 }
 
-function findCommand(words: readonly string[]): CommandSpec | undefined {
+/** The command that the words begin with. */
+export function findCommand(words: readonly string[]): CommandSpec | undefined {
   return COMMANDS.find((command) => command.words.every((word, i) => words[i] === word));
 }
 
@@ -184,8 +185,9 @@ function splitArguments(
   if (args.length < wanted) {
     throw usage(`${words.join(' ')} needs ${argument ?? ''}`, `write ${form}`);
   }
-  if (args.length > wanted + 1) {
-    throw usage(`too many arguments: ${args.slice(wanted + 1).join(' ')}`, `write ${form}`);
+  const most = spec.hasNoCluster === true ? wanted : wanted + 1;
+  if (args.length > most) {
+    throw usage(`too many arguments: ${args.slice(most).join(' ')}`, `write ${form}`);
   }
   const cluster = args.length > wanted ? args[0] : undefined;
   return { cluster, argument: wanted === 0 ? '' : (args.at(-1) ?? '') };

@@ -13,7 +13,10 @@ import type {
   ProgressEvent,
 } from '../protocol/commands.js';
 import type { AnyRequest, CommandRequest } from './commands.js';
-import type { FlagValues } from './flags.js';
+import { usage, type FlagValues } from './flags.js';
+import type { NameSource } from './complete.js';
+import { answerCompletion } from './completion.js';
+import { COMPLETE_WORD, SCRIPTS, SHELLS, isShell } from './completion-script.js';
 import { clusterFile } from './cluster-file.js';
 import { writeNewFile } from './new-file.js';
 import { describeOutcome } from './outcome.js';
@@ -61,6 +64,8 @@ export interface CliOptions {
   readonly showConfig: (
     flags: CliFlags,
   ) => Promise<{ readonly config: unknown; readonly ignored: readonly string[] }>;
+  /** Names of clusters that the files here define. */
+  readonly definedClusters: () => readonly string[];
   /** A commented aced.yaml. */
   readonly configTemplate: () => Promise<string>;
 }
@@ -70,6 +75,14 @@ export class StartOver extends Error {}
 
 /** Runs one command line and returns the process's exit code. Errors: StartOver, nothing done yet. */
 export async function runCli(options: CliOptions): Promise<number> {
+  if (options.argv[0] === COMPLETE_WORD) {
+    const asked = Number(options.env['ACED_COMPLETION_TIMEOUT_MS'] ?? '');
+    const patienceMs = asked > 0 ? asked : NAMES_TIMEOUT_MS;
+    const names = namesFor(options, patienceMs);
+    const answer = await answerCompletion(options.argv.slice(1), { names, patienceMs });
+    options.stdout.write(answer);
+    return EXIT_DONE;
+  }
   // Before the line is understood its own wishes cannot be known; errors look the same in all.
   let terminal = terminalFor(options, new Map([['json', options.argv.includes('--json')]]));
   try {
@@ -98,6 +111,9 @@ export async function runCli(options: CliOptions): Promise<number> {
         const file = { path: typeof path === 'string' ? path : 'aced.yaml', content };
         return writeNewFile(file, { flags, terminal, cwd: options.cwd });
       }
+      case 'completion':
+        terminal.text(completionScript(argument));
+        return EXIT_DONE;
       case 'cluster-init':
         return writeNewFile(clusterFile(cluster, flags), { flags, terminal, cwd: options.cwd });
       case 'request': {
@@ -126,6 +142,34 @@ export async function runCli(options: CliOptions): Promise<number> {
     return EXIT_TROUBLE;
   }
 }
+
+/** Errors: BAD_USAGE. */
+function completionScript(shell: string): string {
+  if (isShell(shell)) return SCRIPTS[shell];
+  throw usage(`there is no completion for ${shell}`, `name one of ${SHELLS.join(', ')}`);
+}
+
+/** Of a daemon that has little time for an answer; else what the files here say. */
+function namesFor({ locate, definedClusters }: CliOptions, patienceMs: number): NameSource {
+  return {
+    clusters: definedClusters,
+    namesOf: async (cluster) => {
+      const location = await locate({
+        ...(cluster === undefined ? {} : { cluster }),
+        isDebug: false,
+        overrides: {},
+      });
+      const daemon = await DaemonClient.find(location.socketPaths).catch(() => null);
+      const signal = AbortSignal.timeout(patienceMs);
+      const answer = await daemon?.run('names', {}, { signal, reportDir: '' }).catch(() => null);
+      if (answer != null) return answer;
+      return { nodes: Object.keys(location.servers() ?? {}), tables: [], incidents: [] };
+    },
+  };
+}
+
+/** How long completion waits for a daemon; ACED_COMPLETION_TIMEOUT_MS wins. */
+const NAMES_TIMEOUT_MS = 700;
 
 /** `table-diff prod`: with one argument too few, what was meant for the cluster is the table. */
 function takenFor(

@@ -29,6 +29,7 @@ export const SKIP: readonly FlagSpec[] = [
     read: nonEmpty,
     accepts: 'a path',
     placeholder: 'path',
+    completes: 'file',
     doc: 'a file of such names or patterns, one a line',
   },
 ];

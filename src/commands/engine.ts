@@ -47,6 +47,7 @@ import { Refresher } from '../cluster/refresher.js';
 import { ClusterHealth, type Health } from '../observe/health.js';
 import { checkHooks, openHooks } from '../observe/hooks.js';
 import { Metrics } from '../observe/metrics.js';
+import { listNames } from './names.js';
 import { readStatus } from './status.js';
 import { SubscriptionWatch } from '../cluster/subscription-watch.js';
 import { examine } from './doctor.js';
@@ -160,6 +161,7 @@ export class Engine implements CommandRunner {
         this.#countRepair(
           await this.#withDrift((live) => repairIncident(cluster, live, { params, context })),
         ),
+      names: (_, context) => listNames(cluster, this.#drift?.watch.incidents ?? [], context.signal),
       status: (params, context) =>
         readStatus(cluster, {
           nodes: cluster.selectNodes(params.nodes, 1),

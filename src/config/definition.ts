@@ -55,19 +55,8 @@ export function nodesOf(
 
 /** Errors: BAD_CONFIG, UNKNOWN_CLUSTER. */
 export function findDefinition(cluster: string, options: DefinitionOptions): Definition {
-  const { env, cwd, home, database } = options;
-  const named = ['ACE_PGSERVICEFILE', 'PGSERVICEFILE'].flatMap((key) => {
-    const path = env[key];
-    return path === undefined || path === '' ? [] : [resolve(cwd, path)];
-  });
-  const credentials = env['CREDENTIALS_DIRECTORY'];
-  const servicePaths = [
-    ...named,
-    ...(credentials === undefined ? [] : [join(credentials, 'pg_service.conf')]),
-    join(cwd, 'pg_service.conf'),
-    join(home, '.pg_service.conf'),
-    '/etc/pg_service.conf',
-  ];
+  const { cwd, database } = options;
+  const servicePaths = serviceFilePaths(options);
   const service = firstFile(servicePaths);
   const sections = service === undefined ? [] : parseServiceFile(service.content, service.path);
   if (service !== undefined) {
@@ -103,6 +92,30 @@ export function findDefinition(cluster: string, options: DefinitionOptions): Def
           : `add [${cluster}] and a [${cluster}.n1] section for each node to a pg_service.conf`,
     },
   );
+}
+
+/** Clusters that the service file in force has. Errors: BAD_CONFIG. */
+export function definedClusters(options: LocateOptions): string[] {
+  const service = firstFile(serviceFilePaths(options));
+  return service === undefined
+    ? []
+    : serviceClusters(parseServiceFile(service.content, service.path));
+}
+
+/** The first that is there counts. */
+function serviceFilePaths({ env, cwd, home }: LocateOptions): string[] {
+  const named = ['ACE_PGSERVICEFILE', 'PGSERVICEFILE'].flatMap((key) => {
+    const path = env[key];
+    return path === undefined || path === '' ? [] : [resolve(cwd, path)];
+  });
+  const credentials = env['CREDENTIALS_DIRECTORY'];
+  return [
+    ...named,
+    ...(credentials === undefined ? [] : [join(credentials, 'pg_service.conf')]),
+    join(cwd, 'pg_service.conf'),
+    join(home, '.pg_service.conf'),
+    '/etc/pg_service.conf',
+  ];
 }
 
 function draftSetting(

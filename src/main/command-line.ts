@@ -1,7 +1,7 @@
 import { homedir } from 'node:os';
 import { runCli } from '../cli/run.js';
 import type { CliFlags, CliOptions } from '../cli/run.js';
-import { loadServers } from '../config/definition.js';
+import { definedClusters, loadServers } from '../config/definition.js';
 import type { LoadOptions } from '../config/load.js';
 import { locateDaemon } from '../config/locate.js';
 import { VERSION } from '../commands/version.js';
@@ -35,6 +35,7 @@ export async function runAcectl(parts: EngineParts): Promise<void> {
       version: VERSION,
       signal: signals.signal,
       locate,
+      definedClusters: () => definedClusters(loadOptions({ isDebug: false, overrides: {} })),
       runDaemon: async (flags) => {
         signals.release();
         await parts.runDaemon(flags);

@@ -8,6 +8,7 @@ import type {
 } from './drift.js';
 import type { ManyTablesOutcomes, ManyTablesParams } from './many-tables.js';
 import type { DoctorResult } from './doctor.js';
+import type { NamesResult } from './names.js';
 import type { ReplicationDiffResult } from './replication-diff.js';
 import type { RepairAudit, TasksParams, TasksResult } from './tasks.js';
 import type { StructureDiffParams, StructureDiffResult } from './schema-diff.js';
@@ -167,6 +168,7 @@ export interface CommandParams extends ManyTablesParams {
   tasks: TasksParams;
   'table-repair': RepairParams;
   status: CommonParams;
+  names: CommonParams;
   'drift-list': CommonParams;
   'drift-show': IncidentParams;
   'drift-watch': CommonParams;
@@ -436,6 +438,7 @@ export interface CommandOutcomes extends ManyTablesOutcomes {
   tasks: TasksResult;
   'table-repair': RepairResult;
   status: StatusResult;
+  names: NamesResult;
   'drift-list': DriftListResult;
   'drift-show': IncidentState;
   'drift-watch': DriftListResult;

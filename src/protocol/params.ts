@@ -118,6 +118,7 @@ const OF_ONE: Fields<Exclude<CommandName, ManyTablesName>> = {
     allowUnproved: 'flag',
   },
   status: COMMON,
+  names: COMMON,
   'drift-list': COMMON,
   'drift-show': INCIDENT,
   'drift-watch': COMMON,

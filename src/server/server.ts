@@ -59,7 +59,12 @@ const MAX_INPUT_BYTES = 8 * 1024 ** 3;
 const MAX_ENVELOPE_BYTES = 1024 ** 2;
 const CLOSE_TIMEOUT_MS = 5_000;
 /** They read memory: who is on call must get an answer when everything else is busy. */
-const ALWAYS_ANSWERED: ReadonlySet<CommandName> = new Set(['status', 'drift-list', 'drift-show']);
+const ALWAYS_ANSWERED: ReadonlySet<CommandName> = new Set([
+  ...(['status', 'drift-list', 'drift-show', 'names'] as const),
+]);
+
+/** Asked for every second, or at every tab: what ends well is told at level debug. */
+const ASKED_OFTEN: ReadonlySet<CommandName> = new Set(['names']);
 
 /** HTTP and JSON over a unix socket. Errors: SOCKET_IN_USE, BAD_CONFIG. */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
@@ -281,7 +286,8 @@ class RequestHandler {
     }
     const tookMs = Math.round(performance.now() - startedMs);
     const outcome = end.type === 'error' ? end.code : 'done';
-    log.info({ event: 'command_finished', command: name, outcome, tookMs });
+    const level = ASKED_OFTEN.has(name) && end.type === 'result' ? 'debug' : 'info';
+    log[level]({ event: 'command_finished', command: name, outcome, tookMs });
     return end;
   }
 

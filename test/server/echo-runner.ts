@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { sleep } from '../../src/base/abort.js';
 import type { IncidentState } from '../../src/protocol/drift.js';
+import type { NamesResult } from '../../src/protocol/names.js';
 import { AcedError } from '../../src/base/errors.js';
 import type {
   CommandContext,
@@ -98,6 +99,7 @@ const MANY: CommandOutcomes['table-diff-many'] = {
 export class EchoRunner implements CommandRunner {
   readonly calls: Call[] = [];
   cancelled = 0;
+  names: NamesResult = { nodes: ['n1', 'n2'], tables: [], incidents: [INCIDENT.id] };
   /** Files that the next diffs make, name -> content. */
   files: ReadonlyMap<string, string | Buffer> = new Map([['t_diffs-20260101000000.json', '{}\n']]);
 
@@ -204,6 +206,8 @@ export class EchoRunner implements CommandRunner {
       case 'mtree-teardown':
       case 'mtree-teardown-table':
         return { nodes: { n1: 'created', n2: 'already_initialised' } };
+      case 'names':
+        return this.names;
       case 'drift-list':
       case 'drift-watch':
         return { tables: [], incidents: [] };

@@ -210,6 +210,7 @@ function planOf({ number, expectation: { key }, decision, target, meant }: Decid
         : [{ number, key, action: 'insert', expected: null, ...meant }];
     case 'equal':
     case 'left':
+    case 'other way':
     case 'target changed':
     case 'source changed':
     case 'unfit':

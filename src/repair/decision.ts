@@ -15,6 +15,8 @@ export type Decision =
   | 'delete'
   | 'equal'
   | 'left'
+  /** The source gets the row, when it is the target. */
+  | 'other way'
   | 'target changed'
   | 'source changed'
   /** The columns do not take the values. */
@@ -46,7 +48,7 @@ export interface Merged {
 
 /** What is to become of one key on the target. */
 export type Wish =
-  | { readonly kind: 'copy'; readonly mode: CopyMode }
+  | { readonly kind: 'copy'; readonly mode: CopyMode; readonly isBothWays?: boolean }
   | { readonly kind: 'delete' }
   | { readonly kind: 'leave' }
   | { readonly kind: 'merge'; readonly merge: Merge };
@@ -79,6 +81,7 @@ export function decide(
     case 'merge':
       return current.target === null ? 'insert' : 'update';
     case 'copy':
+      if (wish.isBothWays === true && current.source === null) return 'other way';
       return isWanted(current, wish.mode) ? copyDecision(current) : 'left';
   }
 }
@@ -97,10 +100,11 @@ export function isWanted(
   return target === null ? mode.inserts : mode.updates;
 }
 
-/** Whether it is known before the rows are looked at that nothing is to be done. */
-export function isLeft(
+/** What is known before the rows are looked at: that nothing is to be done. Null: they must be looked at. */
+export function decideUnseen(
   expected: Pick<Expectation, 'target' | 'source'>,
   { wish, appliesToStale }: Ruling,
-): boolean {
-  return wish.kind === 'copy' && !appliesToStale && !isWanted(expected, wish.mode);
+): 'left' | 'other way' | null {
+  if (wish.kind !== 'copy' || appliesToStale || isWanted(expected, wish.mode)) return null;
+  return wish.isBothWays === true && expected.source === null ? 'other way' : 'left';
 }

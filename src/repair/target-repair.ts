@@ -1,7 +1,7 @@
 import { sleep, throwIfAborted } from '../base/abort.js';
 import type { KeyText } from '../table/table-spec.js';
 import { LookFirst, plannedRows, TrustFile, type Decided, type Deciding } from './decided-rows.js';
-import { isLeft, type Decision, type Ruling } from './decision.js';
+import { decideUnseen, type Decision, type Ruling } from './decision.js';
 import type { ExpectedRows, Expectation, ValueHasher } from './expectation.js';
 import type { OwnWrites } from './own-writes.js';
 import type { ReadSession } from './read-session.js';
@@ -301,8 +301,9 @@ export class TargetRepair {
       const entry = iterator.next();
       if (entry.done === true) break;
       taken += 1;
-      if (isLeft(entry.value, this.#options.rulingOf(entry.value))) this.#counts.left += 1;
-      else keys.push(entry.value);
+      const decision = decideUnseen(entry.value, this.#options.rulingOf(entry.value));
+      if (decision === null) keys.push(entry.value);
+      else this.#countDecided(decision);
     }
     const decided = await this.#deciding.decide(keys);
     const planned = plannedRows(decided);
@@ -384,7 +385,7 @@ export class TargetRepair {
     else if (decision === 'target changed') this.#skipped.targetChanged += 1;
     else if (decision === 'source changed') this.#skipped.sourceChanged += 1;
     else if (decision === 'left') this.#counts.left += 1;
-    else return false;
+    else return decision === 'other way';
     return true;
   }
 

@@ -20,7 +20,7 @@ export function rulingOfWay(
     case 'source':
       return { wish: { kind: 'copy', mode: way.mode }, appliesToStale };
     case 'bidirectional':
-      return { wish: { kind: 'copy', mode: MISSING_ROWS }, appliesToStale };
+      return { wish: { kind: 'copy', mode: MISSING_ROWS, isBothWays: true }, appliesToStale };
     case 'fix-nulls':
       return { wish: { kind: 'merge', merge: fillNulls }, appliesToStale };
   }

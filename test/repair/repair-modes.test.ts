@@ -125,7 +125,11 @@ describe('--bidirectional', () => {
     // The row that differs stands on each node as it did.
     const differing = await mesh.query('n2', 'SELECT note FROM sides WHERE a = 9');
     assert.deepEqual(differing, [['2']]);
-    assert.ok(nodes['n1'].left > 0);
+    // It alone was left, in both pairs of each node.
+    assert.deepEqual(
+      mesh.names.map((node) => nodes[node]?.left),
+      [2, 2, 2],
+    );
     await mesh.waitForReplication();
   });
 });

@@ -90,6 +90,8 @@ export class Loop {
   async #rest(forMs: number, isWakeable: boolean): Promise<void> {
     // Others have their turn.
     if (forMs <= 0 || (isWakeable && this.#isWoken)) return new Promise(setImmediate);
+    // The round has ended as if nobody had asked it to: no rest that stop() would wait for.
+    if (this.#abort.signal.aborted) return;
     const end = new AbortController();
     this.#endRest = () => end.abort();
     this.#isWakeable = isWakeable;

@@ -57,6 +57,22 @@ describe('Loop', () => {
     assert.equal(rounds, 1);
   });
 
+  it('does not rest after a round that ends well although it was asked to stop', async () => {
+    let end: () => void = () => undefined;
+    const loop = start({
+      round: async () => {
+        await new Promise<void>((resolve) => (end = resolve));
+        return Infinity;
+      },
+    });
+    await nextTurn();
+    const stopped = loop.stop();
+    end();
+    let isStopped = false;
+    void stopped.then(() => (isStopped = true));
+    await waitFor(() => isStopped, { what: 'the loop to end', timeoutMs: 10_000 });
+  });
+
   it('ends the round that runs, waits for it, and starts no other', async () => {
     const events: string[] = [];
     const loop = start({

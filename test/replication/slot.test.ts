@@ -206,13 +206,23 @@ describe('slot', () => {
             "SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name = 'slots'",
           )
         ).length;
-      let isCommitted = false;
-      const writing = writer
-        .query('BEGIN READ WRITE; INSERT INTO public.t VALUES (200); COMMIT')
-        .then(() => {
-          isCommitted = true;
-        });
-      await waitFor(async () => (await stuckCommits()) === 1, { what: 'the commit to wait' });
+      let isCommitted = true;
+      let writing = Promise.resolve();
+      // Sessions know the setting before the checkpointer does, who makes commits wait for it.
+      const commitWaits = async (): Promise<boolean> => {
+        if (isCommitted) {
+          isCommitted = false;
+          writing = writer
+            .query(
+              'BEGIN READ WRITE; INSERT INTO public.t VALUES (200); DELETE FROM public.t; COMMIT',
+            )
+            .then(() => {
+              isCommitted = true;
+            });
+        }
+        return (await stuckCommits()) === 1;
+      };
+      await waitFor(commitWaits, { what: 'a commit to wait' });
       await assert.rejects(createSlot(session, SLOT, { lockTimeoutMs: 600 }), isError('TIMEOUT'));
       assert.equal(isCommitted, false);
       assert.equal(await readSlot(session, SLOT), null);

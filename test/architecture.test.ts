@@ -43,6 +43,14 @@ const ORDER = [
 const CLI_MAY_IMPORT =
   /^(cli\/|base\/(errors|abort|duration|escape-controls)\.ts$|protocol\/|server\/client\.ts$)/;
 
+/** No settings: switches for tests, what is told of the journal, and what a hook's program is to have. */
+const READS_ENVIRONMENT = [
+  'base/failpoint.ts',
+  'base/native.ts',
+  'base/log.ts',
+  'observe/hook-targets.ts',
+];
+
 interface Import {
   readonly from: string;
   readonly to: string;
@@ -115,6 +123,16 @@ describe('architecture', () => {
       wrong.map(({ from, to }) => `${from} -> ${to}`),
       [],
     );
+  });
+
+  it('what is configured is found in config: the environment and the home are given to it', () => {
+    const wrong = sources().filter(
+      (path) =>
+        !['config', 'main'].includes(folderOf(path)) &&
+        !READS_ENVIRONMENT.includes(path) &&
+        /\bprocess\.env\b|\bhomedir\(/.test(readFileSync(join(SRC, path), 'utf8')),
+    );
+    assert.deepEqual(wrong, []);
   });
 
   it('files can be held in mind', () => {

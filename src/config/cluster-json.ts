@@ -47,6 +47,22 @@ export function parseClusterJson(
   return { nodes, ignored: [...ignored] };
 }
 
+/** Whether the text is a cluster definition, of whatever worth. */
+export function hasNodeGroups(content: string): boolean {
+  if (!content.includes('"node_groups"')) return false;
+  try {
+    const root: unknown = JSON.parse(content.replace(/^\uFEFF/, ''));
+    return (
+      typeof root === 'object' &&
+      root !== null &&
+      'node_groups' in root &&
+      Array.isArray(root.node_groups)
+    );
+  } catch {
+    return false;
+  }
+}
+
 interface GroupContext {
   readonly file: string;
   readonly where: string;

@@ -15,8 +15,10 @@ export interface NodeConfig {
   readonly port: number;
   readonly database: string;
   readonly user: string;
-  /** Absent: pg falls back to the password file or to trust/peer/cert authentication. */
+  /** Absent: one is looked for in `passwordFiles` when the server wants it. */
   readonly password?: string;
+  /** Absent: there is no need of one. */
+  readonly passwordFiles?: readonly PasswordFile[];
   readonly sslMode: SslMode;
   readonly sslRootCert?: string;
   readonly sslCert?: string;
@@ -25,6 +27,15 @@ export interface NodeConfig {
   readonly connectTimeoutMs: number;
   /** How long the server waits for us to take what it sends before it ends a connection; 0: as the host says. */
   readonly tcpUserTimeoutMs: number;
+}
+
+export interface PasswordFile {
+  readonly path: string;
+  /**
+   * Lies in a directory that systemd made for the service alone: the file is root's and has a list of
+   * who may read it, whose mask looks like rights of the group.
+   */
+  readonly isCredential: boolean;
 }
 
 export interface Config {

@@ -1,12 +1,15 @@
+import { readFileSync, readdirSync, statSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { join, resolve } from 'node:path';
 import { AcedError } from '../base/errors.js';
 import { serversOf, type Servers } from '../protocol/servers.js';
-import { parseClusterJson } from './cluster-json.js';
+import { hasNodeGroups, parseClusterJson } from './cluster-json.js';
 import type { IgnoredSetting, NodeConfig } from './config.js';
 import type { LocateOptions } from './locate.js';
+import { OPTIONS } from './options.js';
 import { buildNode, checkNodes, ignoredParameters } from './nodes.js';
 import type { NodeDraft } from './nodes.js';
+import { passwordFiles } from './password-file.js';
 import { findServiceCluster, parseServiceFile, serviceClusters } from './service-file.js';
 import type { ServiceSetting } from './service-file.js';
 import { firstFile } from './yaml-files.js';
@@ -44,10 +47,19 @@ export function loadServers(cluster: string, options: DefinitionOptions): Server
 export function nodesOf(
   definition: Definition,
   timeouts: Timeouts,
-  { env, home, database }: DefinitionOptions,
+  options: DefinitionOptions,
 ): NodeConfig[] {
+  const { env, home, database } = options;
+  const files = passwordFiles(options);
   const nodes = definition.nodes.map((draft) =>
-    buildNode(draft, { env, home, osUser: osUser(), database, ...timeouts }),
+    buildNode(draft, {
+      env,
+      home,
+      passwordFiles: files,
+      osUser: osUser(),
+      database,
+      ...timeouts,
+    }),
   );
   checkNodes(nodes, definition.file);
   return nodes;
@@ -81,7 +93,7 @@ export function findDefinition(cluster: string, options: DefinitionOptions): Def
     throw new AcedError('BAD_CONFIG', `${json.path}: no active node in node_groups`);
   }
   const looked = service === undefined ? servicePaths : [service.path];
-  const known = serviceClusters(sections);
+  const known = definedClusters(options);
   throw new AcedError(
     'UNKNOWN_CLUSTER',
     `no cluster ${JSON.stringify(cluster)} in ${[...looked, `${cluster}.json`].join(', ')}`,
@@ -94,12 +106,43 @@ export function findDefinition(cluster: string, options: DefinitionOptions): Def
   );
 }
 
-/** Clusters that the service file in force has. Errors: BAD_CONFIG. */
+/** Clusters that the service file in force has, then those of `<cluster>.json` files. Errors: BAD_CONFIG. */
 export function definedClusters(options: LocateOptions): string[] {
   const service = firstFile(serviceFilePaths(options));
-  return service === undefined
-    ? []
-    : serviceClusters(parseServiceFile(service.content, service.path));
+  const sections = service === undefined ? [] : parseServiceFile(service.content, service.path);
+  return [...new Set([...serviceClusters(sections), ...jsonClusters(options.cwd)])];
+}
+
+const JSON_SUFFIX = '.json';
+
+/** Diff files lie in the same directory, and may be large. */
+const MAX_JSON_BYTES = 256 * 1024;
+
+function jsonClusters(directory: string): string[] {
+  return filesOf(directory)
+    .filter((file) => file.endsWith(JSON_SUFFIX) && isClusterFile(join(directory, file)))
+    .map((file) => file.slice(0, -JSON_SUFFIX.length))
+    .filter((name) => OPTIONS.cluster.kind.read(name) !== undefined)
+    .sort();
+}
+
+/** Of a directory that may not be listed: none. */
+function filesOf(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch {
+    return [];
+  }
+}
+
+/** What cannot be read is none. */
+function isClusterFile(path: string): boolean {
+  try {
+    const { size } = statSync(path);
+    return size <= MAX_JSON_BYTES && hasNodeGroups(readFileSync(path, 'utf8'));
+  } catch {
+    return false;
+  }
 }
 
 /** The first that is there counts. */

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { AcedError } from '../base/errors.js';
-import type { IgnoredSetting, NodeConfig, SslMode } from './config.js';
+import type { IgnoredSetting, NodeConfig, PasswordFile, SslMode } from './config.js';
 import { integer, oneOf, ratio } from './option-values.js';
 import type { ValueKind } from './option-values.js';
 import { badValue } from './settings.js';
@@ -24,6 +24,7 @@ export interface NodeDraft {
 export interface NodeContext {
   readonly env: NodeJS.ProcessEnv;
   readonly home: string;
+  readonly passwordFiles: readonly PasswordFile[];
   /** The operating system's name for this user, libpq's last resort. */
   readonly osUser: string | undefined;
   readonly database: string | undefined;
@@ -91,7 +92,7 @@ export function buildNode(draft: NodeDraft, context: NodeContext): NodeConfig {
     port: read('port', PORT) ?? DEFAULT_PORT,
     database: context.database ?? raw('dbname')?.value ?? user,
     user,
-    ...(password === undefined ? {} : { password }),
+    ...(password === undefined ? { passwordFiles: context.passwordFiles } : { password }),
     sslMode,
     ...tlsFiles(raw, sslMode, context.home),
     connectTimeoutMs:
@@ -163,7 +164,7 @@ function readHost(setting: DraftSetting | undefined): string {
   return /^\[(.*)\]$/.exec(host)?.[1] ?? host;
 }
 
-/** libpq's default files count where they exist. */
+/** libpq's default files count where they exist: https://www.postgresql.org/docs/current/libpq-ssl.html. */
 function tlsFiles(
   raw: (key: Parameter) => DraftSetting | undefined,
   sslMode: SslMode,

@@ -1,15 +1,13 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
-import { homedir } from 'node:os';
-import { join } from 'node:path';
 import type { ConnectionOptions } from 'node:tls';
 import pg from 'pg';
 import { throwIfAborted } from '../base/abort.js';
 import { AcedError, errorMessage } from '../base/errors.js';
 import type { NodeConfig } from '../config/config.js';
+import { passwordOf } from '../config/password-file.js';
 import { address, isTlsError, sqlStateOf, toAcedError } from './connect-error.js';
 import { greet, type Greeting } from './greeting.js';
-import { passwordFromFile } from './password-file.js';
 import { SESSION_SETTINGS, startupOptions, USER_PATH_SETTINGS } from './session-settings.js';
 
 export interface ConnectOptions {
@@ -210,7 +208,7 @@ function configFor(
 
 /** Asked for by pg only when the server wants a password. */
 async function findPassword(node: NodeConfig): Promise<string> {
-  const password = node.password ?? process.env['PGPASSWORD'] ?? (await passwordFromFile(node));
+  const password = await passwordOf(node);
   if (password !== undefined) return password;
   throw new AcedError(
     'AUTH_FAILED',
@@ -219,9 +217,8 @@ async function findPassword(node: NodeConfig): Promise<string> {
   );
 }
 
-/** See https://www.postgresql.org/docs/current/libpq-ssl.html for the default files. */
 function tlsOptions(node: NodeConfig): ConnectionOptions {
-  const rootCert = node.sslRootCert ?? defaultFile('root.crt');
+  const { sslRootCert: rootCert, sslCert: cert, sslKey: key } = node;
   const isVerified = node.sslMode === 'verify-ca' || node.sslMode === 'verify-full';
   if (isVerified && rootCert === undefined) {
     throw new AcedError(
@@ -237,18 +234,11 @@ function tlsOptions(node: NodeConfig): ConnectionOptions {
   };
   // Without `ca` node trusts its built-in list.
   if (rootCert !== undefined && rootCert !== 'system') options.ca = readPem(node, rootCert);
-  const cert = node.sslCert ?? defaultFile('postgresql.crt');
-  const key = node.sslKey ?? defaultFile('postgresql.key');
   if (cert !== undefined && key !== undefined) {
     options.cert = readPem(node, cert);
     options.key = readPem(node, key);
   }
   return options;
-}
-
-function defaultFile(name: string): string | undefined {
-  const file = join(homedir(), '.postgresql', name);
-  return existsSync(file) ? file : undefined;
 }
 
 function readPem(node: NodeConfig, file: string): Buffer {

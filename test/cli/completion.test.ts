@@ -143,6 +143,18 @@ describe('completion', () => {
     assert.deepEqual(await lines('acectl table-repair -r ', 'zsh', nobody), ['words', 'n1', 'n2']);
     const operands = await lines('acectl table-diff ', 'zsh', nobody);
     assert.deepEqual(operands, ['words', 'hub\tcluster', 'other\tcluster']);
+    const group = { name: 'n9', public_ip: 'h' };
+    writeFileSync(join(root, 'ace.json'), JSON.stringify({ node_groups: [group] }));
+    try {
+      assert.ok((await lines('acectl table-diff ', 'zsh', nobody)).includes('ace\tcluster'));
+      assert.deepEqual(await lines('acectl table-diff ace -n ', 'zsh', nobody), [
+        'words',
+        'n9',
+        'all',
+      ]);
+    } finally {
+      rmSync(join(root, 'ace.json'));
+    }
   });
 
   it('says nothing, and soon, beside a daemon that is frozen or files that are broken', async () => {

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { AcedError } from '../../src/base/errors.js';
+import { definedClusters } from '../../src/config/definition.js';
 import { describeConfig, loadConfig, replicationName } from '../../src/config/load.js';
 import type { LoadOptions, LoadedConfig } from '../../src/config/load.js';
 import { locateDaemon } from '../../src/config/locate.js';
@@ -207,6 +208,26 @@ describe('service file', () => {
     assert.equal(node.sslCert, undefined, 'a certificate without its key is of no use');
   });
 
+  it('names the files where a password may be, unless there is one', async () => {
+    put(join(cwd, 'pg_service.conf'), '[hub.n1]\nhost=h\n[hub.n2]\nhost=i\npassword=x\n');
+    const own = { path: join(home, '.pgpass'), isCredential: false };
+    const given = { path: '/run/credentials/pgpass', isCredential: true };
+    const cases: [NodeJS.ProcessEnv, object[]][] = [
+      [{}, [own]],
+      [{ PGPASSFILE: '' }, [own]],
+      [{ CREDENTIALS_DIRECTORY: '/run/credentials' }, [given, own]],
+      [
+        { PGPASSFILE: 'mine', CREDENTIALS_DIRECTORY: '/run/credentials' },
+        [{ path: join(cwd, 'mine'), isCredential: false }],
+      ],
+    ];
+    for (const [env, files] of cases) {
+      const [n1, n2] = (await load({ env })).config.nodes;
+      assert.deepEqual(n1?.passwordFiles, files);
+      assert.equal(n2?.passwordFiles, undefined);
+    }
+  });
+
   const faults: readonly [title: string, content: string, expected: RegExp][] = [
     ['a port that is no number', 'host=h\nport=x', /BAD_CONFIG .*line 3, port: "x".*1 to 65535/],
     ['a fractional port', 'host=h\nport=1.5', /line 3, port: "1.5"/],
@@ -243,6 +264,22 @@ describe('service file', () => {
     const message = await failure({ cluster: 'nope' });
     assert.match(message, /^UNKNOWN_CLUSTER no cluster "nope" in .*pg_service\.conf, nope\.json/);
     assert.match(message, /defined there: hub, other$/);
+  });
+
+  it('lists those of pgEdge files too, and no other JSON', async () => {
+    put(join(cwd, 'pg_service.conf'), THREE_NODES);
+    put(join(cwd, 'lone.json'), '{"pgedge": {}, "node_groups": [{"name": "n1"}]}');
+    put(join(cwd, 'hub.json'), '{"node_groups": []}');
+    put(join(cwd, 'package.json'), '{"name": "node_groups"}');
+    put(join(cwd, 'a cluster.json'), '{"node_groups": []}');
+    put(join(cwd, 'half.json'), '{"node_groups": [');
+    put(join(cwd, 'big.json'), `{"node_groups": [], "x": "${'x'.repeat(1024 ** 2)}"}`);
+    mkdirSync(join(cwd, 'folder.json'));
+    const known = ['hub', 'other', 'lone'];
+    assert.deepEqual(definedClusters(options()), known);
+    assert.match(await failure({ cluster: 'nope' }), /defined there: hub, other, lone$/);
+    rmSync(join(cwd, 'pg_service.conf'));
+    assert.deepEqual(definedClusters(options()), ['hub', 'lone']);
   });
 
   it('refuses names that would leave their directory', async () => {

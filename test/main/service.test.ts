@@ -9,7 +9,7 @@ import { nativeAddon } from '../../src/base/native.js';
 import type { Lsn } from '../../src/base/lsn.js';
 import type { PipelineState } from '../../src/ingest/pipeline-state.js';
 import { StreamHealth } from '../../src/observe/health.js';
-import { passwordFromFile } from '../../src/postgres/password-file.js';
+import { passwordFiles, passwordOf } from '../../src/config/password-file.js';
 import { startProgram } from '../cli/program.js';
 import { removeDirectory, scratchDirectory } from '../support/context.js';
 import { startMesh, type Mesh } from '../support/mesh.js';
@@ -162,7 +162,8 @@ describe('aced as a service of systemd', () => {
     assert.ok(node !== undefined);
     await writeFile(join(directory, 'pgpass'), '*:*:*:*:of the credential\n');
     await chmod(join(directory, 'pgpass'), 0o440);
-    const from = (more: NodeJS.ProcessEnv) => passwordFromFile(node, { HOME: root, ...more });
+    const from = (env: NodeJS.ProcessEnv) =>
+      passwordOf({ ...node, passwordFiles: passwordFiles({ env, cwd: root, home: root }) });
     assert.equal(await from({ CREDENTIALS_DIRECTORY: directory }), 'of the credential');
     // Another file with such rights is ignored, as libpq does.
     assert.equal(await from({ PGPASSFILE: join(directory, 'pgpass') }), undefined);

@@ -22,7 +22,6 @@ function hasIpv6(): boolean {
 describe('connectClient', () => {
   let server: TestServer;
   let directory: string;
-  let savedEnv: NodeJS.ProcessEnv;
 
   before(async () => {
     directory = mkdtempSync(join(tmpdir(), 'aced-tls-'));
@@ -44,13 +43,9 @@ describe('connectClient', () => {
     );
     // This also makes the server read pg_hba.conf again.
     await turnTlsOn(server, directory);
-    savedEnv = process.env;
-    process.env = { ...savedEnv, PGPASSFILE: join(directory, 'pgpass') };
-    delete process.env['PGPASSWORD'];
   });
 
   after(async () => {
-    process.env = savedEnv;
     rmSync(directory, { recursive: true });
     await server.stop();
   });
@@ -95,13 +90,15 @@ describe('connectClient', () => {
       assert.ok(!error.message.includes('wrong'));
       return true;
     });
+    const file = join(directory, 'pgpass');
+    const fromFile = { user: 'scram', passwordFiles: [{ path: file, isCredential: false }] };
+    await assert.rejects(connect(fromFile), { code: 'AUTH_FAILED' });
     await assert.rejects(connect({ user: 'scram' }), { code: 'AUTH_FAILED' });
     await assert.rejects(connect({ user: 'scram', password: '' }), { code: 'AUTH_FAILED' });
-    const file = join(directory, 'pgpass');
     writeFileSync(file, `127.0.0.1:${server.port}:postgres:scram:right\n`, { mode: 0o600 });
-    assert.equal(await connect({ user: 'scram' }), 'plain');
+    assert.equal(await connect(fromFile), 'plain');
     chmodSync(file, 0o644);
-    await assert.rejects(connect({ user: 'scram' }), { code: 'AUTH_FAILED' });
+    await assert.rejects(connect(fromFile), { code: 'AUTH_FAILED' });
   });
 
   it('follows sslmode', async () => {

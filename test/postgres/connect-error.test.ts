@@ -3,7 +3,7 @@ import { describe, it } from 'node:test';
 import { AcedError } from '../../src/base/errors.js';
 import type { NodeConfig } from '../../src/config/config.js';
 import { sqlStateOf, toAcedError } from '../../src/postgres/connect-error.js';
-import { findPassword } from '../../src/postgres/password-file.js';
+import { findPassword } from '../../src/config/password-file.js';
 import { SESSION_SETTINGS, startupOptions } from '../../src/postgres/session-settings.js';
 
 const NODE: NodeConfig = {

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { errorMessage } from '../base/errors.js';
-import type { TableChoice } from '../protocol/many-tables.js';
+import { skippedTables, type TableChoice } from '../protocol/many-tables.js';
 import { usage, type FlagSpec, type FlagValues } from './flags.js';
 
 const nonEmpty = (text: string): string | undefined =>
@@ -86,7 +86,6 @@ function flagText(flags: FlagValues, name: string): string[] {
   return typeof value === 'string' ? [value] : [];
 }
 
-/** As ACE reads it, a table a line; lines that are empty or begin with # say nothing. */
 function skipFile(flags: FlagValues): string[] {
   const [path] = flagText(flags, 'skip-file');
   if (path === undefined) return [];
@@ -96,8 +95,5 @@ function skipFile(flags: FlagValues): string[] {
   } catch (error) {
     throw usage(`--skip-file: cannot read ${path}: ${errorMessage(error)}`, 'give a readable file');
   }
-  return content
-    .split(/\r?\n/)
-    .map((line) => line.trim())
-    .filter((line) => line !== '' && !line.startsWith('#'));
+  return skippedTables(content);
 }

@@ -33,8 +33,8 @@ export function describeTasks({ tasks, jobs }: TasksResult): Outcome {
 
 /** Who, from what, and what became of it. */
 function auditLines(id: number, audit: RepairAudit): string[] {
-  const { uid, file, fileHash, planHash, flags, nodes } = audit;
-  const by = uid === null ? 'a user who is not known' : `uid ${uid}`;
+  const { file, fileHash, planHash, flags, nodes } = audit;
+  const by = whoOf(audit);
   const plan = planHash === null ? '' : `, plan ${planHash}`;
   return [
     '',
@@ -45,6 +45,11 @@ function auditLines(id: number, audit: RepairAudit): string[] {
         `  ${node}: ${upserted} upserted, ${deleted} deleted, ${skipped} skipped, ${failed} failed; digests ${digestBefore} before, ${digestAfter} after`,
     ),
   ];
+}
+
+function whoOf({ uid, certificate }: RepairAudit): string {
+  if (certificate !== undefined) return `certificate ${certificate}`;
+  return uid === null ? 'a user who is not known' : `uid ${uid}`;
 }
 
 function rhythmText(rhythm: Rhythm): string {

@@ -226,14 +226,13 @@ export class Engine implements CommandRunner {
     context: CommandContext,
   ): Promise<CommandResults[Name]> {
     const cluster = this.#cluster;
-    if (WHOLE_CLUSTER.has(name)) cluster.requireAllNodes(params.nodes);
-    if (NEEDS_STREAM.has(name) && cluster.store.isInitialised()) cluster.startStreaming();
-    const command = { name, params, job: context.job, startedAtMs: Date.now() };
+    const { job, api } = context;
+    const command = { name, params, job, api, startedAtMs: Date.now() };
     const audited: { audit: RepairAudit | null } = { audit: null };
     const onAudit = (audit: RepairAudit): void => {
       audited.audit = audit;
     };
-    const answer = this.#handlers[name](params, { ...context, onAudit });
+    const answer = this.#execute(name, params, { ...context, onAudit });
     const outcome = await answer.catch((error: unknown) => {
       this.#commandEnded({ ...command, ...audited, ended: { error } });
       if (isDiff(name)) logFailedDiff(this.#options.log, params, error);
@@ -243,6 +242,17 @@ export class Engine implements CommandRunner {
     if ('verdict' in outcome) logDiff(this.#options.log, outcome);
     // An outcome with its servers is the command's result; the compiler cannot see it through Name.
     return { ...outcome, servers: serversOf(cluster.config.nodes) } as CommandResults[Name];
+  }
+
+  async #execute<Name extends CommandName>(
+    name: Name,
+    params: CommandParams[Name],
+    context: CommandContext,
+  ): Promise<CommandOutcomes[Name]> {
+    const cluster = this.#cluster;
+    if (WHOLE_CLUSTER.has(name)) cluster.requireAllNodes(params.nodes);
+    if (NEEDS_STREAM.has(name) && cluster.store.isInitialised()) cluster.startStreaming();
+    return this.#handlers[name](params, context);
   }
 
   #commandEnded(command: EndedCommand): void {
@@ -256,6 +266,11 @@ export class Engine implements CommandRunner {
   /** The last run of a scheduled job; null: none is known. */
   lastRun(job: string): Task | null {
     return this.#cluster.store.tasks.last(job);
+  }
+
+  /** What was asked for over ACE's routes and has ended; null: there is none with this id. */
+  apiTask(id: string): Task | null {
+    return this.#cluster.store.tasks.ofApi(id);
   }
 
   /** Whom `tasks` asks for the scheduled jobs. */

@@ -24,7 +24,7 @@ export async function beginAudit(
   params: RepairParams,
   context: CommandContext,
 ): Promise<RepairAudit> {
-  const { inputPath, inputName, peerUid, signal } = context;
+  const { inputPath, inputName, peerUid, certificate, signal } = context;
   const flags: string[] = Object.entries(FLAGS).flatMap(([name, flag]) =>
     params[name as keyof typeof FLAGS] === true ? [flag] : [],
   );
@@ -32,6 +32,7 @@ export async function beginAudit(
   if (params.stale !== undefined) flags.push(`--stale=${params.stale}`);
   return {
     uid: peerUid === undefined ? (process.getuid?.() ?? null) : peerUid,
+    ...(certificate === undefined ? {} : { certificate }),
     file: inputName ?? inputPath ?? null,
     fileHash: inputPath === undefined ? null : await hashOfFile(inputPath, signal),
     planHash: params.repairPlan === undefined ? null : hashOf(params.repairPlan),

@@ -1,7 +1,14 @@
 import { AcedError, logMessage } from '../base/errors.js';
 import type { Cluster } from '../cluster/cluster.js';
 import type { CommandName } from '../protocol/commands.js';
-import type { JobStatus, RepairAudit, TasksParams, TasksResult } from '../protocol/tasks.js';
+import type {
+  ApiRequest,
+  ApiTask,
+  JobStatus,
+  RepairAudit,
+  TasksParams,
+  TasksResult,
+} from '../protocol/tasks.js';
 
 const DEFAULT_LIMIT = 20;
 
@@ -25,6 +32,7 @@ export interface EndedCommand {
   readonly name: CommandName;
   readonly params: object;
   readonly job: string | undefined;
+  readonly api: ApiRequest | undefined;
   readonly startedAtMs: number;
   /** Null: it repaired nothing. */
   readonly audit: RepairAudit | null;
@@ -34,7 +42,7 @@ export interface EndedCommand {
 
 /** Remembers a command that has ended. Returns how: Task.outcome. */
 export function recordTask(cluster: Cluster, command: EndedCommand): string {
-  const { name, params, job, startedAtMs, audit, ended } = command;
+  const { name, params, job, api, startedAtMs, audit, ended } = command;
   const error = 'error' in ended ? ended.error : null;
   const outcome = 'outcome' in ended ? outcomeOf(ended.outcome) : codeOf(error);
   if (UNRECORDED.has(name)) return outcome;
@@ -48,8 +56,17 @@ export function recordTask(cluster: Cluster, command: EndedCommand): string {
     message: error === null ? null : logMessage(error),
     files: 'outcome' in ended && 'files' in ended.outcome ? textsOf(ended.outcome.files) : [],
     repair: audit,
+    api: api === undefined ? null : apiTask(api, 'outcome' in ended ? ended.outcome : null),
   });
   return outcome;
+}
+
+/** Of a result, in characters: one of a thousand tables is in the files and the log. */
+const MAX_KEPT_RESULT = 64 * 1024;
+
+function apiTask(api: ApiRequest, outcome: object | null): ApiTask {
+  const isKept = outcome !== null && JSON.stringify(outcome).length <= MAX_KEPT_RESULT;
+  return { ...api, result: isKept ? outcome : null };
 }
 
 function codeOf(error: unknown): string {
@@ -66,14 +83,15 @@ function outcomeOf(outcome: object): string {
     return ENDS.find((end) => (counts.get(end) ?? 0) > 0) ?? 'done';
   }
   if ('exitCode' in outcome) return outcome.exitCode === 0 ? 'equal' : 'different';
-  if ('problems' in outcome && 'differences' in outcome) {
-    const isAlike = [outcome.problems, outcome.differences].every((list) => textsIn(list) === 0);
+  if ('hidden' in outcome && 'problems' in outcome && 'differences' in outcome) {
+    if (lengthOf(outcome.hidden) > 0) return 'unproved';
+    const isAlike = lengthOf(outcome.problems) + lengthOf(outcome.differences) === 0;
     return isAlike ? 'equal' : 'different';
   }
   return 'done';
 }
 
-function textsIn(list: unknown): number {
+function lengthOf(list: unknown): number {
   return Array.isArray(list) ? list.length : 0;
 }
 

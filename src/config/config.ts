@@ -119,6 +119,18 @@ export interface Config {
     /** Whether tables have series of their own. */
     readonly perTable: 'auto' | 'always' | 'never';
   };
+  /** ACE's HTTP routes over TLS. Paths are absolute; null: not given. */
+  readonly api: {
+    /** Null: none but the unix socket. */
+    readonly port: number | null;
+    readonly host: string;
+    readonly certFile: string | null;
+    readonly keyFile: string | null;
+    readonly clientCaFile: string | null;
+    readonly clientCrlFile: string | null;
+    /** Common names of certificates; `*`: every one. */
+    readonly allowedNames: readonly string[];
+  };
   /** Commands that the daemon runs by itself. */
   readonly schedule: Schedule & {
     /** Where it writes their reports. */

@@ -1,6 +1,6 @@
 import type { Config, IgnoredSetting } from './config.js';
 import { findDefinition, nodesOf, type DefinitionOptions } from './definition.js';
-import { locate, readSources } from './locate.js';
+import { absolute, locate, readSources } from './locate.js';
 import { OPTIONS } from './options.js';
 import { SCHEDULE_KEYS, readSchedule, type Schedule } from './schedule.js';
 import type { OptionSpec } from './options.js';
@@ -33,6 +33,8 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
   const { cluster, stateDir, socketPaths, eventsFile, reportDir } = locate(sources, options);
   const read = <T>(spec: OptionSpec<T>): T => readSetting(spec, sources);
   const find = <T>(spec: OptionSpec<T>): T | null => findSetting(spec, sources)?.value ?? null;
+  const findPath = (spec: OptionSpec<string>): string | null =>
+    absolute(findSetting(spec, sources), options) ?? null;
   const connectTimeoutMs = read(OPTIONS.connectTimeoutMs);
   const tcpUserTimeoutMs = read(OPTIONS.tcpUserTimeoutMs);
   const definition = findDefinition(cluster, options);
@@ -91,6 +93,15 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
       port: find(OPTIONS.metricsPort),
       host: read(OPTIONS.metricsHost),
       perTable: read(OPTIONS.metricsPerTable),
+    },
+    api: {
+      port: find(OPTIONS.apiPort),
+      host: read(OPTIONS.apiHost),
+      certFile: findPath(OPTIONS.apiCertFile),
+      keyFile: findPath(OPTIONS.apiKeyFile),
+      clientCaFile: findPath(OPTIONS.apiClientCaFile),
+      clientCrlFile: findPath(OPTIONS.apiClientCrlFile),
+      allowedNames: read(OPTIONS.apiAllowedNames),
     },
     schedule: { ...readSchedule(sources, cluster), reportDir },
     tables: readTableSettings(sources.aced),

@@ -85,7 +85,7 @@ function overridesOf(options: LocateOptions): Record<string, string | number | u
 }
 
 /** A path in a file is relative to that file, any other to the working directory. */
-function absolute(
+export function absolute(
   setting: Setting<string> | undefined,
   { cwd, home }: YamlSearch,
 ): string | undefined {

@@ -80,6 +80,19 @@ export function textList(accepts: string): ValueKind<readonly string[]> {
   };
 }
 
+/** A YAML list of names, whatever is in them, or one text, in which commas separate several. */
+export function nameList(accepts: string): ValueKind<readonly string[]> {
+  return {
+    accepts,
+    read: (value) => {
+      const names: unknown[] =
+        typeof value === 'string' ? value.split(',').map((name) => name.trim()) : [value].flat();
+      const isName = (one: unknown): one is string => typeof one === 'string' && one !== '';
+      return names.every(isName) ? names : undefined;
+    },
+  };
+}
+
 export function secret(kind: ValueKind<string>): ValueKind<string> {
   return { ...kind, isSecret: true };
 }

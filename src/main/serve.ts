@@ -6,17 +6,22 @@ import { loadConfig, loadSchedule } from '../config/load.js';
 import type { Schedule } from '../config/schedule.js';
 import type { Task } from '../protocol/tasks.js';
 import { Scheduler } from '../schedule/scheduler.js';
-import { logMessage } from '../base/errors.js';
+import { AcedError, errorMessage, logMessage } from '../base/errors.js';
 import type { LoadOptions } from '../config/load.js';
 import { nativeUnavailableReason } from '../base/native.js';
 import { Engine } from '../commands/engine.js';
 import { VERSION } from '../commands/version.js';
 import { serversOf } from '../protocol/servers.js';
 import { listenForScrapes, type MetricsListener } from '../server/metrics-listener.js';
+import { Api } from '../server/api.js';
+import { listenForApi } from '../server/api-listener.js';
+import { ApiTasks } from '../server/api-tasks.js';
 import { startServer } from '../server/server.js';
+import { Turns } from '../server/turns.js';
 import { takeInheritedSocket } from '../server/socket.js';
 import { reload } from './reload.js';
 import { Service } from './service.js';
+import { makeDirectory } from '../store/own-files.js';
 import { cancelOnSignals } from './signals.js';
 import { startWatchdog } from './watchdog.js';
 
@@ -41,6 +46,7 @@ async function serveUntil(stop: AbortSignal, options: LoadOptions): Promise<void
   const { config, ignored } = await loadConfig(options);
   const log = createLogger(config.logLevel);
   let reloadSchedule = (): Promise<void> => Promise.resolve();
+  let reloadApi = (): void => undefined;
   // Never taken off again: it must not end the daemon while that stops either.
   const service = new Service({ log });
   let reloading = Promise.resolve();
@@ -48,6 +54,7 @@ async function serveUntil(stop: AbortSignal, options: LoadOptions): Promise<void
     reloading = reloading.then(() =>
       service.reloading(async () => {
         await reloadSchedule();
+        reloadApi();
         await reload(config, options, log);
       }),
     );
@@ -61,16 +68,25 @@ async function serveUntil(stop: AbortSignal, options: LoadOptions): Promise<void
     );
   }
   const scrapes = await listenForMetrics(config);
+  const listener = await listenForApi(config.api, log).catch(async (error: unknown) => {
+    await scrapes?.close();
+    throw error;
+  });
+  reloadApi = () => listener?.reload();
   const engine = await service
     .patiently(() => openWhenUnlocked(config, { log, stop }))
     .catch(async (error: unknown) => {
       await scrapes?.close();
+      await listener?.close();
       throw error;
     });
   const watchdog = startWatchdog({ log });
   const { metrics, health } = engine;
   let scheduler: Scheduler | null = null;
   try {
+    makeReportDir(config);
+    const turns = new Turns(config.maxCommands);
+    const { api, tasks } = openApi(engine, config, { turns, log });
     const server = await startServer({
       socketPath: config.socketPath,
       inheritedSocket: takeInheritedSocket(process.env),
@@ -78,12 +94,14 @@ async function serveUntil(stop: AbortSignal, options: LoadOptions): Promise<void
       spoolDir: join(config.stateDir, 'spool'),
       log,
       version: VERSION,
-      maxCommands: config.maxCommands,
+      turns,
+      api,
       cluster: config.cluster,
       servers: serversOf(config.nodes),
       ...(metrics === null ? {} : { metrics }),
     });
     if (metrics !== null) scrapes?.serve(metrics);
+    listener?.serve(api);
     const { cluster, socketPath } = config;
     log.info({ event: 'ready', cluster, socketPath, version: VERSION, pid: process.pid });
     const jobs = (scheduler = startScheduler(engine, config, log));
@@ -91,14 +109,43 @@ async function serveUntil(stop: AbortSignal, options: LoadOptions): Promise<void
     await service.ready(health);
     await aborted(stop);
     log.info({ event: 'stopping' });
-    await Promise.all([service.stopping(), server.close()]);
+    await Promise.all([service.stopping(), server.close(), tasks.stop()]);
   } finally {
     await scrapes?.close();
+    await listener?.close();
     await scheduler?.stop();
     await service.patiently(() => engine.close());
     await watchdog.stop();
   }
   log.info({ event: 'stopped' });
+}
+
+/** ACE's routes, for the socket and the port. */
+function openApi(
+  engine: Engine,
+  { cluster, nodes, schedule: { reportDir } }: Config,
+  { turns, log }: { readonly turns: Turns; readonly log: Logger },
+): { api: Api; tasks: ApiTasks } {
+  const ended = (id: string): Task | null => engine.apiTask(id);
+  const tasks = new ApiTasks({ runner: engine, turns, log, cluster, reportDir, ended });
+  const databases = nodes.map(({ database }) => database);
+  return { api: new Api({ tasks, of: { cluster, databases, reportDir }, log }), tasks };
+}
+
+/** Where jobs and ACE's routes write their files. Errors: BAD_CONFIG. */
+function makeReportDir({ schedule: { reportDir } }: Config): void {
+  try {
+    makeDirectory(reportDir);
+  } catch (error) {
+    throw new AcedError(
+      'BAD_CONFIG',
+      `schedule.report_dir: cannot make ${reportDir}: ${errorMessage(error)}`,
+      {
+        hint: 'check the directory above it, or set schedule.report_dir (ACED_SCHEDULE_REPORT_DIR) to another path',
+        cause: error,
+      },
+    );
+  }
 }
 
 function startScheduler(engine: Engine, config: Config, log: Logger): Scheduler {

@@ -10,7 +10,7 @@ import type { ManyTablesOutcomes, ManyTablesParams } from './many-tables.js';
 import type { DoctorResult } from './doctor.js';
 import type { NamesResult } from './names.js';
 import type { ReplicationDiffResult } from './replication-diff.js';
-import type { RepairAudit, TasksParams, TasksResult } from './tasks.js';
+import type { ApiRequest, RepairAudit, TasksParams, TasksResult } from './tasks.js';
 import type { StructureDiffParams, StructureDiffResult } from './schema-diff.js';
 import type { ServerAddress, Servers } from './servers.js';
 
@@ -479,6 +479,10 @@ export interface CommandContext {
   readonly inputName?: string;
   /** Who asks over the socket; null: the system does not tell. Absent: this process does. */
   readonly peerUid?: number | null;
+  /** The common name of the certificate of who asks over TLS. */
+  readonly certificate?: string;
+  /** What was asked for over ACE's routes. */
+  readonly api?: ApiRequest;
   /** What is to be remembered of a repair, at its end. */
   readonly onAudit?: (audit: RepairAudit) => void;
 }

@@ -29,6 +29,14 @@ export interface TableChoice extends CommonParams {
   readonly skipTables?: readonly string[];
 }
 
+/** The patterns of ACE's --skip-file: one a line; what is empty or begins with # says nothing. */
+export function skippedTables(text: string): string[] {
+  return text
+    .split(/\r?\n/)
+    .map((line) => line.trim())
+    .filter((line) => line !== '' && !line.startsWith('#'));
+}
+
 type Many<Params extends { readonly table?: string }> = Omit<Params, 'table'> & TableChoice;
 
 export interface BuildManyParams extends Many<BuildParams> {

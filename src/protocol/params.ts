@@ -173,6 +173,13 @@ export function isCommandName(text: string): text is CommandName {
   return Object.hasOwn(FIELDS, text);
 }
 
+/** Whether the command has such a parameter, and takes this value for it. */
+export function acceptsParam(name: CommandName, param: string, value: unknown): boolean {
+  const fields: Readonly<Record<string, FieldKind>> = FIELDS[name];
+  const kind = Object.hasOwn(fields, param) ? fields[param] : undefined;
+  return kind !== undefined && CHECKS[kind](value);
+}
+
 /** Errors: BAD_USAGE naming the field. */
 export function parseParams<Name extends CommandName>(
   name: Name,

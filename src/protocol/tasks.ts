@@ -21,10 +21,30 @@ export interface TasksParams {
   readonly job?: string;
 }
 
+/** What was asked for over ACE's HTTP routes. */
+export interface ApiRequest {
+  /** A UUID: what its client asks by. */
+  readonly id: string;
+  /** ACE's name of what is done, such as `TABLE_DIFF`. */
+  readonly type: string;
+  /** Empty: it is about none. */
+  readonly schema: string;
+  readonly table: string;
+  readonly repset: string;
+}
+
+/** Such a task when it has ended. */
+export interface ApiTask extends ApiRequest {
+  /** The command's result; null: it failed, or the result is too long to be kept. */
+  readonly result: object | null;
+}
+
 /** Who has repaired, from what, and what became of it. */
 export interface RepairAudit {
   /** The user id at the other end of the socket, or of the process without a daemon; null: not known. */
   readonly uid: number | null;
+  /** The common name of the client's certificate; absent: none was asked for. */
+  readonly certificate?: string;
   /** The diff or undo file as the user named it. */
   readonly file: string | null;
   /** SHA-256, 64 hex digits. */
@@ -68,6 +88,8 @@ export interface Task {
   readonly files: readonly string[];
   /** Null: it was no repair, or it wrote nothing by intention. */
   readonly repair: RepairAudit | null;
+  /** Null: it was not asked for over ACE's routes. */
+  readonly api: ApiTask | null;
 }
 
 export interface JobStatus {

@@ -13,7 +13,10 @@ import type {
 } from '../protocol/commands.js';
 import { listenOnInherited, listenOnSocket } from './socket.js';
 import { peerUidOf } from './peer.js';
+import { isApiPath, type Api } from './api.js';
+import { parseJson, readText } from './request-body.js';
 import { Spool } from './spool.js';
+import type { Turns } from './turns.js';
 import { sendMetrics, type MetricsSource } from './metrics-listener.js';
 import {
   ALIVE_INTERVAL_MS,
@@ -43,7 +46,9 @@ export interface ServerOptions {
   readonly reportExpiryMs?: number;
   readonly maxInputBytes?: number;
   /** Commands that run at a time; one more is refused with BUSY. Absent: no limit. */
-  readonly maxCommands?: number;
+  readonly turns?: Turns;
+  /** Answers ACE's routes, here too. Absent: there are none. */
+  readonly api?: Api;
   /** How long close() waits for commands to end. */
   readonly closeTimeoutMs?: number;
 }
@@ -105,8 +110,6 @@ class RequestHandler {
   readonly #spool: Spool;
   readonly #stopping = new AbortController();
   readonly #running = new Set<Promise<void>>();
-  /** Commands that count for maxCommands. */
-  #commands = 0;
 
   constructor(options: ServerOptions, spool: Spool) {
     this.#options = options;
@@ -149,6 +152,10 @@ class RequestHandler {
         cluster: this.#options.cluster ?? null,
       };
       sendJson(response, 200, answer);
+      return;
+    }
+    if (isApiPath(path) && this.#options.api !== undefined) {
+      await this.#options.api.handle(request, response, { peerUid: peerUidOf(request.socket) });
       return;
     }
     if (path === '/metrics' && request.method === 'GET' && this.#options.metrics !== undefined) {
@@ -240,17 +247,8 @@ class RequestHandler {
 
   /** Returns what ends the command's turn. Errors: BUSY. */
   #takeTurn(name: CommandName): () => void {
-    if (ALWAYS_ANSWERED.has(name)) return () => undefined;
-    const { maxCommands = Infinity } = this.#options;
-    if (this.#commands >= maxCommands) {
-      throw new AcedError('BUSY', `aced runs ${this.#commands} commands already`, {
-        hint: 'wait until one has ended, or raise max_commands',
-      });
-    }
-    this.#commands += 1;
-    return () => {
-      this.#commands -= 1;
-    };
+    const { turns } = this.#options;
+    return turns === undefined || ALWAYS_ANSWERED.has(name) ? () => undefined : turns.take();
   }
 
   async #run(
@@ -408,26 +406,6 @@ function sendAlive(response: ServerResponse): void {
 function paramsHeader(request: IncomingMessage): string {
   const header = request.headers[PARAMS_HEADER];
   return Buffer.from(typeof header === 'string' ? header : '', 'base64url').toString('utf8');
-}
-
-async function readText(request: IncomingMessage, maxBytes: number): Promise<string> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  // The connection must outlive a refusal: the answer goes out on it.
-  for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-    bytes += chunk.length;
-    if (bytes > maxBytes) throw new AcedError('BAD_USAGE', 'the request is too large');
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString('utf8');
-}
-
-function parseJson(content: string): unknown {
-  try {
-    return JSON.parse(content);
-  } catch (error) {
-    throw new AcedError('BAD_USAGE', 'the request is not valid JSON', { cause: error });
-  }
 }
 
 function textOf(value: unknown): string | undefined {

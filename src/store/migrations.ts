@@ -176,6 +176,12 @@ const MIGRATIONS: readonly string[] = [
   `
   ALTER TABLE last_diff ADD COLUMN is_beyond_tree INTEGER NOT NULL DEFAULT 0;
   `,
+  `
+  -- What was asked for over ACE's routes, as JSON, and the id its client knows it by; null: something else.
+  ALTER TABLE task ADD COLUMN api_id TEXT;
+  ALTER TABLE task ADD COLUMN api TEXT;
+  CREATE UNIQUE INDEX task_api ON task (api_id) WHERE api_id IS NOT NULL;
+  `,
 ];
 
 /**

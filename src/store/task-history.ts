@@ -1,5 +1,5 @@
 import type { CommandName } from '../protocol/commands.js';
-import type { RepairAudit, Task } from '../protocol/tasks.js';
+import type { ApiTask, RepairAudit, Task } from '../protocol/tasks.js';
 import type { RunStatement } from './kept-states.js';
 
 export type NewTask = Omit<Task, 'id'>;
@@ -18,6 +18,8 @@ interface TaskRow {
   message: string | null;
   files: string;
   repair: string | null;
+  api_id: string | null;
+  api: string | null;
 }
 
 /** Commands that have ended. Written when there is time: nobody waits for it. */
@@ -41,15 +43,15 @@ export class TaskHistory {
       'SELECT * FROM task WHERE @job IS NULL OR job = @job ORDER BY id DESC LIMIT @limit',
       (s) => s.all({ job: job ?? null, limit }),
     ) as TaskRow[];
-    return rows.map(
-      ({ started_at: startedAt, took_ms: tookMs, files, command, repair, ...row }) => ({
-        ...row,
-        // What was written is a command's name.
-        ...{ startedAt, tookMs, command: command as CommandName },
-        files: JSON.parse(files) as string[],
-        repair: repair === null ? null : (JSON.parse(repair) as RepairAudit),
-      }),
-    );
+    return rows.map(taskFromRow);
+  }
+
+  /** What was asked for over ACE's routes; null: none that has ended has this id. */
+  ofApi(id: string): Task | null {
+    this.flush();
+    const row = this.#run('SELECT * FROM task WHERE api_id = ?', (s) => s.get(id)) as
+      TaskRow | undefined;
+    return row === undefined ? null : taskFromRow(row);
   }
 
   last(job: string): Task | null {
@@ -70,10 +72,12 @@ export class TaskHistory {
     for (const { job, command, subject, startedAt, tookMs, outcome, message, ...rest } of tasks) {
       const list = JSON.stringify(rest.files);
       const repair = rest.repair === null ? null : JSON.stringify(rest.repair);
+      const api = rest.api === null ? null : JSON.stringify(rest.api);
+      const about = [list, repair, rest.api?.id ?? null, api];
       this.#run(
-        `INSERT INTO task (job, command, subject, started_at, took_ms, outcome, message, files, repair)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-        (s) => s.run(job, command, subject, startedAt, tookMs, outcome, message, list, repair),
+        `INSERT INTO task (job, command, subject, started_at, took_ms, outcome, message, files, repair, api_id, api)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+        (s) => s.run(job, command, subject, startedAt, tookMs, outcome, message, ...about),
       );
     }
     if (tasks.length === 0) return;
@@ -84,4 +88,18 @@ export class TaskHistory {
       (s) => s.run(MAX_TASKS, MAX_TASKS),
     );
   }
+}
+
+function taskFromRow(row: TaskRow): Task {
+  const { id, job, command, subject, outcome, message, repair, api } = row;
+  return {
+    ...{ id, job, subject, outcome, message },
+    // What was written is a command's name.
+    command: command as CommandName,
+    startedAt: row.started_at,
+    tookMs: row.took_ms,
+    files: JSON.parse(row.files) as string[],
+    repair: repair === null ? null : (JSON.parse(repair) as RepairAudit),
+    api: api === null ? null : (JSON.parse(api) as ApiTask),
+  };
 }

@@ -421,6 +421,15 @@ describe('settings', () => {
         },
         hooks: { webhook: null, authorization: null, command: null },
         metrics: { port: null, host: '127.0.0.1', perTable: 'auto' },
+        api: {
+          port: null,
+          host: '127.0.0.1',
+          certFile: null,
+          keyFile: null,
+          clientCaFile: null,
+          clientCrlFile: null,
+          allowedNames: [],
+        },
         schedule: { jobs: [], left: [], reportDir: join(home, '.local/state/aced/hub/reports') },
         tables: [],
         canary: { intervalMs: 0, timeoutMs: 30_000 },
@@ -434,6 +443,32 @@ describe('settings', () => {
         },
       },
     );
+  });
+
+  it("takes the files of ACE's server over, and opens no port for them", async () => {
+    put(
+      join(cwd, 'ace.yaml'),
+      `server: { listen_address: 0.0.0.0, listen_port: 5000, tls_cert_file: s.crt, tls_key_file: /k/s.key, allowed_common_names: ['Doe, J', ci] }
+cert_auth: { ca_cert_file: ca.crt }
+`,
+    );
+    const { config, ignored } = await load();
+    assert.deepEqual(config.api, {
+      port: null,
+      host: '127.0.0.1',
+      certFile: join(cwd, 's.crt'),
+      keyFile: '/k/s.key',
+      clientCaFile: join(cwd, 'ca.crt'),
+      clientCrlFile: null,
+      allowedNames: ['Doe, J', 'ci'],
+    });
+    assert.deepEqual(
+      ignored.map(({ key }) => key),
+      ['server.listen_address', 'server.listen_port'],
+    );
+    const env = { ACED_API_PORT: '5001', ACED_API_ALLOWED_NAMES: 'a, b' };
+    const { config: other } = await load({ env });
+    assert.deepEqual([other.api.port, other.api.allowedNames], [5001, ['a', 'b']]);
   });
 
   it('lets flags win over the environment, that over aced.yaml, that over ace.yaml', async () => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
+import { readFile, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import type { DiffResult } from '../../src/protocol/commands.js';
@@ -33,7 +33,6 @@ describe('scheduled jobs', () => {
       tables: 'CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1)',
     });
     root = await scratchDirectory();
-    await mkdir(join(root, 'reports'));
     env = {
       HOME: root,
       PGSERVICEFILE: await mesh.writeServiceFile(root),

@@ -23,6 +23,7 @@ import { DaemonClient } from '../../src/server/client.js';
 import type { ProgressEvent } from '../../src/protocol/commands.js';
 import { startServer } from '../../src/server/server.js';
 import type { RunningServer, ServerOptions } from '../../src/server/server.js';
+import { Turns } from '../../src/server/turns.js';
 import { waitFor } from '../support/wait.js';
 import { EchoRunner, SERVERS } from './echo-runner.js';
 
@@ -702,7 +703,7 @@ describe('a daemon that says nothing', () => {
 
 describe('a daemon that has enough to do', () => {
   it('refuses one more command, and always answers status', async () => {
-    await start({ maxCommands: 2 });
+    await start({ turns: new Turns(2) });
     const abort = new AbortController();
     const options = { reportDir: work, signal: abort.signal };
     const hanging = [1, 2].map(() => client().run('table-diff', { table: 'hang' }, options));

@@ -244,6 +244,15 @@ export class Mesh {
       nodeSchema: 'aced',
       tables: [],
       schedule: Object.freeze({ jobs: [], left: [], reportDir: join(stateDir, 'reports') }),
+      api: Object.freeze({
+        port: null,
+        host: '127.0.0.1',
+        certFile: null,
+        keyFile: null,
+        clientCaFile: null,
+        clientCrlFile: null,
+        allowedNames: [],
+      }),
       ...rest,
       tree: Object.freeze({
         blockRows: 100,

@@ -7,7 +7,7 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 target=${1:?usage: packaging/stage.sh FOLDER}
 cd "$root"
-[ -e dist/src/main/acectl.cjs ] || { echo 'not built: npm run build' >&2; exit 2; }
+[ -e dist/src/main/acectl.cjs ] && [ -e dist/man ] || { echo 'not built: npm run build' >&2; exit 2; }
 rm -rf "$target"
 program=$target/usr/lib/aced
 mkdir -p "$program/native/build/Release" "$target/usr/bin" "$target/usr/share/doc/aced" "$target/etc/aced"
@@ -41,6 +41,9 @@ completion bash bash-completion/completions acectl
 ln -s acectl "$target/usr/share/bash-completion/completions/aced"
 completion zsh zsh/vendor-completions _acectl
 completion fish fish/vendor_completions.d acectl.fish
+mkdir -p "$target/usr/share/man"
+cp -R dist/man/* "$target/usr/share/man/"
+gzip -9nr "$target/usr/share/man"
 cp LICENSE README.md docs/*.md docs/*.json "$target/usr/share/doc/aced/"
 cp -R examples "$target/usr/share/doc/aced/examples"
 # Checkouts of a user with a narrow umask, too.

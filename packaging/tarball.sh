@@ -10,9 +10,11 @@ trap 'rm -rf "$work"' EXIT
 version=$(node -p 'require(process.argv[1]).version' "$root/package.json")
 name=aced-$version-linux-$(node -p process.arch)
 "$root/packaging/stage.sh" "$work/stage"
-mkdir "$work/$name" "$work/$name/bin"
+mkdir "$work/$name" "$work/$name/bin" "$work/$name/share"
 mv "$work/stage/usr/lib/aced" "$work/$name/lib"
 mv "$work/stage/usr/share/doc/aced" "$work/$name/doc"
+# Where man looks by itself once bin is on the path.
+mv "$work/stage/usr/share/man" "$work/$name/share/man"
 mv "$work/stage/usr/lib/systemd/system" "$work/$name/systemd"
 mv "$work/stage/usr/lib/sysusers.d" "$work/stage/usr/lib/tmpfiles.d" "$work/$name/systemd/"
 mv "$work/stage/etc/aced/aced.yaml" "$work/$name/"

@@ -36,6 +36,7 @@ const ORDER = [
   'schedule',
   'server',
   'cli',
+  'man',
   'main',
 ] as const;
 

@@ -8,9 +8,15 @@ export type AcedLine =
   | { readonly kind: 'version' }
   | { readonly kind: 'run'; readonly flags: FlagValues };
 
-const NOTES = `Logs are JSON lines on stdout. SIGTERM stops it cleanly, a second one at once.
+/** The daemon's command line, as its help and its manual have it. */
+export const ACED_PROGRAM = {
+  doc: 'aced keeps a Merkle tree of each table and node current from the replication stream.',
+  flags: ACED,
+  examples: ['aced --cluster prod', 'aced --cluster prod --dbname app > aced.log &'],
+  notes: 'Logs are JSON lines on stdout. SIGTERM stops it cleanly, a second one at once.',
+};
 
-Options in aced.yaml ($ACED_CONFIG, ./, ~/.config/aced/, /etc/aced/), with the
+const OPTIONS_TITLE = `Options in aced.yaml ($ACED_CONFIG, ./, ~/.config/aced/, /etc/aced/), with the
 environment variables that win over them:`;
 
 /** The daemon's own command line. `options`: the help's list of them. Errors: BAD_USAGE. */
@@ -20,11 +26,9 @@ export function parseAcedLine(
 ): AcedLine {
   let text = '';
   const program = declare(newProgram('aced', { columns, write: (part) => void (text += part) }), {
-    doc: 'aced keeps a Merkle tree of each table and node current from the replication stream.',
-    flags: ACED,
+    ...ACED_PROGRAM,
     operands: '',
-    examples: ['aced --cluster prod', 'aced --cluster prod --dbname app > aced.log &'],
-    notes: `${NOTES}\n${options}`,
+    notes: `${ACED_PROGRAM.notes}\n\n${OPTIONS_TITLE}\n${options}`,
   });
   const { given, words } = split(argv, ACED);
   const has = (name: string): boolean => given.some(({ spec }) => spec?.name === name);

@@ -175,6 +175,7 @@ const MAX_HTML_ROWS: FlagSpec = {
   name: 'max-html-rows',
   read: number(1, 1_000_000_000, true),
   accepts: 'an integer from 1 to 1000000000',
+  placeholder: 'n',
   doc: 'differing rows of two nodes that the page shows (default 10000)',
 };
 
@@ -207,6 +208,7 @@ const COLUMNS: FlagSpec = {
   name: 'columns',
   read: list,
   accepts: 'column names joined by commas',
+  placeholder: 'names',
   doc: 'only these columns are compared, and the key',
 };
 
@@ -218,12 +220,10 @@ const KEY: FlagSpec = {
   doc: 'columns that tell rows apart, in place of the primary key: unique and not null everywhere',
 };
 
-const UNTIL = text(
-  'until',
-  undefined,
-  'a time as in RFC 3339',
-  'leave out rows that were written later',
-);
+const UNTIL: FlagSpec = {
+  ...text('until', undefined, 'a time as in RFC 3339', 'leave out rows that were written later'),
+  placeholder: 'time',
+};
 
 export const TIMER: readonly FlagSpec[] = [
   toggle('schedule', 'S', 'run again and again until Ctrl-C; jobs for good belong into aced.yaml'),
@@ -277,6 +277,7 @@ export const TABLE_DIFF: readonly FlagSpec[] = [
     name: 'max-diff-rows',
     read: number(1, 1_000_000_000, true),
     accepts: 'an integer from 1 to 1000000000',
+    placeholder: 'n',
     doc: 'stop at so many differing rows of two nodes',
   },
   {
@@ -286,12 +287,14 @@ export const TABLE_DIFF: readonly FlagSpec[] = [
       return percent === 0 ? undefined : percent;
     },
     accepts: 'a number of percent from above 0 to 100',
+    placeholder: 'percent',
     doc: 'compare only so much of the table; never a match',
   },
   {
     name: 'tolerance',
     read: list,
     accepts: 'column=number, joined by commas',
+    placeholder: 'column=number',
     doc: 'count numbers that are so close apart',
   },
   {

@@ -4,7 +4,7 @@ import { COMMANDS, GROUPS, operandsOf } from './commands.js';
 import type { CommandSpec } from './commands.js';
 import { COMMON, HELP_FLAG, TIMER, VERSION_FLAG, usage } from './flags.js';
 import type { FlagSpec, FlagValues } from './flags.js';
-import { EXIT_CODES, OVERVIEW_NOTES } from './help.js';
+import { EXIT_CODES, PROGRAM_DOC, USAGE_NOTES } from './help.js';
 import {
   addFlags,
   declare,
@@ -85,9 +85,9 @@ function acectlProgram(
   onCommand: (command: Command, spec: CommandSpec) => void,
 ): Command {
   const program = newProgram('acectl', page)
-    .description('acectl compares and repairs tables of a replicated PostgreSQL cluster.')
+    .description(PROGRAM_DOC)
     .usage('<command> [flags] [cluster] <argument>')
-    .addHelpText('after', `\n${OVERVIEW_NOTES}`);
+    .addHelpText('after', `\n${USAGE_NOTES}\n\n${EXIT_CODES}`);
   addFlags(program, [HELP_FLAG, VERSION_FLAG]);
   const groups = new Map<string, Command>([['', program]]);
   for (const spec of specs) {

@@ -49,7 +49,7 @@ export function newProgram(name: string, { columns = DEFAULT_COLUMNS, write }: P
 
 export function declare(command: Command, declared: Declared): Command {
   const { doc, flags, operands, examples, notes } = declared;
-  command.description(doc).usage(`[flags] ${operands}`.trimEnd());
+  command.description(doc).usage(`[flags] ${operands}`.trimEnd()).optionsGroup('Flags:');
   // Which of them is the cluster can be told when all are known.
   command.argument('[words...]');
   addFlags(command, flags);
@@ -70,14 +70,23 @@ export function addFlags(command: Command, flags: readonly FlagSpec[]): void {
   for (const flag of flags) command.addOption(optionOf(flag));
 }
 
+/** What a flag does, and what it accepts. */
+export function flagDoc({
+  doc,
+  read,
+  accepts = 'a value',
+  placeholder = 'value',
+}: FlagSpec): string {
+  // `<path>; a path` would say it twice.
+  const says = read !== undefined && accepts.split(' ').at(-1) !== placeholder;
+  return says ? `${doc}; ${accepts}` : doc;
+}
+
 function optionOf(flag: FlagSpec): Option {
   const { name, short, read, accepts = 'a value', placeholder = 'value', refused } = flag;
   const letter = short === undefined ? '' : `-${short}, `;
   const operand = read === undefined ? '' : ` <${placeholder}>`;
-  // `<path>; a path` would say it twice.
-  const says =
-    read === undefined || accepts.split(' ').at(-1) === placeholder ? '' : `; ${accepts}`;
-  const option = new Option(`${letter}--${name}${operand}`, `${flag.doc}${says}`).hideHelp(
+  const option = new Option(`${letter}--${name}${operand}`, flagDoc(flag)).hideHelp(
     refused !== undefined,
   );
   if (flag.group !== undefined) option.helpGroup(flag.group);

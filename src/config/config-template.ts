@@ -7,20 +7,21 @@ const HEAD = `# Options of aced and acectl; every one has a default, and what st
 # variable (in brackets) wins over it. The nodes are in a pg_service.conf or <cluster>.json: acectl cluster init.
 `;
 
-const SCHEDULE = `
+/** What is no option: an example of it. */
+export const TABLES_AND_JOBS = `
 # What is said of single tables.
-# tables:
-#   public.orders:
-#     exclude_columns: [note]
+tables:
+  public.orders:
+    exclude_columns: [note]
 
 # Commands that aced runs by itself; see also: acectl tasks.
-# schedule_jobs:
-#   - name: hourly
-#     type: mtree-table-diff
-#     table_name: 'public.*'
-# schedule_config:
-#   - job_name: hourly
-#     run_frequency: 1h
+schedule_jobs:
+  - name: hourly
+    type: mtree-table-diff
+    table_name: 'public.*'
+schedule_config:
+  - job_name: hourly
+    run_frequency: 1h
 `;
 
 type Spec = Pick<OptionSpec<unknown>, 'key' | 'env' | 'doc'> & { readonly defaultValue?: unknown };
@@ -38,7 +39,7 @@ export function configTemplate(): string {
     groups,
     ([group, members]) => `\n# ${group}:\n${members.map((one) => entry(one, '  ')).join('')}`,
   );
-  return `${HEAD}\n${plain.map((one) => entry(one, '')).join('')}${sections.join('')}${SCHEDULE}`;
+  return `${HEAD}\n${plain.map((one) => entry(one, '')).join('')}${sections.join('')}${commented(TABLES_AND_JOBS)}`;
 }
 
 function entry({ key, env, doc, defaultValue }: Spec, indent: string): string {
@@ -46,6 +47,10 @@ function entry({ key, env, doc, defaultValue }: Spec, indent: string): string {
   const value = defaultValue === undefined ? '' : ` ${JSON.stringify(defaultValue)}`;
   const told = wrapped(`${doc} [${env}]`).map((line) => `#${indent} # ${line}\n`);
   return `${told.join('')}# ${indent}${name}:${value}\n`;
+}
+
+function commented(text: string): string {
+  return text.replace(/^(?=[^#\n])/gm, '# ');
 }
 
 function wrapped(text: string): string[] {

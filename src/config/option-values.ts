@@ -127,7 +127,7 @@ const SIZE_UNITS: Readonly<Record<string, number>> = {
 
 export function byteSize(min: number): ValueKind<number> {
   return {
-    accepts: `a size of at least ${min / 1024 ** 2} MiB: bytes, or with a unit as in 64GiB`,
+    accepts: `a size${min === 0 ? '' : ` of at least ${min / 1024 ** 2} MiB`}: bytes, or with a unit as in 64GiB`,
     read: (value) => {
       const match = /^(\d+)\s*([a-z]*)$/i.exec(String(value).trim());
       const unit = SIZE_UNITS[match?.[2]?.toLowerCase() ?? ''];

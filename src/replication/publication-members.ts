@@ -36,6 +36,23 @@ export async function hasPublication(session: Session, name: string): Promise<bo
   return (await session.query(sql, [name])).length > 0;
 }
 
+/** Publications that would take in a table that is made now: in this schema, or in a new one (null). */
+export async function publicationsOfNewTables(
+  session: Session,
+  schema: string | null,
+): Promise<string[]> {
+  const rows = await session.query(
+    `SELECT p.pubname FROM pg_catalog.pg_publication p
+      WHERE p.puballtables OR EXISTS (
+        SELECT FROM pg_catalog.pg_publication_namespace s
+          JOIN pg_catalog.pg_namespace n ON n.oid = s.pnnspid
+         WHERE s.pnpubid = p.oid AND n.nspname = $1::name)
+      ORDER BY 1`,
+    [schema],
+  );
+  return rows.map(([name]) => name ?? '');
+}
+
 const MEMBER_QUERY = `
 SELECT p.pubname, n.nspname, c.relname, pg_catalog.pg_get_expr(r.prqual, r.prrelid), (
          SELECT pg_catalog.json_agg(a.attname ORDER BY a.attname)::text

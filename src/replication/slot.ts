@@ -100,11 +100,13 @@ export interface CreateSlotOptions {
   readonly signal?: AbortSignal;
   /** The server waits for every transaction that runs when a slot is created. */
   readonly lockTimeoutMs: number;
+  /** Goes with the session. Default: it stays. */
+  readonly isTemporary?: boolean;
   readonly onWait?: (description: string) => void;
 }
 
 /**
- * Creates a permanent pgoutput slot and returns the position that it starts from: every commit that
+ * Creates a pgoutput slot and returns the position that it starts from: every commit that
  * is not visible once this returns will be streamed. Errors: WAL_LEVEL, NO_FREE_SLOT,
  * MISSING_PRIVILEGE, SLOT_BUSY (the name is taken), TIMEOUT, CANCELLED.
  */
@@ -125,8 +127,8 @@ export async function createSlot(
     };
     const rows = await inTransaction(session, settings, () =>
       session.query(
-        "SELECT lsn::text FROM pg_catalog.pg_create_logical_replication_slot($1, 'pgoutput')",
-        [slot],
+        "SELECT lsn::text FROM pg_catalog.pg_create_logical_replication_slot($1, 'pgoutput', $2)",
+        [slot, String(options.isTemporary === true)],
         options.signal,
       ),
     );

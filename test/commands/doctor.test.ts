@@ -4,6 +4,7 @@ import { describeDoctor } from '../../src/cli/doctor-outcome.js';
 import { silentLogger } from '../../src/base/log.js';
 import { Engine } from '../../src/commands/engine.js';
 import type { Config } from '../../src/config/config.js';
+import type { DoctorParams } from '../../src/protocol/commands.js';
 import type { DoctorResult, Finding } from '../../src/protocol/doctor.js';
 import { removeDirectory, scratchDirectory, testContext } from '../support/context.js';
 import { startMesh, type Mesh } from '../support/mesh.js';
@@ -47,7 +48,7 @@ describe('doctor', () => {
 
   async function examine(
     user: string,
-    params: { readonly table?: string; readonly nodes?: readonly string[] } = {},
+    params: DoctorParams = {},
     change: (config: Config) => Config = (config) => config,
   ): Promise<DoctorResult> {
     const config = mesh.config(stateDir);
@@ -104,6 +105,25 @@ describe('doctor', () => {
     assert.equal(result.tables, 2, 'a partition is looked at with its table');
     assert.equal(describeDoctor(result).exitCode, 1);
     assert.deepEqual(await traces(), before);
+  });
+
+  it('--decode on nodes that replicate says what it wrote; nothing is left, and they go on', async () => {
+    await mesh.query('n1', "INSERT INTO good VALUES (1, 'v')");
+    await mesh.waitForReplication();
+    const before = await traces();
+    const result = await examine('postgres', { decode: true });
+    for (const node of ['n1', 'n2']) {
+      has(
+        result,
+        'ok',
+        'decoding',
+        new RegExp(`^${node}$`),
+        /^2 types are read alike .* removed again/,
+      );
+    }
+    assert.deepEqual(await traces(), before);
+    await mesh.query('n1', "INSERT INTO good VALUES (2, 'v')");
+    await mesh.waitForReplication();
   });
 
   it('a node that is down is a problem, and the others are looked at', async () => {

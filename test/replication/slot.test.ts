@@ -88,7 +88,7 @@ describe('slot', () => {
     await server.session(DATABASE, async (query) => {
       await query('SET allow_system_table_mods = on');
       await query(`ALTER FUNCTION pg_catalog.${signature} RENAME TO ${replaced}`);
-      await query(`CREATE FUNCTION pg_catalog.pg_create_logical_replication_slot(name, name, OUT lsn pg_lsn)
+      await query(`CREATE FUNCTION pg_catalog.pg_create_logical_replication_slot(name, name, boolean, OUT lsn pg_lsn)
         LANGUAGE plpgsql AS $$ BEGIN RAISE insufficient_privilege
           USING MESSAGE = 'the plugin is not listed', HINT = 'Add it to the list of plugins.'; END $$`);
     });
@@ -101,7 +101,9 @@ describe('slot', () => {
     } finally {
       await server.session(DATABASE, async (query) => {
         await query('SET allow_system_table_mods = on');
-        await query('DROP FUNCTION pg_catalog.pg_create_logical_replication_slot(name, name)');
+        await query(
+          'DROP FUNCTION pg_catalog.pg_create_logical_replication_slot(name, name, boolean)',
+        );
         await query(
           `ALTER FUNCTION pg_catalog.${replaced}(name, name, boolean, boolean, boolean)
              RENAME TO pg_create_logical_replication_slot`,

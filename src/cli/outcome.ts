@@ -300,6 +300,7 @@ function tableLines({ tables }: StatusResult): OutcomeLine[] {
         ...(live === null
           ? [lastDiff?.verdict ?? 'never', lastDiff === null ? '-' : age(Date.parse(lastDiff.at))]
           : [live.verdict, age(live.sinceMs)]),
+        leaf.reading === null ? '-' : `by ${leaf.reading.by}: ${leaf.reading.reason}`,
       ]),
   );
   const head = [
@@ -314,6 +315,7 @@ function tableLines({ tables }: StatusResult): OutcomeLine[] {
     'WRONG',
     'VERDICT',
     'SINCE',
+    'READ',
   ];
   return grid([head, ...rows]).map(plain);
 }

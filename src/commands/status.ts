@@ -4,12 +4,15 @@ import { readSlot } from '../replication/slot.js';
 import type { Session } from '../postgres/session.js';
 import type {
   NodeStatus,
+  NodeTableStatus,
   StatusResult,
   SubscriptionStatus,
   TableStatus,
 } from '../protocol/commands.js';
 import type { TableState } from '../protocol/states.js';
+import { chooseReadingOrders } from '../ingest/reading-facts.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
+import type { ReadingOrder } from '../merkle/reading-order.js';
 import type { Cluster } from '../cluster/cluster.js';
 import type { DriftWatch } from '../drift/drift-watch.js';
 import { statusProblems } from './status-problems.js';
@@ -31,13 +34,25 @@ export interface StatusOptions {
 /** Never fails because of a node: what cannot be asked is shown as its error. */
 export async function readStatus(cluster: Cluster, options: StatusOptions): Promise<StatusResult> {
   // Of the moment of the question, before the nodes are waited for.
-  const tables = cluster.tables.map((table) => ({
+  const tracked = cluster.tables;
+  const seen = tracked.map((table) => ({
     ...tableStatus(cluster, table, options.nodes),
     live: options.watch?.verdict(table) ?? null,
   }));
-  const nodes = await Promise.all(
-    options.nodes.map((node) => nodeStatus(cluster, node, options.signal)),
+  const answers = await Promise.all(
+    options.nodes.map((node) => nodeStatus(cluster, node, tracked, options.signal)),
   );
+  const nodes = answers.map(({ status }) => status);
+  const readings = new Map(answers.map(({ status, orders }) => [status.name, orders]));
+  const tables = seen.map((table, i) => ({
+    ...table,
+    nodes: Object.fromEntries(
+      Object.entries(table.nodes).map(([node, leaves]) => [
+        node,
+        { ...leaves, reading: readings.get(node)?.[i] ?? null },
+      ]),
+    ),
+  }));
   const shown = {
     cluster: cluster.config.cluster,
     daemon: options.isDaemon,
@@ -62,26 +77,35 @@ export async function readStatus(cluster: Cluster, options: StatusOptions): Prom
 async function nodeStatus(
   cluster: Cluster,
   name: string,
+  tables: readonly TrackedTable[],
   signal: AbortSignal,
-): Promise<NodeStatus> {
+): Promise<{ readonly status: NodeStatus; readonly orders: readonly ReadingOrder[] }> {
   const pipeline = cluster.pipelines.get(name);
   const pool = cluster.pool(name);
   const { host, port, database } = pool.node;
   const position = pipeline?.position ?? cluster.store.node(name)?.position ?? null;
   let seen: ServerReading | null = null;
+  let orders: readonly ReadingOrder[] = [];
   let error: string | null =
     pipeline?.state.kind === 'waiting' ? pipeline.state.error.message : null;
   const timeout = AbortSignal.timeout(NODE_TIMEOUT_MS);
+  const either = AbortSignal.any([signal, timeout]);
+  const questions = tables.map(({ spec, sql, layout: { size } }) => ({
+    ...{ spec, sql, blocks: size, allBlocks: size },
+  }));
   try {
-    seen = await pool.use(
-      (session) => readServer(session, cluster.config.slotName),
-      AbortSignal.any([signal, timeout]),
+    [seen, orders] = await pool.use(
+      async (session) => [
+        await readServer(session, cluster.config.slotName),
+        await chooseReadingOrders(session, questions, either),
+      ],
+      either,
     );
   } catch (cause) {
     error ??= timeout.aborted ? `no answer in ${NODE_TIMEOUT_MS / 1000} s` : errorMessage(cause);
   }
   const isBehind = position !== null && seen?.end != null;
-  return {
+  const status = {
     name,
     server: { host, port, database },
     state: pipeline?.state.kind ?? 'stopped',
@@ -92,6 +116,7 @@ async function nodeStatus(
     slotPid: seen?.slotPid ?? null,
     error,
   };
+  return { status, orders };
 }
 
 interface ServerReading {
@@ -125,7 +150,9 @@ function tableStatus(
   cluster: Cluster,
   table: TrackedTable,
   nodes: readonly string[],
-): Omit<TableStatus, 'live'> {
+): Omit<TableStatus, 'live' | 'nodes'> & {
+  readonly nodes: Readonly<Record<string, Omit<NodeTableStatus, 'reading'>>>;
+} {
   const oldestMs = Math.min(...nodes.map((node) => table.leaves(node).oldestProofMs));
   return {
     table: table.label,

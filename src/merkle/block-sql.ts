@@ -3,9 +3,15 @@ import type { DigestSeed } from '../digest/digest-column.js';
 import { digestExpression, keyTextExpression } from '../digest/digest-sql.js';
 import { COPIES_COLUMN, MULTISET_COLUMNS, ROW_COLUMN } from '../table/multiset.js';
 import { bracketed } from '../table/row-filter.js';
-import { isOrderIndexed, type KeyText, type TableSpec } from '../table/table-spec.js';
+import {
+  isOrderIndexed,
+  type KeyOrderKind,
+  type KeyText,
+  type TableSpec,
+} from '../table/table-spec.js';
 import { KeySql, keyTextColumns, type RangeExpressions } from './key-sql.js';
 import type { BlockRange } from './layout.js';
+import type { Assignment } from './reading-order.js';
 
 /** SQL and its parameters, as texts or arrays of texts. */
 export interface BlockQuery {
@@ -24,6 +30,15 @@ export interface BlockSqlOptions {
   /** A condition of the user's that checkRowFilter took: only rows that meet it are compared. */
   readonly filter?: string;
 }
+
+/** Kinds of types whose values all take the same space. */
+const FIXED_WIDTH: ReadonlySet<KeyOrderKind> = new Set([
+  'integer',
+  'uuid',
+  'date',
+  'timestamp',
+  'boolean',
+]);
 
 /** Rows that one statement reads at most, as far as blocks have their planned size. */
 const ROWS_PER_STATEMENT = 100_000;
@@ -87,23 +102,69 @@ export class BlockSql {
    * order. Blocks without rows are left out; the last row has the number -1, and counts nothing.
    */
   hashTable(bounds: readonly KeyText[]): BlockQuery {
-    const [key = ''] = this.#key.columns;
-    const [bound = ''] = this.#key.arrays(['$1::text[]']);
+    const { block, join, params } = this.#assign(bounds);
     const after = 'pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text';
-    // As a subquery the array is made once, not once a row: casts of some types are not immutable.
+    // A filter's names must not meet those of the join.
+    const rows =
+      this.#filter === '' ? this.#table : `(SELECT t.* FROM ${this.#table}${this.#where('')}) t`;
     return {
       text: `SELECT b, count(*)::text, sum(d)::text, ${after}
-        FROM (SELECT pg_catalog.width_bucket(${key}, (SELECT ${bound})) AS b, ${this.#digest} AS d
-                FROM ${this.#table}${this.#where('')} OFFSET 0) r GROUP BY b
+        FROM (SELECT ${block} AS b, ${this.#digest} AS d FROM ${rows}${join} OFFSET 0) r GROUP BY b
         UNION ALL SELECT -1, '0', '0', ${after}`,
-      params: this.#columnsOf(bounds),
+      params,
     };
   }
 
-  /** Whether hashTable() can be asked: it compares keys by the default order of one built-in type. */
-  get canAssign(): boolean {
-    const [first, ...others] = this.#spec.key;
-    return first?.operators.less === 'OPERATOR(pg_catalog.<)' && others.length === 0;
+  /** How hashTable() puts rows into blocks; null: it cannot, keys are compared by the default order of built-in types. */
+  get assignment(): Assignment | null {
+    const { key } = this.#spec;
+    const [first] = key;
+    const isBuiltIn = key.every(({ operators }) => operators.less === 'OPERATOR(pg_catalog.<)');
+    if (first === undefined || !isBuiltIn || key.length > 2) return null;
+    const isFixed = FIXED_WIDTH.has(first.orderKind);
+    if (key.length === 2) return isFixed ? 'ties' : null;
+    return isFixed ? 'one' : 'chunks';
+  }
+
+  /** The number of a row's block as an expression, and what it needs beside the table. */
+  #assign(bounds: readonly KeyText[]): {
+    readonly block: string;
+    readonly join: string;
+    readonly params: readonly (readonly string[])[];
+  } {
+    const columns = this.#columnsOf(bounds);
+    const [key = '', second = ''] = this.#key.columns;
+    const [list = '', seconds = ''] = this.#key.arrays(['$1::text[]', '$2::text[]']);
+    // As a subquery the array is made once, not once a row: casts of some types are not immutable.
+    const among = `pg_catalog.width_bucket(${key}, (SELECT ${list}))`;
+    switch (this.assignment) {
+      case null:
+        throw new RangeError('keys that cannot be assigned to blocks');
+      case 'one':
+        return { block: among, join: '', params: columns };
+      case 'ties':
+        return {
+          block: `COALESCE(g.base + pg_catalog.width_bucket(${second}, g.seconds), ${among})`,
+          join: ` LEFT JOIN (
+            SELECT u.first, (min(u.n) - 1)::int AS base, array_agg(u.second ORDER BY u.n) AS seconds
+              FROM unnest(${list}, ${seconds}) WITH ORDINALITY u(first, second, n) GROUP BY u.first OFFSET 0) g
+            ON ${this.#key.equalityOfFirst('g.first')}`,
+          params: columns,
+        };
+      case 'chunks': {
+        const [all = []] = columns;
+        const size = Math.max(1, Math.ceil(Math.sqrt(all.length)));
+        const [chunk = ''] = this.#key.arrays(['$2::text[]']);
+        return {
+          block: `COALESCE(g.base + pg_catalog.width_bucket(${key}, g.keys), 0)`,
+          join: ` LEFT JOIN (
+            SELECT ((u.n - 1) / ${size} + 1)::int AS chunk, (min(u.n) - 1)::int AS base, array_agg(u.key ORDER BY u.n) AS keys
+              FROM unnest(${chunk}) WITH ORDINALITY u(key, n) GROUP BY 1 OFFSET 0) g
+            ON g.chunk = ${among}`,
+          params: [all.filter((_, i) => i % size === 0), all],
+        };
+      }
+    }
   }
 
   /**

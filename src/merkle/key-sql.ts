@@ -53,6 +53,11 @@ export class KeySql {
     });
   }
 
+  /** The first column has the value, an expression of its type. */
+  equalityOfFirst(value: string): string {
+    return this.#compare(0, 'equal', this.columns[0], value);
+  }
+
   /** The column has the value, in the column's own opinion. */
   equality(value: (i: number) => string): string {
     return this.#key

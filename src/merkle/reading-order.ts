@@ -1,3 +1,10 @@
+/**
+ * How a pass finds the block of a row. `one`: its key is looked up among the boundaries. `ties`: the first of its two
+ * columns is, and the second one where the first is that of a boundary. `chunks`: values have no fixed
+ * width, so that looking one up passes all before it: among every n-th boundary, then among those that follow.
+ */
+export type Assignment = 'one' | 'ties' | 'chunks';
+
 /** What a node says of a table, as far as it decides how blocks are read. */
 export interface ReadingFacts {
   /** On disk, out-of-line values included. */
@@ -16,6 +23,7 @@ export interface ReadingQuestion {
   readonly allBlocks: number;
   /** An index has the order of the blocks: else each reading of some is a scan of the whole table. */
   readonly isIndexed: boolean;
+  readonly assignment: Assignment;
 }
 
 export interface ReadingOrder {
@@ -29,8 +37,8 @@ export const MIN_BLOCKS_FOR_PASS = 16;
 /** How much more a row costs that is fetched alone: measured, docs/measurements.md. */
 const RANDOM_ROW_IN_CACHE = 4;
 const RANDOM_ROW_ON_DISK = 40;
-/** A pass must promise so much. */
-const MIN_GAIN = 1.5;
+/** A pass must promise so much: what it costs a row to find its block, measured too. */
+const MIN_GAIN: Readonly<Record<Assignment, number>> = { one: 1.5, ties: 2.5, chunks: 5 };
 /** A pass holds one snapshot, and with it VACUUM, from its beginning to its end. */
 const MAX_PASS_BYTES = 16 * 2 ** 30;
 /** Of a hash table's entry for one block. */
@@ -38,7 +46,7 @@ const GROUP_BYTES = 256;
 
 /** Decides how blocks are read. */
 export function readingOrder(question: ReadingQuestion, facts: ReadingFacts): ReadingOrder {
-  const { blocks, allBlocks, isIndexed } = question;
+  const { blocks, allBlocks, isIndexed, assignment } = question;
   const { tableBytes, correlation, cacheBytes, hashBytes } = facts;
   const share = blocks / Math.max(1, allBlocks);
   const asKey = (reason: string): ReadingOrder => ({ by: 'key', reason });
@@ -56,6 +64,10 @@ export function readingOrder(question: ReadingQuestion, facts: ReadingFacts): Re
   const place = tableBytes > cacheBytes ? 'is larger than' : 'fits into';
   const why =
     `correlation ${correlation.toFixed(2)}, ${Math.round(share * 100)} % of the blocks, ` +
-    `the table ${place} effective_cache_size`;
-  return { by: gain >= MIN_GAIN ? 'table' : 'key', reason: why };
+    `the table (${mebibytes(tableBytes)}) ${place} effective_cache_size (${mebibytes(cacheBytes)})`;
+  return { by: gain >= MIN_GAIN[assignment] ? 'table' : 'key', reason: why };
+}
+
+function mebibytes(bytes: number): string {
+  return `${Math.ceil(bytes / 2 ** 20)} MiB`;
 }

@@ -355,6 +355,21 @@ export interface LastDiff {
   readonly isBeyondTree: boolean;
 }
 
+/** How all blocks of a table would be read on a node: along its key, or the table once in its own order. */
+export interface ReadingStatus {
+  readonly by: 'key' | 'table';
+  /** What decided it. */
+  readonly reason: string;
+}
+
+export interface NodeTableStatus {
+  readonly rows: number;
+  readonly dirtyBlocks: number;
+  readonly root: string;
+  /** Null: the node could not be asked. */
+  readonly reading: ReadingStatus | null;
+}
+
 export interface TableStatus {
   readonly table: string;
   readonly state: TableState;
@@ -365,9 +380,7 @@ export interface TableStatus {
   readonly oldestProof: string | null;
   /** How often a leaf was found not to be what its table says, ever; each was mended. */
   readonly wrongLeaves: number;
-  readonly nodes: Readonly<
-    Record<string, { readonly rows: number; readonly dirtyBlocks: number; readonly root: string }>
-  >;
+  readonly nodes: Readonly<Record<string, NodeTableStatus>>;
   /** Null: there was none yet. */
   readonly lastDiff: LastDiff | null;
   /** Null: nobody judges the table all the time. */

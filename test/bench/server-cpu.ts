@@ -1,6 +1,6 @@
 // CPU time of one backend per row: the digest by text and by value, blocks along the key and in one pass. Says
 // something on a busy machine too, where wall time does not.
-// Run: node <compiled>/test/bench/server-cpu.js [rows] [major]
+// Run: node <compiled>/test/bench/server-cpu.js [rows] [major] [tables]
 import { readFileSync } from 'node:fs';
 import { readClusterTable } from '../../src/cluster/cluster-table.js';
 import { digestExpression } from '../../src/digest/digest-sql.js';
@@ -10,7 +10,7 @@ import { BlockSql, blocksPerStatement, type BlockQuery } from '../../src/merkle/
 import type { Session } from '../../src/postgres/session.js';
 import { SessionPool } from '../../src/postgres/session-pool.js';
 import { startServer, type PostgresMajor } from '../support/postgres.js';
-import { BENCH_TABLES } from './tables.js';
+import { BENCH_TABLES, benchTable } from './tables.js';
 
 const SEED = { seed: 0x1234_5678_9abc_def0n, nullToken: '0123456789abcdef'.repeat(2) };
 const ROUNDS = 5;
@@ -62,6 +62,8 @@ async function measure(pool: SessionPool, name: string): Promise<void> {
   }
 }
 
+const names = process.argv[4]?.split(',') ?? Object.keys(BENCH_TABLES);
+
 const server = await startServer({
   major,
   settings: { shared_buffers: '512MB', autovacuum: 'off', max_parallel_workers_per_gather: '0' },
@@ -69,7 +71,8 @@ const server = await startServer({
 try {
   await server.createDatabase('bench');
   const pool = new SessionPool(server.nodeConfig('bench'), { max: 1, applicationName: 'bench' });
-  for (const [name, table] of Object.entries(BENCH_TABLES)) {
+  for (const name of names) {
+    const table = benchTable(name);
     await server.query('bench', `${table.ddl}; INSERT INTO ${name} ${table.rows(rows)}`);
     await server.query('bench', `VACUUM (ANALYZE) ${name}`);
     await measure(pool, name);

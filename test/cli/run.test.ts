@@ -178,7 +178,7 @@ describe('exit codes and what a person sees', () => {
     [
       'status',
       0,
-      /^Cluster hub: aced 1\.2\.3, [^]*n1 +streaming +0\/16B3748 +2\.0 KiB[^]*public\.t.* \d+ (s|min|h|d) +2 +never +-$/m,
+      /^Cluster hub: aced 1\.2\.3, [^]*n1 +streaming +0\/16B3748 +2\.0 KiB[^]*public\.t.* \d+ (s|min|h|d) +2 +never +- +by key: 1 blocks are few$/m,
     ],
   ];
   for (const [line, exitCode, stdout] of cases) {

@@ -10,11 +10,15 @@ import { removeDirectory, scratchDirectory, testContext } from '../support/conte
 import { assertLeavesMatchServer, catchUp } from '../support/leaves.js';
 import { startLoad } from '../support/load.js';
 import { startMesh, type Mesh } from '../support/mesh.js';
+import type { ReadingStatus, StatusResult } from '../../src/protocol/commands.js';
+import { readStatus } from '../../src/commands/status.js';
 
 const ROWS = 6_000;
 const TABLES = `
   CREATE TABLE scattered (id uuid PRIMARY KEY, n bigint UNIQUE, v int);
   INSERT INTO scattered SELECT md5(i::text)::uuid, i, 0 FROM generate_series(1, ${ROWS}) i;
+  CREATE TABLE lines (document uuid, line int, v int, PRIMARY KEY (document, line));
+  INSERT INTO lines SELECT md5((i % 2000)::text)::uuid, i / 2000, 0 FROM generate_series(0, ${ROWS - 1}) i;
   CREATE TABLE ordered (id bigint PRIMARY KEY, v int);
   INSERT INTO ordered SELECT i, 0 FROM generate_series(1, ${ROWS}) i`;
 
@@ -124,6 +128,20 @@ describe('a table whose rows lie in another order than their keys', () => {
     assert.equal((await assertLeavesMatchServer(cluster, tracked())).dirty, 0);
   });
 
+  it('may have a key of two columns', async () => {
+    readings = [];
+    await build(cluster, { table: 'lines', blockRows: 20 }, context());
+    await mesh.driftSql('n1', 'UPDATE lines SET v = 1 WHERE v = 0 AND line = 1');
+    const result = await diffTable(cluster, { table: 'lines', blockSize: 20 }, context());
+    assert.equal(result.differences['n1/n2'], ROWS / 3);
+    assert.deepEqual(new Set(ordersOf('lines')), new Set(['table']));
+    await catchUp(cluster);
+    const tree = await diffTree(cluster, { table: 'lines' }, context());
+    assert.equal(tree.differences['n1/n2'], ROWS / 3);
+    const { dirty } = await assertLeavesMatchServer(cluster, cluster.requireTable('lines'));
+    assert.equal(dirty, 0);
+  });
+
   it('is told from one whose rows lie in the order of their keys', async () => {
     readings = [];
     await build(cluster, { table: 'ordered', blockRows: 20 }, context());
@@ -133,5 +151,54 @@ describe('a table whose rows lie in another order than their keys', () => {
     );
     assert.deepEqual(new Set(ordersOf('ordered')), new Set(['key']));
     assert.ok(readings.every(({ msg }) => /correlation 1\.00/.test(msg ?? '')));
+  });
+
+  it('shows in status, with what decided it on each node', async () => {
+    await mesh.query('n2', 'ALTER SYSTEM SET effective_cache_size = 8');
+    await mesh.query('n2', 'SELECT pg_reload_conf()');
+    const status = (): Promise<StatusResult> =>
+      readStatus(cluster, {
+        ...{
+          nodes: mesh.names,
+          signal: context().signal,
+          isDaemon: false,
+          startedAtMs: Date.now(),
+        },
+        ...{ watch: null, subscriptions: [] },
+      });
+    const readingsOf = ({ tables }: StatusResult, name: string): (ReadingStatus | null)[] =>
+      mesh.names.map(
+        (node) =>
+          tables.find(({ table }) => table === `public.${name}`)?.nodes[node]?.reading ?? null,
+      );
+    const shown = await status();
+    const [scattered, elsewhere] = readingsOf(shown, 'scattered');
+    assert.equal(scattered?.by, 'table');
+    assert.match(
+      scattered.reason,
+      /^correlation -?0\.\d\d, 100 % of the blocks, the table \(1 MiB\) fits into effective_cache_size \(\d+ MiB\)$/,
+    );
+    assert.equal(elsewhere?.by, 'table');
+    assert.match(
+      elsewhere.reason,
+      /the table \(1 MiB\) is larger than effective_cache_size \(1 MiB\)$/,
+    );
+    const [ordered] = readingsOf(shown, 'ordered');
+    assert.equal(ordered?.by, 'key');
+    assert.match(ordered.reason, /^correlation 1\.00, 100 % of the blocks/);
+    assert.deepEqual(
+      readingsOf(shown, 'lines').map((reading) => reading?.by),
+      ['table', 'table'],
+    );
+    // Status is no place to wait for somebody's DDL.
+    await mesh.node('n1').session(mesh.database, async (query) => {
+      await query('BEGIN; LOCK TABLE scattered, ordered');
+      assert.deepEqual(readingsOf(await status(), 'scattered')[0], scattered);
+      await query('ROLLBACK');
+    });
+    await mesh.node('n2').kill();
+    const down = await status();
+    assert.deepEqual(readingsOf(down, 'scattered'), [scattered, null]);
+    await mesh.node('n2').start();
   });
 });

@@ -2,7 +2,11 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { BlockSql, type BlockQuery } from '../../src/merkle/block-sql.js';
 import { BlockLayout } from '../../src/merkle/layout.js';
-import { readingOrder, type ReadingFacts } from '../../src/merkle/reading-order.js';
+import {
+  readingOrder,
+  type Assignment,
+  type ReadingFacts,
+} from '../../src/merkle/reading-order.js';
 import type { KeyColumnSpec, TableSpec } from '../../src/table/table-spec.js';
 import { BUILT_IN_KEY } from '../support/key-column.js';
 import { startServer, type TestServer } from '../support/postgres.js';
@@ -11,7 +15,7 @@ const SEED = { seed: 42n, nullToken: '0'.repeat(32) };
 const SMALL: ReadingFacts = {
   ...{ tableBytes: 1e9, correlation: 0, cacheBytes: 4e9, hashBytes: 8e6 },
 };
-const WHOLE = { blocks: 1000, allBlocks: 1000, isIndexed: true };
+const WHOLE = { blocks: 1000, allBlocks: 1000, isIndexed: true, assignment: 'one' as Assignment };
 
 describe('readingOrder', () => {
   const by = (question: Partial<typeof WHOLE>, facts: Partial<ReadingFacts> = {}): string =>
@@ -35,6 +39,13 @@ describe('readingOrder', () => {
   it('holds no snapshot for long and writes no temporary files', () => {
     assert.equal(by({}, { tableBytes: 20 * 2 ** 30 }), 'key');
     assert.equal(by({ blocks: 100_000, allBlocks: 100_000 }), 'key');
+  });
+
+  it('promises more where the block of a row is harder to find', () => {
+    assert.equal(by({ assignment: 'ties' }), 'table');
+    assert.equal(by({ assignment: 'ties', blocks: 600 }), 'key');
+    assert.equal(by({ assignment: 'chunks' }), 'key');
+    assert.equal(by({ assignment: 'chunks' }, { tableBytes: 10e9 }), 'table');
   });
 
   it('takes the whole table where each block is a scan of it', () => {
@@ -79,6 +90,54 @@ const TYPES: readonly (readonly [
   ['int4range', 'int4range', null, 'int4range(i, i + i % 5)'],
 ];
 
+interface PairColumn {
+  readonly sql: string;
+  readonly typeName: string;
+  readonly orderKind: KeyColumnSpec['orderKind'];
+  readonly collate?: string;
+  /** Several boundaries have one value of it. */
+  readonly hasTies?: boolean;
+}
+
+const PAIRS: readonly (readonly [first: PairColumn, second: PairColumn, values: string])[] = [
+  [
+    { sql: 'int', typeName: 'int4', orderKind: 'integer', hasTies: true },
+    { sql: 'uuid', typeName: 'uuid', orderKind: 'uuid' },
+    'i % 5 - 2, md5(i::text)::uuid',
+  ],
+  [
+    // A column that is narrower than the type that the nodes agree on.
+    { sql: 'smallint', typeName: 'int8', orderKind: 'integer', hasTies: true },
+    { sql: 'text COLLATE "sv-x-icu"', typeName: 'text', orderKind: 'server' },
+    "i % 3, substr('aäbBoövwzåZ', i % 11 + 1, 1) || i",
+  ],
+  [
+    { sql: 'uuid', typeName: 'uuid', orderKind: 'uuid' },
+    { sql: 'int', typeName: 'int4', orderKind: 'integer' },
+    'md5((i / 3)::text)::uuid, i % 3',
+  ],
+  [
+    { sql: 'date', typeName: 'date', orderKind: 'date', hasTies: true },
+    {
+      sql: 'text COLLATE "sv-x-icu"',
+      typeName: 'text',
+      orderKind: 'bytes',
+      collate: 'pg_catalog."C"',
+    },
+    "CASE WHEN i % 9 = 0 THEN 'infinity' ELSE date '2024-01-01' + i % 9 END, substr('aäbBoövwzåZ', i % 11 + 1, 1) || i",
+  ],
+  [
+    { sql: 'timestamptz', typeName: 'timestamptz', orderKind: 'timestamp', hasTies: true },
+    { sql: 'numeric', typeName: 'numeric', orderKind: 'numeric' },
+    "timestamptz '2024-01-01 00:00Z' + i % 4 * interval '1 hour', CASE WHEN i < 5 THEN 'NaN' ELSE (i * 1.370)::text END::numeric",
+  ],
+  [
+    { sql: 'boolean', typeName: 'bool', orderKind: 'boolean', hasTies: true },
+    { sql: 'char(8)', typeName: 'bpchar', orderKind: 'server' },
+    "i % 2 = 0, 'c' || i",
+  ],
+];
+
 describe('BlockSql.hashTable', () => {
   let server: TestServer;
   before(async () => {
@@ -113,7 +172,7 @@ describe('BlockSql.hashTable', () => {
         ...{ schema: 'public', name, key: [key], isKeyOrdered: true, columns, excluded: [] },
       };
       const sql = new BlockSql({ spec, seed: SEED });
-      assert.ok(sql.canAssign);
+      assert.ok(sql.assignment);
       const boundaries = (await run(sql.boundaries({ lower: null, upper: null }, 17, 1000))).map(
         (row) => row.map((value) => value ?? ''),
       );
@@ -139,7 +198,54 @@ describe('BlockSql.hashTable', () => {
     });
   });
 
-  it('is asked of one column in its built-in order only', () => {
+  PAIRS.forEach(([first, second, values], index) => {
+    for (const filter of [undefined, 'base % 3 <> 0 AND n >= 0']) {
+      it(`puts each row of a key (${first.sql}, ${second.sql}) where its range does, ${filter ?? 'all rows'}`, async () => {
+        const name = `pair${index}${filter === undefined ? '' : '_filtered'}`;
+        await server.query(
+          'postgres',
+          `CREATE TABLE ${name} (k ${first.sql}, first ${second.sql}, base int, n int);
+           INSERT INTO ${name} SELECT DISTINCT ON (1, 2) * FROM (SELECT ${values}, i, i * 2 FROM generate_series(1, 600) i) r;
+           ALTER TABLE ${name} ADD PRIMARY KEY (k, first)`,
+        );
+        const columnOf = (column: PairColumn, named: string): KeyColumnSpec => ({
+          ...{ name: named, typeName: `pg_catalog.${column.typeName}`, textForm: 'plain' },
+          ...{ orderKind: column.orderKind, collate: column.collate ?? null },
+          ...BUILT_IN_KEY,
+        });
+        const key = [columnOf(first, 'k'), columnOf(second, 'first')];
+        const columns = [...key, { name: 'base', textForm: 'plain', valueForm: 'int4' } as const];
+        const spec: TableSpec = {
+          ...{ schema: 'public', name, key, isKeyOrdered: true, columns, excluded: [] },
+        };
+        const sql = new BlockSql({
+          ...{ spec, seed: SEED },
+          ...(filter === undefined ? {} : { filter }),
+        });
+        assert.equal(sql.assignment, 'ties');
+        const boundaries = (await run(sql.boundaries({ lower: null, upper: null }, 7, 1000))).map(
+          (row) => row.map((value) => value ?? ''),
+        );
+        const firsts = new Set(boundaries.map(([value]) => value));
+        assert.ok(boundaries.length > 20);
+        assert.equal(firsts.size < boundaries.length, first.hasTies === true);
+        const { layout } = BlockLayout.single().split(0, boundaries);
+        // What lies between, below and beyond boundaries, and blocks without rows.
+        await server.query('postgres', `DELETE FROM ${name} WHERE base % 41 < 9`);
+        const ranges = layout.ids.map((_, number) => ({ number, ...layout.range(number) }));
+        const linesOf = async (query: BlockQuery): Promise<string[]> =>
+          (await run(query))
+            .map(([n, count, sum]) => `${n ?? ''} ${count ?? ''} ${sum ?? ''}`)
+            .filter((line) => !line.endsWith(' 0 0'))
+            .sort();
+        const byRange = await linesOf(sql.hashBlocks(ranges));
+        assert.ok(byRange.length > 20);
+        assert.deepEqual(await linesOf(sql.hashTable(layout.boundaries)), byRange);
+      });
+    }
+  });
+
+  it('is asked of one or two columns in their built-in order only', () => {
     const key = {
       name: 'k',
       typeName: 'text',
@@ -160,13 +266,18 @@ describe('BlockSql.hashTable', () => {
         seed: SEED,
       });
     const built = { ...key, ...BUILT_IN_KEY };
-    assert.equal(sqlOf([built]).canAssign, true);
-    assert.equal(sqlOf([built, { ...built, name: 'l' }]).canAssign, false);
+    const fixed = { ...built, typeName: 'uuid', orderKind: 'uuid' } as const;
+    assert.equal(sqlOf([built]).assignment, 'chunks');
+    assert.equal(sqlOf([fixed]).assignment, 'one');
+    assert.equal(sqlOf([fixed, { ...built, name: 'l' }]).assignment, 'ties');
+    assert.equal(sqlOf([built, { ...fixed, name: 'l' }]).assignment, null);
+    assert.equal(sqlOf([fixed, { ...built, name: 'l' }, { ...built, name: 'm' }]).assignment, null);
     const pattern = {
       ...built,
       operators: { ...built.operators, less: 'OPERATOR(pg_catalog.~<~)' },
     };
-    assert.equal(sqlOf([pattern]).canAssign, false);
+    assert.equal(sqlOf([pattern]).assignment, null);
+    assert.equal(sqlOf([fixed, { ...pattern, name: 'l' }]).assignment, null);
   });
 });
 

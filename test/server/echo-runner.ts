@@ -195,7 +195,12 @@ export class EchoRunner implements CommandRunner {
               blocks: 3,
               oldestProof: '2026-01-02T03:04:05.678Z',
               wrongLeaves: 2,
-              nodes: { n1: { rows: 10, dirtyBlocks: 1, root: 'abcdef0123456789' } },
+              nodes: {
+                n1: {
+                  ...{ rows: 10, dirtyBlocks: 1, root: 'abcdef0123456789' },
+                  reading: { by: 'key', reason: '1 blocks are few' },
+                },
+              },
               lastDiff: null,
               live: null,
             },

@@ -18,7 +18,7 @@ Version: $version
 Architecture: $architecture
 Maintainer: aced maintainers <maintainers@aced.invalid>
 Installed-Size: $(du -sk --exclude=DEBIAN "$stage" | cut -f1)
-Depends: nodejs (>= $([ "$major" = 20 ] && echo 20.19 || echo "$major")), nodejs (<< $((major + 1))~), adduser | systemd
+Depends: nodejs (>= $([ "$major" = 20 ] && echo 20.19 || echo "$major")), nodejs (<< $((major + 1))~), libc6, libstdc++6, adduser | systemd
 Section: database
 Priority: optional
 Description: consistency daemon for logically replicated PostgreSQL

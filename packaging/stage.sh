@@ -14,14 +14,20 @@ mkdir -p "$program/native/build/Release" "$target/usr/bin" "$target/usr/share/do
 
 cp -R dist/src "$program/dist-src"
 mkdir "$program/dist" && mv "$program/dist-src" "$program/dist/src"
-cp package.json "$program/"
+# What only those who work on it need is not there.
+node -p '(({ devDependencies, peerDependencies, scripts, ...rest }) => JSON.stringify(rest, null, 2))(require("./package.json"))' \
+  > "$program/package.json"
 cp native/build/Release/aced_native.node "$program/native/build/Release/"
 # What it needs to run, without what it was compiled from.
 npm ls --omit=dev --omit=peer --all --parseable | tail -n +2 | while read -r module; do
   mkdir -p "$program/${module#"$root/"}"
   tar -C "$module" --exclude=./node_modules --exclude='*/obj.target' --exclude='*/obj' --exclude='*/.deps' \
-    --exclude=./deps --exclude='./build/Release/test_extension.node' -cf - . | tar -C "$program/${module#"$root/"}" -xf -
+    --exclude=./deps --exclude='./build/Release/test_extension.node' --exclude='.*ignore' --exclude='.eslintrc*' \
+    --exclude='*.html' -cf - . | tar -C "$program/${module#"$root/"}" -xf -
 done
+find "$program/node_modules" -path '*/prebuilds/*' -prune -type d ! -name "$(node -p 'process.platform + "-" + process.arch')" \
+  -exec rm -r {} +
+find "$program" -name '*.node' -exec strip --strip-unneeded {} +
 ln -s ../lib/aced/dist/src/main/aced.js "$target/usr/bin/aced"
 ln -s ../lib/aced/dist/src/main/acectl.cjs "$target/usr/bin/acectl"
 chmod 755 "$program/dist/src/main/aced.js" "$program/dist/src/main/acectl.cjs"
@@ -45,6 +51,8 @@ mkdir -p "$target/usr/share/man"
 cp -R dist/man/* "$target/usr/share/man/"
 gzip -9nr "$target/usr/share/man"
 cp LICENSE README.md docs/*.md docs/*.json "$target/usr/share/doc/aced/"
+(cd "$program" && npm sbom --sbom-format=spdx) > "$target/usr/share/doc/aced/aced.spdx.json"
 cp -R examples "$target/usr/share/doc/aced/examples"
 # Checkouts of a user with a narrow umask, too.
 chmod -R u=rwX,go=rX "$target"
+find "$program" -name '*.node' -exec chmod 644 {} +

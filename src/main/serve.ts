@@ -82,6 +82,7 @@ async function serveUntil(stop: AbortSignal, options: LoadOptions): Promise<void
     });
   const watchdog = startWatchdog({ log });
   const { metrics, health } = engine;
+  const observed = metrics === null ? null : { metrics, health };
   let scheduler: Scheduler | null = null;
   try {
     makeReportDir(config);
@@ -98,9 +99,9 @@ async function serveUntil(stop: AbortSignal, options: LoadOptions): Promise<void
       api,
       cluster: config.cluster,
       servers: serversOf(config.nodes),
-      ...(metrics === null ? {} : { metrics }),
+      ...(observed === null ? {} : { observed }),
     });
-    if (metrics !== null) scrapes?.serve(metrics);
+    if (observed !== null) scrapes?.serve(observed);
     listener?.serve(api);
     const { cluster, socketPath } = config;
     log.info({ event: 'ready', cluster, socketPath, version: VERSION, pid: process.pid });

@@ -17,7 +17,7 @@ import { isApiPath, type Api } from './api.js';
 import { parseJson, readText } from './request-body.js';
 import { Spool } from './spool.js';
 import type { Turns } from './turns.js';
-import { sendMetrics, type MetricsSource } from './metrics-listener.js';
+import { answerObserver, isObserving, type Observed } from './metrics-listener.js';
 import {
   ALIVE_INTERVAL_MS,
   COMMAND_ID_HEADER,
@@ -41,8 +41,8 @@ export interface ServerOptions {
   /** A command for another cluster, other servers or another database is refused. Absent: not checked. */
   readonly cluster?: string;
   readonly servers?: Servers;
-  /** Answers `GET /metrics`, here too. Absent: there are none. */
-  readonly metrics?: MetricsSource;
+  /** Answers `GET /metrics` and `GET /health`, here too. Absent: neither is there. */
+  readonly observed?: Observed;
   readonly reportExpiryMs?: number;
   readonly maxInputBytes?: number;
   /** Commands that run at a time; one more is refused with BUSY. Absent: no limit. */
@@ -158,8 +158,9 @@ class RequestHandler {
       await this.#options.api.handle(request, response, { peerUid: peerUidOf(request.socket) });
       return;
     }
-    if (path === '/metrics' && request.method === 'GET' && this.#options.metrics !== undefined) {
-      await sendMetrics(response, this.#options.metrics);
+    const { observed } = this.#options;
+    if (observed !== undefined && isObserving(request)) {
+      await answerObserver(request, response, observed);
       return;
     }
     if (version === 'v1' && first !== undefined) {

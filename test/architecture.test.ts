@@ -42,7 +42,7 @@ const ORDER = [
 
 /** The command line knows the daemon by its protocol only. */
 const CLI_MAY_IMPORT =
-  /^(cli\/|base\/(errors|abort|duration|escape-controls)\.ts$|protocol\/|server\/client\.ts$)/;
+  /^(cli\/|base\/(errors|abort|clock|duration|escape-controls)\.ts$|protocol\/|server\/client\.ts$)/;
 
 /** No settings: switches for tests, what is told of the journal, and what a hook's program is to have. */
 const READS_ENVIRONMENT = [
@@ -134,6 +134,17 @@ describe('architecture', () => {
         /\bprocess\.env\b|\bhomedir\(/.test(readFileSync(join(SRC, path), 'utf8')),
     );
     assert.deepEqual(wrong, []);
+  });
+
+  it('what is waited for, rested or measured does not go by a clock that may be set', () => {
+    const arithmetic = /Date\.now\(\)\s*[-+<>]|[-+<>]=?\s*Date\.now\(\)/;
+    const found = sources().filter((path) =>
+      arithmetic.test(readFileSync(join(SRC, path), 'utf8')),
+    );
+    assert.deepEqual(found.sort(), [
+      // Two clocks against each other, ages of what outlives the process, and times of day.
+      ...['base/clock.ts', 'cli/outcome-lines.ts', 'drift/certificate.ts', 'schedule/scheduler.ts'],
+    ]);
   });
 
   it('files can be held in mind', () => {

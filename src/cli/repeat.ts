@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import { sleep } from '../base/abort.js';
 import { parseDuration } from '../base/duration.js';
 import { usage, type FlagValues } from './flags.js';
@@ -22,12 +23,12 @@ export async function repeat(
 ): Promise<number> {
   let worst = 0;
   for (;;) {
-    const startedAtMs = Date.now();
+    const startedAtMs = steadyNowMs();
     const exitCode = await run();
     // What the signal has cut short says nothing.
     if (signal.aborted) return worst;
     worst = Math.max(worst, exitCode);
-    const restMs = Math.max(0, startedAtMs + everyMs - Date.now());
+    const restMs = Math.max(0, startedAtMs + everyMs - steadyNowMs());
     try {
       await sleep(restMs, signal);
     } catch {

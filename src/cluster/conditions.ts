@@ -84,7 +84,7 @@ export class Conditions {
     }: { condition: Condition; source: string; nowMs: number; graceMs: number },
   ): void {
     const known = this.#known.get(key);
-    const before = known?.state ?? {
+    const before = (known === undefined ? undefined : notAhead(known.state, nowMs)) ?? {
       ...condition,
       id: this.#newId(),
       revision: 0,
@@ -93,7 +93,7 @@ export class Conditions {
     const state = { ...before, ...condition };
     const toldAtMs = known?.toldAtMs ?? null;
     const isChanged = before.reason !== condition.reason;
-    const quietMs = toldAtMs === null ? 0 : nowMs - toldAtMs;
+    const quietMs = toldAtMs === null ? 0 : Math.abs(nowMs - toldAtMs);
     const isDue =
       toldAtMs === null
         ? nowMs - before.sinceMs >= graceMs
@@ -115,13 +115,18 @@ export class Conditions {
   #end(key: string, { source, state, toldAtMs }: Known, nowMs: number): void {
     this.#known.delete(key);
     if (toldAtMs === null) return;
-    const last = { ...state, revision: state.revision + 1 };
-    this.#say({ status: 'over', source, state: last, openForMs: nowMs - state.sinceMs });
+    const last = { ...notAhead(state, nowMs), revision: state.revision + 1 };
+    this.#say({ status: 'over', source, state: last, openForMs: nowMs - last.sinceMs });
   }
 
   #say(change: ConditionChange): void {
     for (const listener of this.#listeners) listener(change);
   }
+}
+
+/** Its beginning lies ahead where the clock was set back since: then it counts from now. */
+function notAhead(state: OpenCondition, nowMs: number): OpenCondition {
+  return state.sinceMs > nowMs ? { ...state, sinceMs: nowMs } : state;
 }
 
 function keyOf(source: string, { kind, about, subject, facts }: Condition): string {

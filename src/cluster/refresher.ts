@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import { Backoff } from '../base/backoff.js';
 import { logMessage } from '../base/errors.js';
@@ -55,7 +56,7 @@ export class Refresher {
   }
 
   async #round(signal: AbortSignal): Promise<number> {
-    const startedAtMs = Date.now();
+    const startedAtMs = steadyNowMs();
     let hasWorked = false;
     for (const table of this.#cluster.tables) {
       const { schema, name } = table.spec;
@@ -67,7 +68,7 @@ export class Refresher {
     const { refreshBudget } = this.#cluster.config.tree;
     // Without a budget there was nothing but rebuilds, which count against none.
     if (!hasWorked || refreshBudget === 0) return IDLE_ROUND_MS;
-    const restMs = (Date.now() - startedAtMs) * (1 / refreshBudget - 1);
+    const restMs = (steadyNowMs() - startedAtMs) * (1 / refreshBudget - 1);
     return Math.min(MAX_REST_MS, Math.max(IDLE_ROUND_MS, restMs));
   }
 
@@ -130,7 +131,7 @@ export class Refresher {
 
   async #readQuiet(table: TrackedTable, context: CommandContext): Promise<boolean> {
     const cluster = this.#cluster;
-    const quietSince = Date.now() - cluster.config.tree.refreshQuietMs;
+    const quietSince = steadyNowMs() - cluster.config.tree.refreshQuietMs;
     const positions = new Map<string, number[]>();
     for (const [node, pipeline] of cluster.pipelines) {
       if (pipeline.state.kind !== 'streaming') continue;

@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import type { TableName } from '../table/table-name.js';
 
 /** Between two looks at a table that a repair writes to. */
@@ -25,7 +26,7 @@ export class RunningRepairs {
 
   async during<T>(table: TableName, work: () => Promise<T>): Promise<T> {
     const label = labelOf(table);
-    const running = this.#running.get(label) ?? { sinceMs: Date.now(), count: 0 };
+    const running = this.#running.get(label) ?? { sinceMs: steadyNowMs(), count: 0 };
     running.count += 1;
     this.#running.set(label, running);
     try {

@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import { AcedError } from '../base/errors.js';
 import { formatLsn } from '../base/lsn.js';
 import type { NodePipeline } from '../ingest/pipeline.js';
@@ -66,7 +67,7 @@ export class Scrub {
     if (pipeline?.state.kind !== 'streaming') return this.#leaveAlone(node, IDLE_ROUND_MS);
     if (await this.#isBusy(pipeline, signal)) return this.#leaveAlone(node, BUSY_REST_MS);
     if (mutex.isBusy) return IDLE_ROUND_MS;
-    const startedAtMs = Date.now();
+    const startedAtMs = steadyNowMs();
     try {
       await mutex.run(() => this.#prove(queue, signal));
     } catch (error) {
@@ -74,12 +75,12 @@ export class Scrub {
       if (error instanceof AcedError && error.code === 'STARVED') return restMs;
       throw error;
     }
-    return Math.min(MAX_REST_MS, (Date.now() - startedAtMs) * (1 / budget - 1));
+    return Math.min(MAX_REST_MS, (steadyNowMs() - startedAtMs) * (1 / budget - 1));
   }
 
   /** Other nodes have their turn meanwhile; returns how long the loop itself rests. */
   #leaveAlone(node: string, forMs: number): number {
-    this.#restUntilMs.set(node, Date.now() + forMs);
+    this.#restUntilMs.set(node, steadyNowMs() + forMs);
     this.#queue = null;
     return Math.min(forMs, IDLE_ROUND_MS);
   }
@@ -105,7 +106,7 @@ export class Scrub {
     for (const table of tables) {
       if (table.state !== 'live') continue;
       for (const node of pipelines.keys()) {
-        if ((this.#restUntilMs.get(node) ?? 0) > nowMs) continue;
+        if ((this.#restUntilMs.get(node) ?? 0) > steadyNowMs()) continue;
         const oldestMs = table.leaves(node).oldestCleanProofMs;
         if (oldestMs > nowMs - config.scrub.intervalMs) continue;
         if (found === null || oldestMs < found.oldestMs) found = { table, node, oldestMs };

@@ -1,3 +1,4 @@
+import { shownTime, steadyNowMs } from '../base/clock.js';
 import { parseLsn, type Lsn } from '../base/lsn.js';
 import { onEveryNode } from '../postgres/every-node.js';
 import type { Edge } from '../replication/topology.js';
@@ -42,7 +43,7 @@ export class SubscriptionWatch {
       from: edge.from,
       to: edge.to,
       state: known.state,
-      since: new Date(known.sinceMs).toISOString(),
+      since: shownTime(known.sinceMs).toISOString(),
       behindBytes: known.behindBytes,
     }));
   }
@@ -65,7 +66,7 @@ export class SubscriptionWatch {
         either,
       ),
     );
-    const nowMs = Date.now();
+    const nowMs = steadyNowMs();
     const seen = new Set<string>();
     for (const edge of topology.edges) {
       const id = JSON.stringify([edge.from, edge.to, edge.subscription]);
@@ -86,7 +87,7 @@ export class SubscriptionWatch {
       // Who cannot be asked says nothing of its subscriptions; they stay as they were.
       if (!seen.has(id) && !isUnseen) this.#known.delete(id);
     }
-    this.#cluster.conditions.report('subscriptions', this.#conditions(), { nowMs });
+    this.#cluster.conditions.report('subscriptions', this.#conditions(), { nowMs: Date.now() });
   }
 
   #conditions(): Condition[] {
@@ -104,7 +105,7 @@ export class SubscriptionWatch {
             from,
             node: to,
             state: known.state,
-            stateSince: new Date(known.sinceMs).toISOString(),
+            stateSince: shownTime(known.sinceMs).toISOString(),
             behindBytes: known.behindBytes,
           },
         },

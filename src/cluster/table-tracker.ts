@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import { Backoff } from '../base/backoff.js';
 import { AcedError, logMessage, type ErrorCode } from '../base/errors.js';
 import { removeTree } from '../mirror/mirror-tables.js';
@@ -107,11 +108,11 @@ export class TableTracker {
     const next = this.#findNext();
     this.#report();
     if (next === null) return intervalMs;
-    const startedAtMs = Date.now();
+    const startedAtMs = steadyNowMs();
     await this.#follow(next, signal);
     this.#report();
-    const restMs = (Date.now() - startedAtMs) * (1 / config.track.budget - 1);
-    this.#buildAtMs = Date.now() + Math.min(MAX_REST_MS, restMs);
+    const restMs = (steadyNowMs() - startedAtMs) * (1 / config.track.budget - 1);
+    this.#buildAtMs = steadyNowMs() + Math.min(MAX_REST_MS, restMs);
     return Math.min(intervalMs, restMs);
   }
 
@@ -167,7 +168,7 @@ export class TableTracker {
       if (mustWait || this.#cluster.mutex(schema, name).isBusy) continue;
       next ??= table;
     }
-    return nowMs < this.#buildAtMs ? null : next;
+    return steadyNowMs() < this.#buildAtMs ? null : next;
   }
 
   async #follow(table: WantedTable, signal: AbortSignal): Promise<void> {

@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import { AcedError } from '../base/errors.js';
 import { readSlot } from '../replication/slot.js';
 import { synchronousNames } from '../replication/synchronous.js';
@@ -65,11 +66,11 @@ export class WalGuard {
     }, signal);
     if (slot === null) {
       this.#readings.delete(node);
-      this.#report(node, null, Date.now());
+      this.#report(node, null);
       this.slots.delete(node);
       return;
     }
-    const nowMs = Date.now();
+    const nowMs = steadyNowMs();
     const retainedBytes = Number(slot.retainedBytes);
     const { walStatus } = slot;
     const readings = this.#readings.get(node) ?? [];
@@ -100,16 +101,16 @@ export class WalGuard {
       this.#patientUntilMs.set(node, nowMs + PATIENCE_MS);
       pipeline.abandonSlot(overLimit(node, retainedBytes, isBeingMade));
     }
-    this.#report(node, kind === 'fine' ? null : facts, nowMs);
+    this.#report(node, kind === 'fine' ? null : facts);
   }
 
   /** `facts` of a slot that lags; null: it does not. */
-  #report(node: string, facts: Condition['facts'] | null, nowMs: number): void {
+  #report(node: string, facts: Condition['facts'] | null): void {
     const lags: Condition[] =
       facts === null
         ? []
         : [{ kind: 'slot_lags', about: 'node', subject: node, reason: REASON, facts }];
-    this.#cluster.conditions.report(`slot of ${node}`, lags, { nowMs });
+    this.#cluster.conditions.report(`slot of ${node}`, lags, { nowMs: Date.now() });
   }
 }
 

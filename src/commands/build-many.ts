@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import { AcedError } from '../base/errors.js';
 import type { Cluster } from '../cluster/cluster.js';
 import { readClusterTables, type ClusterTable } from '../cluster/cluster-table.js';
@@ -23,7 +24,7 @@ export async function buildMany(
   params: BuildManyParams,
   context: CommandContext,
 ): Promise<ManyTablesResult<BuildResult>> {
-  const startedAtMs = Date.now();
+  const startedAtMs = steadyNowMs();
   requireInitialised(cluster);
   const tables = await chooseTables(cluster.pools, params, {
     nodeSchema: cluster.config.nodeSchema,
@@ -95,7 +96,7 @@ async function buildBatch(
     sideBySide,
     judge: judgeDone,
     work: async (table, tableContext) => {
-      const startedAtMs = Date.now();
+      const startedAtMs = steadyNowMs();
       const { schema, name } = table;
       const catalog = catalogs.get(table);
       if (catalog instanceof AcedError) throw catalog;

@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import { findTable, readClusterTable, requireColumns } from '../cluster/cluster-table.js';
 import type { Cluster } from '../cluster/cluster.js';
 import { configuredColumns } from '../cluster/left-out-columns.js';
@@ -20,7 +21,7 @@ export async function build(
   params: BuildParams,
   context: CommandContext,
 ): Promise<BuildResult> {
-  const startedAtMs = Date.now();
+  const startedAtMs = steadyNowMs();
   requireInitialised(cluster);
   const name = await findTable(cluster.pools, params.table, context.signal);
   const table = await cluster.mutex(name.schema, name.name).run(async () => {
@@ -68,7 +69,7 @@ export function builtResult(table: TrackedTable, startedAtMs: number): BuildResu
     table: table.label,
     blocks: table.layout.size,
     rows: Object.fromEntries(table.nodes.map((node) => [node, table.leaves(node).totalRows])),
-    timeTakenMs: Date.now() - startedAtMs,
+    timeTakenMs: steadyNowMs() - startedAtMs,
   };
 }
 

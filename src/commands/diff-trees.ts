@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import { allOrCause } from '../base/abort.js';
 import { formatLsn } from '../base/lsn.js';
 import type { Cluster } from '../cluster/cluster.js';
@@ -38,7 +39,7 @@ export async function diffTrees(
   context: CommandContext,
   { treeDiff, record }: RecordedDiffs,
 ): Promise<ManyTablesResult<DiffResult>> {
-  const startedAtMs = Date.now();
+  const startedAtMs = steadyNowMs();
   requireInitialised(cluster);
   const nodes = cluster.selectNodes(params.nodes, 2);
   tellLeftOut(cluster, nodes, context);
@@ -83,7 +84,7 @@ async function proveEqual(
   trees: ReadonlyMap<ChosenTable, TrackedTable>,
   { signal }: CommandContext,
 ): Promise<Map<ChosenTable, DiffResult>> {
-  const startedAtMs = Date.now();
+  const startedAtMs = steadyNowMs();
   const entries = [...trees];
   const specs = entries.map(([, { spec }]) => spec);
   const { publicationName } = cluster.config;
@@ -122,7 +123,7 @@ async function proveEqual(
       warnings: [],
       unverifiedBlocks: [],
       files: [],
-      timeTakenMs: Date.now() - startedAtMs,
+      timeTakenMs: steadyNowMs() - startedAtMs,
     });
   }
   return equal;

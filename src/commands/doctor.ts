@@ -1,4 +1,5 @@
 import { statfs } from 'node:fs/promises';
+import { steadyNowMs } from '../base/clock.js';
 import { AcedError, errorMessage } from '../base/errors.js';
 import type { Cluster } from '../cluster/cluster.js';
 import { checkDecoding } from '../doctor/decode-check.js';
@@ -26,7 +27,7 @@ export async function examine(
   params: DoctorParams,
   context: CommandContext,
 ): Promise<DoctorResult> {
-  const startedAtMs = Date.now();
+  const startedAtMs = steadyNowMs();
   const nodes = cluster.selectNodes(params.nodes, 1);
   const findings: Finding[] = [];
   const facts = new Map<string, ServerFacts>();
@@ -51,7 +52,7 @@ export async function examine(
     });
     findings.push(...about);
   }
-  return { nodes, findings, tables, timeTakenMs: Date.now() - startedAtMs };
+  return { nodes, findings, tables, timeTakenMs: steadyNowMs() - startedAtMs };
 }
 
 interface Examined {

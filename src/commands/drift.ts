@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { steadyNowMs } from '../base/clock.js';
 import { aborted, sleep } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
 import type { Cluster } from '../cluster/cluster.js';
@@ -114,9 +115,9 @@ export async function repairIncident(
     { ...context, inputPath: join(context.reportDir, file), inputName: file },
   );
   watch.repaired(table);
-  const deadline = Date.now() + CLOSE_TIMEOUT_MS;
+  const deadline = steadyNowMs() + CLOSE_TIMEOUT_MS;
   const isOpen = (): boolean => watch.incidents.some((incident) => incident.id === id);
-  while (isOpen() && Date.now() < deadline) await sleep(CLOSE_POLL_MS, context.signal);
+  while (isOpen() && steadyNowMs() < deadline) await sleep(CLOSE_POLL_MS, context.signal);
   return { ...result, files: [file, ...result.files], incident: id, isResolved: !isOpen() };
 }
 

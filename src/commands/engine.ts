@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import { AcedError, logMessage } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import type { Config } from '../config/config.js';
@@ -111,7 +112,7 @@ const WHOLE_CLUSTER: ReadonlySet<CommandName> = new Set<CommandName>([
 export class Engine implements CommandRunner {
   readonly #cluster: Cluster;
   readonly #options: EngineOptions;
-  readonly #startedAtMs = Date.now();
+  readonly #startedAtMs = steadyNowMs();
   readonly #handlers: Handlers;
   #background: Background[] = [];
   /** Null: no daemon, or it does not judge its tables all the time. */
@@ -227,7 +228,8 @@ export class Engine implements CommandRunner {
   ): Promise<CommandResults[Name]> {
     const cluster = this.#cluster;
     const { job, api } = context;
-    const command = { name, params, job, api, startedAtMs: Date.now() };
+    const startedAtMs = steadyNowMs();
+    const command = { name, params, job, api, startedAt: new Date(), startedAtMs };
     const audited: { audit: RepairAudit | null } = { audit: null };
     const onAudit = (audit: RepairAudit): void => {
       audited.audit = audit;

@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import { sleep } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
 import type { Cluster } from '../cluster/cluster.js';
@@ -95,7 +96,7 @@ async function waitUntilStreaming(
   context: CommandContext,
 ): Promise<void> {
   const pipeline = cluster.pipeline(node);
-  let toldMs = Date.now();
+  let toldMs = steadyNowMs();
   while (pipeline.state.kind !== 'streaming') {
     const { state } = pipeline;
     if (state.kind === 'stopped') {
@@ -106,8 +107,8 @@ async function waitUntilStreaming(
     if (state.kind === 'waiting' && (state.error.prospect !== 'retry' || state.attempt > 2)) {
       throw state.error;
     }
-    if (Date.now() - toldMs > 5000) {
-      toldMs = Date.now();
+    if (steadyNowMs() - toldMs > 5000) {
+      toldMs = steadyNowMs();
       const message = `still waiting for node ${node} (${state.kind}); a new slot waits for the transactions that run there`;
       context.emit({ type: 'log', level: 'info', message });
     }

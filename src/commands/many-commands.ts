@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import type { Cluster } from '../cluster/cluster.js';
 import { AcedError } from '../base/errors.js';
 import type { CommandContext } from '../protocol/commands.js';
@@ -93,7 +94,7 @@ async function runOnTrees<Result>(
   context: CommandContext,
   work: ManyTablesWork<Result>,
 ): Promise<ManyTablesResult<Result>> {
-  const startedAtMs = Date.now();
+  const startedAtMs = steadyNowMs();
   const trees = await chooseTrees(cluster, choice, context);
   const outcomes = await runOnEach(trees.chosen, context, work);
   return manyResult([...leftOutcomes<Result>(trees, 'missing'), ...outcomes], {

@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import { runAll } from '../base/abort.js';
 import { AcedError, errorMessage, type ErrorCode } from '../base/errors.js';
 import type { Cluster } from '../cluster/cluster.js';
@@ -60,7 +61,7 @@ export async function runOnTables<Result>(
   context: CommandContext,
   work: ManyTablesWork<Result>,
 ): Promise<ManyTablesResult<Result>> {
-  const startedAtMs = Date.now();
+  const startedAtMs = steadyNowMs();
   const nodes = cluster.selectNodes(choice.nodes, 1);
   const tables = await chooseTables(cluster.poolsOf(nodes), choice, {
     nodeSchema: cluster.config.nodeSchema,
@@ -156,7 +157,7 @@ export function manyResult<Result>(
   for (const { end } of tables) counts[end]++;
   return {
     ...{ tables, counts, warnings, files: filesOf(tables) },
-    timeTakenMs: Date.now() - startedAtMs,
+    timeTakenMs: steadyNowMs() - startedAtMs,
   };
 }
 

@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import type { Cluster } from '../cluster/cluster.js';
 import { readClusterTopology } from '../cluster/cluster-table.js';
 import { onEveryNode } from '../postgres/every-node.js';
@@ -22,7 +23,7 @@ export async function replicationDiff(
   params: CommonParams,
   context: CommandContext,
 ): Promise<ReplicationDiffResult> {
-  const startedAtMs = Date.now();
+  const startedAtMs = steadyNowMs();
   const { config } = cluster;
   const nodes = cluster.selectNodes(params.nodes, 2);
   tellLeftOut(cluster, nodes, context);
@@ -49,7 +50,7 @@ export async function replicationDiff(
     ],
     hidden: hiddenOf(onNodes, topology),
     warnings: exceptionWarnings(onNodes),
-    timeTakenMs: Date.now() - startedAtMs,
+    timeTakenMs: steadyNowMs() - startedAtMs,
   };
 }
 

@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import { errorMessage } from '../base/errors.js';
 import { formatLsn, parseLsn, type Lsn } from '../base/lsn.js';
 import { readSlot } from '../replication/slot.js';
@@ -65,7 +66,7 @@ export async function readStatus(cluster: Cluster, options: StatusOptions): Prom
     ...shown,
     pid: process.pid,
     version: VERSION,
-    uptimeSeconds: Math.round((Date.now() - options.startedAtMs) / 1000),
+    uptimeSeconds: Math.round((steadyNowMs() - options.startedAtMs) / 1000),
     problems: statusProblems({
       ...shown,
       isInitialised: cluster.store.isInitialised(),

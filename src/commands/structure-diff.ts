@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import { AcedError } from '../base/errors.js';
 import type { Cluster } from '../cluster/cluster.js';
 import { onEveryNode } from '../postgres/every-node.js';
@@ -30,7 +31,7 @@ export async function structureDiff(
   params: StructureDiffParams,
   context: CommandContext,
 ): Promise<StructureDiffResult> {
-  const startedAtMs = Date.now();
+  const startedAtMs = steadyNowMs();
   const { schema } = params;
   const nodes = cluster.selectNodes(params.nodes, 2);
   tellLeftOut(cluster, nodes, context);
@@ -68,7 +69,7 @@ export async function structureDiff(
     leftOut: sifted.leftOut,
     warnings: majors.size > 1 ? [majorsWarning(onNodes)] : [],
     exitCode: exitCodeOf(differences[0]?.rank ?? null, params.aceExitCodes === true),
-    timeTakenMs: Date.now() - startedAtMs,
+    timeTakenMs: steadyNowMs() - startedAtMs,
   };
 }
 

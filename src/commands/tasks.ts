@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import { AcedError, logMessage } from '../base/errors.js';
 import type { Cluster } from '../cluster/cluster.js';
 import type { CommandName } from '../protocol/commands.js';
@@ -33,6 +34,8 @@ export interface EndedCommand {
   readonly params: object;
   readonly job: string | undefined;
   readonly api: ApiRequest | undefined;
+  /** On the clock, and on the one that nobody sets. */
+  readonly startedAt: Date;
   readonly startedAtMs: number;
   /** Null: it repaired nothing. */
   readonly audit: RepairAudit | null;
@@ -42,7 +45,7 @@ export interface EndedCommand {
 
 /** Remembers a command that has ended. Returns how: Task.outcome. */
 export function recordTask(cluster: Cluster, command: EndedCommand): string {
-  const { name, params, job, api, startedAtMs, audit, ended } = command;
+  const { name, params, job, api, startedAt, startedAtMs, audit, ended } = command;
   const error = 'error' in ended ? ended.error : null;
   const outcome = 'outcome' in ended ? outcomeOf(ended.outcome) : codeOf(error);
   if (UNRECORDED.has(name)) return outcome;
@@ -50,8 +53,8 @@ export function recordTask(cluster: Cluster, command: EndedCommand): string {
     job: job ?? null,
     command: name,
     subject: subjectOf(params),
-    startedAt: new Date(startedAtMs).toISOString(),
-    tookMs: Date.now() - startedAtMs,
+    startedAt: startedAt.toISOString(),
+    tookMs: steadyNowMs() - startedAtMs,
     outcome,
     message: error === null ? null : logMessage(error),
     files: 'outcome' in ended && 'files' in ended.outcome ? textsOf(ended.outcome.files) : [],

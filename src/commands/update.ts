@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import type { Cluster } from '../cluster/cluster.js';
 import { passFences, takeFences } from '../cluster/fences.js';
 import { ensureCurrentTree, requireInitialised, workOptions } from '../cluster/tree-building.js';
@@ -15,7 +16,7 @@ export async function update(
   params: UpdateParams,
   context: CommandContext,
 ): Promise<UpdateResult> {
-  const startedAtMs = Date.now();
+  const startedAtMs = steadyNowMs();
   requireInitialised(cluster);
   const tracked = cluster.requireTable(params.table);
   const { schema, name } = tracked.spec;
@@ -38,7 +39,7 @@ export async function update(
       ),
       splitBlocks,
       mergedBlocks,
-      timeTakenMs: Date.now() - startedAtMs,
+      timeTakenMs: steadyNowMs() - startedAtMs,
     };
   });
 }

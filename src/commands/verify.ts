@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import { sleep } from '../base/abort.js';
 import { errorMessage } from '../base/errors.js';
 import type { Cluster } from '../cluster/cluster.js';
@@ -22,7 +23,7 @@ export async function verify(
   params: VerifyParams,
   context: CommandContext,
 ): Promise<VerifyResult> {
-  const startedAtMs = Date.now();
+  const startedAtMs = steadyNowMs();
   requireInitialised(cluster);
   const tables = params.table === undefined ? cluster.tables : [cluster.requireTable(params.table)];
   const results: VerifiedTable[] = [];
@@ -37,7 +38,7 @@ export async function verify(
     }
     results.push(pass.result);
   }
-  return { tables: results, timeTakenMs: Date.now() - startedAtMs };
+  return { tables: results, timeTakenMs: steadyNowMs() - startedAtMs };
 }
 
 interface PassOptions {
@@ -96,7 +97,7 @@ class VerifyPass {
     const work = workOptions(this.#cluster, params.maxCpuRatio, context);
     const perTurn = blocksPerStatement(this.#table.blockRows) * work.concurrency;
     for (let next = 0; next < ids.length && !this.#isRebuilt; next += perTurn) {
-      const startedAtMs = Date.now();
+      const startedAtMs = steadyNowMs();
       const chunk = new Set(ids.slice(next, next + perTurn));
       await this.#turn(() => this.#prove(chunk, work));
       const done = Math.min(next + perTurn, ids.length);
@@ -145,7 +146,7 @@ class VerifyPass {
     const { rowsPerSecond } = params;
     if (rowsPerSecond === undefined) return;
     const budgetMs = (blocks * this.#table.blockRows * 1000) / rowsPerSecond;
-    const restMs = budgetMs - (Date.now() - startedAtMs);
+    const restMs = budgetMs - (steadyNowMs() - startedAtMs);
     if (restMs > 0) await sleep(restMs, context.signal);
   }
 }

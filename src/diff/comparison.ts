@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import { errorMessage } from '../base/errors.js';
 import type { Config } from '../config/config.js';
 import type { SummaryFields } from '../diff-file/diff-writer.js';
@@ -59,6 +60,7 @@ export interface RunFacts {
 export class Comparison {
   readonly #options: ComparisonOptions;
   readonly #startedAt = new Date();
+  readonly #startedAtMs = steadyNowMs();
   readonly #warnings = new PassageWarnings();
   readonly #search: DifferenceSearch;
   readonly #file: FileSink;
@@ -127,7 +129,7 @@ export class Comparison {
     const isTolerant = Object.keys(toleratedRows).length > 0;
     this.#warnOfUnprovedColumns();
     if (facts.unlookedAt !== undefined) this.warn(facts.unlookedAt);
-    const timeTakenMs = Date.now() - this.#startedAt.getTime();
+    const timeTakenMs = steadyNowMs() - this.#startedAtMs;
     const files = await this.#file.finish(this.#summary(facts, verdict, timeTakenMs));
     return {
       table: `${spec.schema}.${spec.name}`,

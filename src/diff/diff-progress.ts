@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { steadyNowMs } from '../base/clock.js';
 import { parseLsn } from '../base/lsn.js';
 import type { LeafValue } from '../merkle/leaves.js';
 import { onEveryNode, type NodePools } from '../postgres/every-node.js';
@@ -46,7 +47,7 @@ export class DiffProgress {
   readonly #isKept: boolean;
   readonly #done: ReadonlySet<number>;
   readonly #values = new Map<string, (LeafValue | undefined)[]>();
-  #savedAtMs = Date.now();
+  #savedAtMs = steadyNowMs();
 
   private constructor(
     path: string,
@@ -126,8 +127,8 @@ export class DiffProgress {
 
   /** Some ranges have come in. */
   async note(nodes: number): Promise<void> {
-    if (Date.now() - this.#savedAtMs < SAVE_INTERVAL_MS) return;
-    this.#savedAtMs = Date.now();
+    if (steadyNowMs() - this.#savedAtMs < SAVE_INTERVAL_MS) return;
+    this.#savedAtMs = steadyNowMs();
     await this.save(nodes);
   }
 

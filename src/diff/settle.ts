@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import type { BlockSql } from '../merkle/block-sql.js';
 import type { KeyText } from '../table/table-spec.js';
 import { letReplicationPass, type Passage, type PassageOptions } from '../replication/passage.js';
@@ -48,7 +49,7 @@ export async function settle(
   firstPassage: Passage,
   options: SettleOptions,
 ): Promise<{ inFlight: readonly RowDifference[]; isStarved: boolean }> {
-  const deadline = Date.now() + options.timeoutMs;
+  const deadline = steadyNowMs() + options.timeoutMs;
   let open = differences;
   let passage = firstPassage;
   let isStarved = false;
@@ -57,7 +58,7 @@ export async function settle(
     // Only what replication has passed can be told from what is in flight.
     if (!passage.hasPassed) break;
     open = await readAgain(open, options);
-    const remainingMs = deadline - Date.now();
+    const remainingMs = deadline - steadyNowMs();
     if (open.length === 0 || remainingMs <= 0) break;
     passage = await letReplicationPass(options, remainingMs);
   }

@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import { AcedError, errorMessage } from '../base/errors.js';
 import { sleep } from '../base/abort.js';
 import { quoteIdentifier } from '../base/quote.js';
@@ -74,7 +75,7 @@ export class Canary {
         }
         const lost = Object.keys(foundAfterMs).filter((node) => foundAfterMs[node] === null);
         conditions.report('canary', lost.map(notFound), nowMs());
-        if (lost.length === 0) this.#foundAtMs = Date.now();
+        if (lost.length === 0) this.#foundAtMs = steadyNowMs();
         return { foundAfterMs };
       } catch (error) {
         context.signal.throwIfAborted();

@@ -296,7 +296,7 @@ export class DriftWatch {
 
   async #judge(judged: JudgedTable, overdueAtMs: number, round: Round): Promise<void> {
     const { table, openRows, incident } = judged;
-    judged.lookedAtMs = Date.now();
+    judged.lookedAtMs = steadyNowMs();
     if (!this.#cluster.tables.includes(table) || table.state !== 'live') return;
     const nodes = judged.settledNodes(round.lagging);
     judged.heldUpBy = copiesOf(judged.reach);
@@ -422,7 +422,10 @@ export class DriftWatch {
     for (const judged of this.#judged.values()) {
       const [verdict] = this.#decide(judged, judged.open);
       if (verdict === 'match') judged.matchedAtMs = nowMs;
-      if (verdict !== judged.told.verdict) judged.told = { verdict, sinceMs: nowMs };
+      // Since when lies ahead where the clock was set back: it would outdo what a diff finds from now on.
+      if (verdict !== judged.told.verdict || judged.told.sinceMs > nowMs) {
+        judged.told = { verdict, sinceMs: nowMs };
+      }
     }
   }
 }

@@ -243,7 +243,8 @@ export class TableIncident {
   due(nowMs: number): IncidentEvent[] {
     const incident = this.#incident;
     if (incident === null) return [];
-    const quietMs = nowMs - this.#toldAtMs;
+    // A clock that was set back holds nothing up.
+    const quietMs = Math.abs(nowMs - this.#toldAtMs);
     const pauseMs = nowMs - incident.openedAtMs < MINUTE_MS ? SECOND_MS : MINUTE_MS;
     if (this.#isUpdateDue && quietMs >= pauseMs) return this.#tell('drift_updated', nowMs);
     if (quietMs >= REMINDER_MS) return this.#tell('drift_reminder', nowMs);
@@ -297,7 +298,7 @@ export class TableIncident {
     const how = otherwise === 'change' && this.#wasRepaired ? 'repair' : otherwise;
     const none = { rows: 0, missing: 0, extra: 0, different: 0 };
     const state = { ...last, ...none, revision };
-    return [{ event: 'drift_resolved', state, how, openForMs: nowMs - openedAtMs }];
+    return [{ event: 'drift_resolved', state, how, openForMs: Math.max(0, nowMs - openedAtMs) }];
   }
 
   #count(): void {

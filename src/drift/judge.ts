@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import type { Cluster } from '../cluster/cluster.js';
 import { proveBlocks } from '../cluster/proof.js';
 import { workOptions } from '../cluster/tree-building.js';
@@ -70,10 +71,10 @@ export async function judgeBlocks(
   const rows: DriftedRow[] = [];
   const undecided = new Map<number, ReadonlySet<string>>();
   let heldUpBy: string | null = null;
-  const startedAtMs = Date.now();
+  const startedAtMs = steadyNowMs();
   const size = blocksPerBatch(options);
   let looked = 0;
-  while (looked < blocks.length && (looked === 0 || Date.now() - startedAtMs < SLICE_MS)) {
+  while (looked < blocks.length && (looked === 0 || steadyNowMs() - startedAtMs < SLICE_MS)) {
     const found = await judgeChunk(blocks.slice(looked, looked + size), options);
     looked += size;
     for (const [block, counter] of found.drifted) drifted.set(block, counter);

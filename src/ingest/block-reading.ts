@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import { runAll, sleep } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
 import { failpoint } from '../base/failpoint.js';
@@ -89,7 +90,7 @@ export async function readObserved<Result>(
   signal: AbortSignal,
 ): Promise<Result> {
   const { table, pipeline } = options;
-  const deadline = Date.now() + HIDDEN_COMMIT_TIMEOUT_MS;
+  const deadline = steadyNowMs() + HIDDEN_COMMIT_TIMEOUT_MS;
   for (;;) {
     const { epoch } = pipeline;
     await pipeline.hiddenCommits.remember();
@@ -112,7 +113,7 @@ export async function readObserved<Result>(
       xids.end();
       applier.stopRecording(recording);
     }
-    if (Date.now() > deadline) {
+    if (steadyNowMs() > deadline) {
       throw new AcedError(
         'STALE_TREE',
         `node ${pipeline.name} has commits that are in its log but that no session can see yet`,

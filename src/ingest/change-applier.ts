@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import type { Lsn } from '../base/lsn.js';
 import type { PgoutputDecoder } from '../pgoutput/decoder.js';
 import type { Message, Relation } from '../pgoutput/message.js';
@@ -235,7 +236,7 @@ export class ChangeApplier {
       return;
     }
     if (this.#touched.size > 0) {
-      const nowMs = Date.now();
+      const nowMs = steadyNowMs();
       for (const applier of this.#touched) applier.commit(xid, nowMs);
       this.#touched.clear();
       this.#options.hiddenCommits.add(xid);

@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import type { Lsn } from '../base/lsn.js';
 import type { TableApplier } from './table-applier.js';
 
@@ -105,7 +106,7 @@ export class KeyLocation {
   #release(count: number): void {
     for (const { commit, appliers, work } of this.#waiting.splice(0, count)) {
       this.#work -= work;
-      const nowMs = Date.now();
+      const nowMs = steadyNowMs();
       for (const applier of appliers) applier.applyHeld(nowMs);
       this.#options.onApplied(commit);
     }

@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import { sleep } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
 import { formatLsn, type Lsn } from '../base/lsn.js';
@@ -61,13 +62,13 @@ export class NodeFences {
    */
   async waitForPosition(fence: Lsn, timeoutMs: number, signal?: AbortSignal): Promise<void> {
     const stream = this.#stream;
-    const deadline = Date.now() + timeoutMs;
+    const deadline = steadyNowMs() + timeoutMs;
     let pauseMs = POLL_FIRST_MS;
     while (stream.state.kind !== 'streaming' || stream.position < fence) {
       const { state, end } = stream;
       if (end !== null) throw end;
       if (state.kind === 'waiting' && state.error.prospect !== 'retry') throw state.error;
-      if (Date.now() > deadline) throw starved(stream, fence, timeoutMs);
+      if (steadyNowMs() > deadline) throw starved(stream, fence, timeoutMs);
       stream.requestKeepalive();
       await this.#reached(fence, pauseMs, signal);
       pauseMs = Math.min(pauseMs * 2, POLL_MAX_MS);

@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import { failpoint } from '../base/failpoint.js';
 import type { Lsn } from '../base/lsn.js';
 import type { NodeBatch, Store } from '../store/store.js';
@@ -66,7 +67,7 @@ export class NodeFlush {
     }
     failpoint('store-committed');
     this.#durable = batch.position;
-    this.#lastMs = Date.now();
+    this.#lastMs = steadyNowMs();
     onDurable(batch.position);
   }
 
@@ -99,7 +100,7 @@ export class NodeFlush {
     if (this.#timer !== null && delayMs >= this.#delayMs) return;
     this.stop();
     this.#delayMs = delayMs;
-    const waitMs = Math.max(0, this.#lastMs + delayMs - Date.now());
+    const waitMs = Math.max(0, this.#lastMs + delayMs - steadyNowMs());
     this.#timer = setTimeout(() => {
       this.#timer = null;
       try {

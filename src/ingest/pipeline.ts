@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import { aborted, throwIfAborted } from '../base/abort.js';
 import { AcedError, errorMessage, logMessage } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
@@ -245,7 +246,7 @@ export class NodePipeline implements FencedStream {
   /** While commits wait for us, each is made durable and confirmed at once. */
   noteSynchronous(names: string | null): void {
     this.#synchronousNames = names;
-    const nowMs = Date.now();
+    const nowMs = steadyNowMs();
     if (names === null || nowMs - this.#synchronousToldMs < SYNCHRONOUS_REPEAT_MS) return;
     this.#synchronousToldMs = nowMs;
     this.#log.warn({ event: 'synchronous_standby', setting: names }, SYNCHRONOUS_WARNING);

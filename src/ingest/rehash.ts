@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import type { LeafValue } from '../merkle/leaves.js';
 import { isVisible } from '../postgres/snapshot.js';
 import {
@@ -56,6 +57,6 @@ function replaceLeaves(
   }
   for (const change of recording.changes) {
     if (isVisible(read.snapshot, change.xid)) continue;
-    applyLeafChange({ leaves, rowDigests }, change, Date.now());
+    applyLeafChange({ leaves, rowDigests }, change, steadyNowMs());
   }
 }

@@ -158,7 +158,7 @@ export class Metrics {
     const tallies = [this.#opened, this.#closed, this.#repaired, this.#events, this.#commands];
     for (const tally of [...tallies, this.#jobRuns]) tally.report(samples, alive);
     const foundAtMs = this.#options.canaryFoundAtMs();
-    if (foundAtMs !== null) samples.add('canaryAge', {}, (Date.now() - foundAtMs) / 1000);
+    if (foundAtMs !== null) samples.add('canaryAge', {}, (steadyNowMs() - foundAtMs) / 1000);
     for (const [id, instrument] of this.#instruments) {
       instrument.reset();
       if (METRICS[id].labels.length === 0 && samples.of(id).length === 0) instrument.remove();

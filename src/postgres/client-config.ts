@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import type { ConnectionOptions } from 'node:tls';
 import pg from 'pg';
+import { steadyNowMs } from '../base/clock.js';
 import { throwIfAborted } from '../base/abort.js';
 import { AcedError, errorMessage } from '../base/errors.js';
 import type { NodeConfig } from '../config/config.js';
@@ -59,7 +60,7 @@ export async function connectClient(
   node: NodeConfig,
   options: ConnectOptions,
 ): Promise<ServerConnection> {
-  const deadlineMs = node.connectTimeoutMs === 0 ? Infinity : Date.now() + node.connectTimeoutMs;
+  const deadlineMs = node.connectTimeoutMs === 0 ? Infinity : steadyNowMs() + node.connectTimeoutMs;
   const attempts = encryptionAttempts(node);
   for (const [index, encryption] of attempts.entries()) {
     try {
@@ -131,7 +132,7 @@ async function connectOnce(
   const timer =
     deadlineMs === Infinity
       ? undefined
-      : setTimeout(() => giveUp(timedOut(node)), Math.max(0, deadlineMs - Date.now()));
+      : setTimeout(() => giveUp(timedOut(node)), Math.max(0, deadlineMs - steadyNowMs()));
   signal?.addEventListener('abort', onAbort, { once: true });
   try {
     const connecting = client.connect();

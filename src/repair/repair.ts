@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import { allOrCause } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
 import { withoutColumns, type TableSpec } from '../table/table-spec.js';
@@ -54,6 +55,7 @@ export async function repairTable(options: RepairOptions): Promise<TableRepairRe
 async function repairFromFile(options: RepairOptions): Promise<TableRepairResult> {
   const { context, config } = options;
   const startedAt = new Date();
+  const startedAtMs = steadyNowMs();
   const path = requireInput(context);
   const clusterNodes = config.nodes.map(({ name }) => name);
   const usableNodes = [...options.pools.keys()];
@@ -104,7 +106,7 @@ async function repairFromFile(options: RepairOptions): Promise<TableRepairResult
         ruleMatches[rule] = (ruleMatches[rule] ?? 0) + rows;
       }
     }
-    if (report !== null) files.push(await report.finish(Date.now() - startedAt.getTime()));
+    if (report !== null) files.push(await report.finish(steadyNowMs() - startedAtMs));
   } catch (error) {
     await report?.abort();
     throw error;
@@ -121,7 +123,7 @@ async function repairFromFile(options: RepairOptions): Promise<TableRepairResult
       ? {}
       : { recovery: { lost: recovery.lost, applied: recovery.applied, source } }),
     ...(way.kind === 'plan' ? { ruleMatches } : {}),
-    timeTakenMs: Date.now() - startedAt.getTime(),
+    timeTakenMs: steadyNowMs() - startedAtMs,
   };
 }
 

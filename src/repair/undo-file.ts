@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import { AcedError } from '../base/errors.js';
 import { DiffFileWriter, type DiffFileOptions, type RowImage } from '../diff-file/diff-writer.js';
 import type { Found } from './decided-rows.js';
@@ -30,17 +31,12 @@ export class UndoFile {
   readonly #node: string;
   readonly #writer: DiffFileWriter;
   readonly #excludedColumns: readonly string[];
-  readonly #startedAt: number;
+  readonly #startedAtMs = steadyNowMs();
 
-  private constructor(
-    node: string,
-    writer: DiffFileWriter,
-    { excludedColumns, startedAt }: { excludedColumns: readonly string[]; startedAt: Date },
-  ) {
+  private constructor(node: string, writer: DiffFileWriter, excludedColumns: readonly string[]) {
     this.#node = node;
     this.#writer = writer;
     this.#excludedColumns = excludedColumns;
-    this.#startedAt = startedAt.getTime();
   }
 
   static async create(
@@ -48,15 +44,14 @@ export class UndoFile {
     options: UndoFileOptions & { readonly excludedColumns: readonly string[] },
   ): Promise<UndoFile> {
     const { excludedColumns, ...file } = options;
-    const startedAt = new Date();
     const writer = await DiffFileWriter.create({
       ...file,
       suffix: 'undo',
-      startedAt,
+      startedAt: new Date(),
       nodes: [node, beforeOf(node)],
       maxDiffRows: Number.MAX_SAFE_INTEGER,
     });
-    return new UndoFile(node, writer, { excludedColumns, startedAt });
+    return new UndoFile(node, writer, excludedColumns);
   }
 
   readonly take: TakeChanges = async (changes) => {
@@ -79,7 +74,7 @@ export class UndoFile {
     return this.#writer.finish({
       ...{ blockSize: 0, compareUnitSize: 0, concurrencyFactor: 0, totalRowsChecked: 0 },
       ...{ initialRangesCount: 0, mismatchedRangesCount: 0, positions: {}, warnings: [] },
-      timeTakenMs: Date.now() - this.#startedAt,
+      timeTakenMs: steadyNowMs() - this.#startedAtMs,
       verdict: 'drift',
       excludedColumns,
     });

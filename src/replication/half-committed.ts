@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import { sleep } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
 import type { TableName } from '../table/table-name.js';
@@ -32,13 +33,13 @@ export async function waitForHalfCommitted(session: Session, options: WaitOption
   const transactions = await readRunning(session, { signal, scope: 'database' });
   if (transactions.length === 0) return;
   const hasStandbys = await hasSynchronousStandbys(session);
-  const graceEnd = Date.now() + COMMIT_GRACE_MS;
+  const graceEnd = steadyNowMs() + COMMIT_GRACE_MS;
   await waitUntilEnded(session, transactions, {
     timeoutMs: Math.max(options.timeoutMs, 2 * COMMIT_GRACE_MS),
     signal,
     onWait,
     isRelevant: (transaction) =>
-      mayBeCommitting(transaction, { isInGrace: Date.now() < graceEnd, hasStandbys }),
+      mayBeCommitting(transaction, { isInGrace: steadyNowMs() < graceEnd, hasStandbys }),
   });
 }
 
@@ -97,12 +98,12 @@ async function halfCommittedOf(
 ): Promise<RunningTransaction[]> {
   if (running.length === 0) return [];
   const hasStandbys = await hasSynchronousStandbys(session);
-  const graceEnd = Date.now() + COMMIT_GRACE_MS;
+  const graceEnd = steadyNowMs() + COMMIT_GRACE_MS;
   let suspects = running.filter((one) => mayBeCommitting(one, { isInGrace: true, hasStandbys }));
   let looks = 0;
   while (suspects.length > 0 && looks < LOOKS_AFTER_GRACE) {
     await sleep(LOOK_PAUSE_MS, signal);
-    const isInGrace = Date.now() < graceEnd;
+    const isInGrace = steadyNowMs() < graceEnd;
     if (!isInGrace) looks++;
     const xids = new Set(suspects.map(({ xid }) => xid));
     const now = await readRunning(session, { signal, scope: 'database' });

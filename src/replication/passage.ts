@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { steadyNowMs } from '../base/clock.js';
 import { allOrCause, sleep } from '../base/abort.js';
 import type { Lsn } from '../base/lsn.js';
 import { onEveryNode, withSessions, type NodePools } from '../postgres/every-node.js';
@@ -69,7 +70,7 @@ export async function letReplicationPass(
   options: PassageOptions,
   timeoutMs: number,
 ): Promise<Passage> {
-  const deadline = Date.now() + timeoutMs;
+  const deadline = steadyNowMs() + timeoutMs;
   // A transaction that is half committed later has nothing on other nodes yet, or passes the fences.
   const [isVisible, isDelivered] = await allOrCause([
     waitUntilVisible(options, timeoutMs),
@@ -119,7 +120,7 @@ export async function letChangesArrive(
   options: Omit<PassageOptions, 'table'>,
   timeoutMs: number,
 ): Promise<Omit<Passage, 'isRestricted'>> {
-  return waitUntilDelivered(options, Date.now() + timeoutMs);
+  return waitUntilDelivered(options, steadyNowMs() + timeoutMs);
 }
 
 async function waitUntilDelivered(
@@ -176,7 +177,7 @@ async function waitUntilDelivered(
         sessions,
         topology: { ...topology, edges: topology.edges.filter((edge) => !stuck.has(edge)) },
         fences,
-        timeoutMs: Math.max(1, deadline - Date.now()),
+        timeoutMs: Math.max(1, deadline - steadyNowMs()),
         signal,
       }),
     );
@@ -256,8 +257,8 @@ async function waitForCopies(options: PassageOptions, deadline: number): Promise
     const mayEnd = copies.some(
       ({ edge, state }) => state === 'copying' && edge.isEnabled && edge.isActive,
     );
-    if (mayEnd && Date.now() < deadline) {
-      await sleep(Math.min(COPY_PAUSE_MS, Math.max(1, deadline - Date.now())), signal);
+    if (mayEnd && steadyNowMs() < deadline) {
+      await sleep(Math.min(COPY_PAUSE_MS, Math.max(1, deadline - steadyNowMs())), signal);
       continue;
     }
     for (const copy of copies) warnOfCopy(copy, options);

@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import { allOrCause, runAll, sleep } from '../base/abort.js';
 import { parseLsn, type Lsn } from '../base/lsn.js';
 import type { Session } from '../postgres/session.js';
@@ -40,7 +41,7 @@ const LAST_PAUSE_MS = 100;
 export async function waitForReplication(
   options: WaitForReplicationOptions,
 ): Promise<WaitForReplicationResult> {
-  const deadline = Date.now() + options.timeoutMs;
+  const deadline = steadyNowMs() + options.timeoutMs;
   const nodes = new Set(options.topology.edges.map(({ from }) => from));
   const perNode = await runAll(nodes, options.signal, (node, signal) =>
     waitOnNode(node, { ...options, signal }, deadline),
@@ -75,7 +76,7 @@ async function waitOnNode(
     };
     const applied = await readApplied(waiting.filter(isOpen), options);
     const stillWaiting: Edge[] = [];
-    const isLate = Date.now() >= deadline;
+    const isLate = steadyNowMs() >= deadline;
     for (const edge of waiting) {
       const slot = slots.get(edge.slot);
       if (slot?.isAhead === true) ahead.push(edge);
@@ -92,7 +93,7 @@ async function waitOnNode(
     }
     waiting = stillWaiting;
     if (waiting.length === 0) return { starved, ahead };
-    await sleep(Math.min(pauseMs, Math.max(1, deadline - Date.now())), signal);
+    await sleep(Math.min(pauseMs, Math.max(1, deadline - steadyNowMs())), signal);
     pauseMs = Math.min(pauseMs * 2, LAST_PAUSE_MS);
   }
 }

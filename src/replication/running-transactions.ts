@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import { sleep } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
 import type { Session } from '../postgres/session.js';
@@ -80,13 +81,13 @@ export async function waitUntilEnded(
 ): Promise<void> {
   const { signal, onWait, isRelevant = () => true } = options;
   const awaited = new Set(transactions.map(({ xid }) => xid));
-  const deadline = Date.now() + options.timeoutMs;
+  const deadline = steadyNowMs() + options.timeoutMs;
   let remaining = transactions.filter(isRelevant);
   let told = '';
   let pauseMs = 2;
   while (remaining.length > 0) {
     const description = describeTransactions(remaining);
-    if (Date.now() >= deadline) {
+    if (steadyNowMs() >= deadline) {
       throw new AcedError(
         'TIMEOUT',
         `on node ${session.node.name}, still running: ${description}`,
@@ -96,7 +97,7 @@ export async function waitUntilEnded(
     const names = remaining.map(({ xid }) => xid).join();
     if (names !== told) onWait?.(description);
     told = names;
-    await sleep(Math.min(pauseMs, Math.max(1, deadline - Date.now())), signal);
+    await sleep(Math.min(pauseMs, Math.max(1, deadline - steadyNowMs())), signal);
     pauseMs = Math.min(pauseMs * 2, 250);
     const now = await readRunning(session, { signal, scope: 'database' });
     remaining = now.filter(

@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import { AcedError, errorMessage } from '../base/errors.js';
 import { parseLsn, type Lsn } from '../base/lsn.js';
 import { quoteIdentifier } from '../base/quote.js';
@@ -169,7 +170,7 @@ export async function dropSlot(
   slot: string,
   { signal, waitMs = 0 }: DropSlotOptions = {},
 ): Promise<'dropped' | 'absent'> {
-  const deadline = Date.now() + waitMs;
+  const deadline = steadyNowMs() + waitMs;
   for (;;) {
     try {
       const rows = await session.query(
@@ -183,7 +184,7 @@ export async function dropSlot(
     } catch (error) {
       if (hasSqlState(error, SQLSTATE.undefinedObject)) return 'absent';
       if (!hasSqlState(error, SQLSTATE.objectInUse)) throw await slotError(error, session, slot);
-      if (Date.now() >= deadline) throw slotInUse(error, session, slot);
+      if (steadyNowMs() >= deadline) throw slotInUse(error, session, slot);
     }
     await sleep(DROP_RETRY_MS, signal);
   }

@@ -1,3 +1,4 @@
+import { steadyNowMs } from '../base/clock.js';
 import { AcedError, logMessage } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import { Loop, tellsFailures } from '../base/loop.js';
@@ -89,13 +90,20 @@ export class Scheduler {
         'it was due while no aced ran its jobs',
       );
     }
-    if (rhythm.kind === 'every') return allowedTime(rhythm, Math.max(nowMs, dueMs ?? nowMs));
+    if (rhythm.kind === 'every') {
+      // The last run lies ahead where the clock was set back since.
+      const nextMs = Math.min(dueMs ?? nowMs, nowMs + rhythm.ms);
+      return allowedTime(rhythm, Math.max(nowMs, nextMs));
+    }
     return nextTime(rhythm, nowMs);
   }
 
   /** Returns how long it is to the next one (ms). */
   #startDue(nowMs: number): number {
-    for (const job of this.#jobs) if (isDue(job, nowMs)) this.#start(job, nowMs);
+    for (const job of this.#jobs) {
+      if (isDue(job, nowMs)) this.#start(job, nowMs);
+      else job.nextAtMs = notLaterThanNext(job, nowMs);
+    }
     const times = this.#jobs.flatMap(({ nextAtMs }) => (nextAtMs === null ? [] : [nextAtMs]));
     return Math.min(MAX_REST_MS, Math.max(1, Math.min(...times) - Date.now()));
   }
@@ -128,7 +136,7 @@ export class Scheduler {
   async #execute({ name, request }: JobConfig): Promise<void> {
     const { runner, log, reportDir } = this.#options;
     const facts = { job: name, command: request.name };
-    const startedAtMs = Date.now();
+    const startedAtMs = steadyNowMs();
     log.debug({ event: 'job_started', ...facts });
     try {
       await runner.run(request.name, request.params, {
@@ -141,7 +149,7 @@ export class Scheduler {
       });
       const { outcome, files } = this.#options.lastRun(name) ?? { outcome: 'done', files: [] };
       const level = WELL.has(outcome) ? 'info' : 'warn';
-      const tookMs = Date.now() - startedAtMs;
+      const tookMs = steadyNowMs() - startedAtMs;
       log[level]({ event: 'job_finished', ...facts, outcome, files, tookMs });
     } catch (error) {
       const code = error instanceof AcedError ? error.code : 'INTERNAL';
@@ -149,6 +157,12 @@ export class Scheduler {
       log.warn({ event: 'job_failed', ...facts, code }, logMessage(error));
     }
   }
+}
+
+/** When a job would be due next if it had run just now: it is never later, unless the clock was set back. */
+function notLaterThanNext({ config, nextAtMs }: PlannedJob, nowMs: number): number | null {
+  const nextMs = nextTime(config.rhythm, nowMs);
+  return nextAtMs === null || nextMs === null ? nextAtMs : Math.min(nextAtMs, nextMs);
 }
 
 /** Outcomes that nobody needs to look at. */

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
+import { steadyNowMs } from '../base/clock.js';
 import { AcedError, logMessage } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import type { CommandRunner } from '../protocol/commands.js';
@@ -114,6 +115,7 @@ export class ApiTasks {
     try {
       end = await turns.wait(signal);
       task.startedAtMs = Date.now();
+      const startedMs = steadyNowMs();
       await runner.run(command.name, command.params, {
         ...{ signal, reportDir, ...asker, api: task.request },
         emit: () => undefined,
@@ -121,7 +123,7 @@ export class ApiTasks {
           ? {}
           : { inputPath: command.input.path, inputName: command.input.name }),
       });
-      log.info({ event: 'api_task_finished', ...facts, tookMs: Date.now() - task.startedAtMs });
+      log.info({ event: 'api_task_finished', ...facts, tookMs: steadyNowMs() - startedMs });
     } catch (error) {
       const code = error instanceof AcedError ? error.code : 'INTERNAL';
       log.warn({ event: 'api_task_failed', ...facts, code }, logMessage(error));

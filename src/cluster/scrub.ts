@@ -5,7 +5,7 @@ import type { NodePipeline } from '../ingest/pipeline.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import type { Cluster } from './cluster.js';
 import { Loop, tellsFailures } from '../base/loop.js';
-import { proveBlocks } from './proof.js';
+import { proveBlocks } from './block-proof.js';
 
 const IDLE_ROUND_MS = 1_000;
 const BACKOFF = { firstMs: 1_000, maxMs: 60_000 };

@@ -8,7 +8,7 @@ import {
   type ClusterTable,
 } from '../cluster/cluster-table.js';
 import { configuredColumns, requireConfiguredColumns } from '../cluster/left-out-columns.js';
-import { comparedTable } from '../cluster/compared-table.js';
+import { comparedTable } from '../cluster/table-to-compare.js';
 import type { Cluster } from '../cluster/cluster.js';
 import { KeySink } from '../diff/diff-sink.js';
 import { originDiff } from '../diff/origin-diff.js';
@@ -18,7 +18,7 @@ import { onEveryNode, type NodePools } from '../postgres/every-node.js';
 import type { CommandContext, DiffResult, TableDiffParams } from '../protocol/commands.js';
 import type { KeyText } from '../table/table-spec.js';
 import { AcedError, errorMessage } from '../base/errors.js';
-import { proveBlocks, recordWrongLeaves } from '../cluster/proof.js';
+import { proveBlocks, recordWrongLeaves } from '../cluster/block-proof.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import type { TableName } from '../table/table-name.js';
 import { checkRowFilter } from '../table/row-filter.js';

@@ -1,11 +1,11 @@
 import { allOrCause } from '../base/abort.js';
 import { formatLsn } from '../base/lsn.js';
 import { readCommitTimeNodes } from '../cluster/cluster-table.js';
-import { comparedTable } from '../cluster/compared-table.js';
+import { comparedTable } from '../cluster/table-to-compare.js';
 import type { Cluster } from '../cluster/cluster.js';
 import { passFences, takeFences } from '../cluster/fences.js';
 import { ensureCurrentTree, requireInitialised, workOptions } from '../cluster/tree-building.js';
-import { proveBlocks, recordWrongLeaves } from '../cluster/proof.js';
+import { proveBlocks, recordWrongLeaves } from '../cluster/block-proof.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import { refreshAndSplit, type TreeWorkOptions } from '../cluster/tree-work.js';
 import { requireCommitTimes, tellLeftOut } from './diff-table.js';

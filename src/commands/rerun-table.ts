@@ -5,7 +5,7 @@ import {
   readCommitTimeNodes,
   type ClusterTable,
 } from '../cluster/cluster-table.js';
-import { comparedTable } from '../cluster/compared-table.js';
+import { comparedTable } from '../cluster/table-to-compare.js';
 import type { Cluster } from '../cluster/cluster.js';
 import { readDiffFile, type DiffFileHead } from '../diff-file/diff-reader.js';
 import { namedAsTyped, requireInput } from '../diff-file/input-file.js';

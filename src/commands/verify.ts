@@ -2,7 +2,7 @@ import { steadyNowMs } from '../base/clock.js';
 import { sleep } from '../base/abort.js';
 import { errorMessage } from '../base/errors.js';
 import type { Cluster } from '../cluster/cluster.js';
-import { leafText, proveBlocks } from '../cluster/proof.js';
+import { leafText, proveBlocks } from '../cluster/block-proof.js';
 import { ensureCurrentTree, requireInitialised, workOptions } from '../cluster/tree-building.js';
 import type { TrackedTable } from '../ingest/tracked-table.js';
 import { blocksPerStatement } from '../merkle/block-sql.js';

@@ -2,7 +2,7 @@ import type { DiffResult } from '../protocol/commands.js';
 import { Comparison, type ComparisonOptions } from './comparison.js';
 import { findOrigins, requireOrigins } from '../replication/node-origins.js';
 import { keysOfOrigin } from './origin-keys.js';
-import { readPositions } from './positions.js';
+import { readPositions } from './node-positions.js';
 
 export interface OriginDiffOptions extends Omit<ComparisonOptions, 'onContradiction'> {
   /** As a person names it: see findOrigins. */

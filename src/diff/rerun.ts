@@ -4,7 +4,7 @@ import { keyTextsOf } from '../diff-file/file-row.js';
 import { readDiffRows, type DiffFileHead } from '../diff-file/diff-reader.js';
 import type { KeyText, TableSpec } from '../table/table-spec.js';
 import { Comparison, type ComparisonOptions } from './comparison.js';
-import { readPositions } from './positions.js';
+import { readPositions } from './node-positions.js';
 import { keyId } from './row-difference.js';
 
 export interface RerunOptions extends Omit<

@@ -10,7 +10,7 @@ import { findBoundaries } from '../ingest/partition.js';
 import { chooseReadingOrder } from '../ingest/reading-facts.js';
 import type { DiffResult } from '../protocol/commands.js';
 import { onEveryNode } from '../postgres/every-node.js';
-import { readPositions } from './positions.js';
+import { readPositions } from './node-positions.js';
 import { Comparison, type ComparisonOptions } from './comparison.js';
 import { DiffProgress, readServerStarts, type ProgressOptions } from './diff-progress.js';
 

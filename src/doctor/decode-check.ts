@@ -3,7 +3,7 @@ import { quoteIdentifier } from '../base/quote.js';
 import { PgoutputDecoder } from '../pgoutput/decoder.js';
 import type { SessionPool } from '../postgres/session-pool.js';
 import type { Session, TextRow } from '../postgres/session.js';
-import { inTransaction } from '../postgres/transaction.js';
+import { inDdlTransaction } from '../replication/spock.js';
 import type { Finding } from '../protocol/doctor.js';
 import { publicationsOfNewTables } from '../replication/publication-members.js';
 import { createSlot, dropSlot } from '../replication/slot.js';
@@ -172,12 +172,14 @@ async function showCanary(
 ): Promise<Canary> {
   await removePublications(session, name);
   // Before the slot: a slot that starts earlier than its publication cannot be read.
-  await inTransaction(session, {}, () => session.query(`CREATE PUBLICATION ${name}`, [], signal));
+  await inDdlTransaction(session, {}, () =>
+    session.query(`CREATE PUBLICATION ${name}`, [], signal),
+  );
   try {
     await createSlot(session, name, { isTemporary: true, lockTimeoutMs: WAIT_MS, signal });
     const table = `${name}.canary`;
     const values = types.map((type, i) => `${valueOf(type)} AS ${columns[i] ?? ''}`).join(', ');
-    const row = await inTransaction(session, { lock_timeout: `${WAIT_MS}ms` }, async () => {
+    const row = await inDdlTransaction(session, { lock_timeout: `${WAIT_MS}ms` }, async () => {
       const run = (sql: string): Promise<TextRow[]> => session.query(sql, [], signal);
       await run(`CREATE SCHEMA ${name}`);
       await run(`CREATE TABLE ${table} AS SELECT ${values} WITH NO DATA`);
@@ -272,7 +274,7 @@ async function removePublications(session: Session, name: string): Promise<void>
     [name],
   );
   for (const [publication] of rows) {
-    await inTransaction(session, {}, () =>
+    await inDdlTransaction(session, {}, () =>
       session.query(`DROP PUBLICATION IF EXISTS ${publication ?? ''}`),
     );
   }

@@ -10,6 +10,7 @@ import { CANARY_TABLE } from '../mirror/mirror-schema.js';
 import { onEveryNode } from '../postgres/every-node.js';
 import type { Session } from '../postgres/session.js';
 import { inTransaction } from '../postgres/transaction.js';
+import { inDdlTransaction } from '../replication/spock.js';
 import type { CommandContext } from '../protocol/commands.js';
 import type { CanaryResult, Condition } from '../protocol/drift.js';
 import { publicationsOfNewTables } from '../replication/publication-members.js';
@@ -92,7 +93,7 @@ export class Canary {
     await onEveryNode(cluster.pools, context.signal, (_, pool, either) =>
       pool.use(async (session) => {
         await refusePublished(session, { nodeSchema, publicationName });
-        await inTransaction(session, {}, async () => {
+        await inDdlTransaction(session, {}, async () => {
           await session.query(`CREATE TABLE IF NOT EXISTS ${this.#table} (
             id int PRIMARY KEY, v bigint NOT NULL)`);
         });

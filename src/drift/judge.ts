@@ -1,6 +1,6 @@
 import { steadyNowMs } from '../base/clock.js';
 import type { Cluster } from '../cluster/cluster.js';
-import { proveBlocks } from '../cluster/proof.js';
+import { proveBlocks } from '../cluster/block-proof.js';
 import { workOptions } from '../cluster/tree-building.js';
 import { refreshAndSplit } from '../cluster/tree-work.js';
 import { chunksOf } from '../diff/chunks.js';

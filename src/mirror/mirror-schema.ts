@@ -1,7 +1,8 @@
 import { AcedError } from '../base/errors.js';
 import { quoteIdentifier } from '../base/quote.js';
 import type { Session } from '../postgres/session.js';
-import { inTransaction, REMOVAL_SETTINGS } from '../postgres/transaction.js';
+import { REMOVAL_SETTINGS } from '../postgres/transaction.js';
+import { inDdlTransaction } from '../replication/spock.js';
 
 /** Written with `@` for the quoted schema. Only ever append: what has landed has run somewhere. */
 interface Migration {
@@ -68,7 +69,7 @@ export async function ensureNodeSchema(
 ): Promise<'created' | 'migrated' | 'already_current'> {
   // Also the way in for a role that may read the schema but not create it.
   if ((await readVersion(session, schema)) === LATEST) return 'already_current';
-  return inTransaction(session, {}, async () => {
+  return inDdlTransaction(session, {}, async () => {
     await session.query(
       'SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended($1, 0))',
       [`aced schema ${schema}`],
@@ -95,7 +96,7 @@ export async function dropNodeSchema(
   session: Session,
   schema: string,
 ): Promise<'dropped' | 'absent'> {
-  return inTransaction(session, REMOVAL_SETTINGS, async () => {
+  return inDdlTransaction(session, REMOVAL_SETTINGS, async () => {
     const rows = await session.query('SELECT pg_catalog.to_regnamespace($1) IS NOT NULL', [
       quoteIdentifier(schema),
     ]);

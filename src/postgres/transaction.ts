@@ -3,16 +3,25 @@ import type { Session } from './session.js';
 /** For statements that remove what is ours: a lock that somebody keeps must not hang a command. */
 export const REMOVAL_SETTINGS = { lock_timeout: '10s' };
 
+type Settings = Readonly<Record<string, string>>;
+
+/** Of an extension, which is there when its schema is: elsewhere nobody knows its settings. */
+export interface ExtensionSettings {
+  readonly schema: string;
+  readonly settings: Settings;
+}
+
 /**
  * BEGIN READ WRITE, the given settings for this transaction only (name -> value), work, COMMIT;
  * ROLLBACK when anything fails. For what is ours on a node, which needs no standby: its commit waits
- * for the node's own disk at most, so a synchronous standby that is away holds up nobody. Spock,
- * where installed, is told not to replicate what DDL the transaction holds.
+ * for the node's own disk at most, so a synchronous standby that is away holds up nobody. With DDL:
+ * inDdlTransaction.
  */
 export async function inTransaction<T>(
   session: Session,
-  settings: Readonly<Record<string, string>>,
+  settings: Settings,
   work: () => Promise<T>,
+  extension: ExtensionSettings | null = null,
 ): Promise<T> {
   const all = { synchronous_commit: 'local', ...settings };
   await session.query('BEGIN READ WRITE');
@@ -21,10 +30,16 @@ export async function inTransaction<T>(
       `SELECT pg_catalog.set_config(name, value, true)
          FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) AS s(name, value)
         UNION ALL
-       SELECT pg_catalog.set_config(name, 'off', true)
-         FROM pg_catalog.unnest(ARRAY['spock.enable_ddl_replication', 'spock.include_ddl_repset']) AS name
-        WHERE pg_catalog.to_regnamespace('spock') IS NOT NULL`,
-      [Object.keys(all), Object.values(all)],
+       SELECT pg_catalog.set_config(name, value, true)
+         FROM ROWS FROM (pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[])) AS s(name, value)
+        WHERE pg_catalog.to_regnamespace($5) IS NOT NULL`,
+      [
+        Object.keys(all),
+        Object.values(all),
+        Object.keys(extension?.settings ?? {}),
+        Object.values(extension?.settings ?? {}),
+        extension?.schema ?? null,
+      ],
     );
     const result = await work();
     await session.query('COMMIT');

@@ -13,7 +13,7 @@ import { OwnWrites } from './own-writes.js';
 import { countChanged, repairPair, type NodeRepair } from './pair-repair.js';
 import { columnsOf, infoOf, type RepairOptions, type RepairRun } from './repair-run.js';
 import { namedAsTyped, requireInput } from '../diff-file/input-file.js';
-import { checkProof } from './proof.js';
+import { checkProof } from './file-proof.js';
 import { readDiffFile } from '../diff-file/diff-reader.js';
 import { describeApplied, furthestSurvivor, readRecovery, type Recovery } from './recovery.js';
 import { RepairFile } from './repair-file.js';

@@ -10,7 +10,8 @@ import { waitForRunning } from './running-transactions.js';
 import { hasSqlState, SQLSTATE } from '../postgres/sqlstate.js';
 import type { Session } from '../postgres/session.js';
 import type { TableName } from '../table/table-name.js';
-import { inTransaction, REMOVAL_SETTINGS } from '../postgres/transaction.js';
+import { REMOVAL_SETTINGS } from '../postgres/transaction.js';
+import { inDdlTransaction } from './spock.js';
 
 /** `publish_via_partition_root`: rows of partitions come under the name of the table. */
 const OPTIONS = "publish = 'insert, update, delete, truncate', publish_via_partition_root = true";
@@ -53,7 +54,7 @@ export async function ensurePublication(
       ? `CREATE PUBLICATION ${quoted} WITH (${options})`
       : `ALTER PUBLICATION ${quoted} SET (${options})`;
   try {
-    await inTransaction(session, {}, () => session.query(statement));
+    await inDdlTransaction(session, {}, () => session.query(statement));
   } catch (error) {
     if (hasSqlState(error, SQLSTATE.duplicateObject)) return 'already_exists';
     throw withHint(
@@ -95,7 +96,7 @@ export async function addTableToPublication(
     const settings = { lock_timeout: `${Math.max(1, Math.ceil(options.timeoutMs))}ms` };
     const statement = `ALTER PUBLICATION ${quoteIdentifier(publication)} ADD TABLE ONLY ${qualify(schema, table)}`;
     try {
-      await inTransaction(session, settings, () => session.query(statement, [], options.signal));
+      await inDdlTransaction(session, settings, () => session.query(statement, [], options.signal));
     } catch (error) {
       if (!hasSqlState(error, SQLSTATE.duplicateObject)) {
         throw withHint(
@@ -150,7 +151,7 @@ async function addTogether(
   const list = tables.map(({ schema, name }) => `ONLY ${qualify(schema, name)}`).join(', ');
   const statement = `ALTER PUBLICATION ${quoteIdentifier(publication)} ADD TABLE ${list}`;
   try {
-    await inTransaction(session, { lock_timeout: `${MANY_LOCK_TIMEOUT_MS}ms` }, () =>
+    await inDdlTransaction(session, { lock_timeout: `${MANY_LOCK_TIMEOUT_MS}ms` }, () =>
       session.query(statement, [], signal),
     );
     return true;
@@ -203,7 +204,7 @@ export async function removeTableFromPublication(
 ): Promise<'removed' | 'not_published'> {
   const published = await publicationTables(session, publication);
   if (!published.some((one) => one.schema === schema && one.name === table)) return 'not_published';
-  await inTransaction(session, REMOVAL_SETTINGS, () =>
+  await inDdlTransaction(session, REMOVAL_SETTINGS, () =>
     session.query(
       `ALTER PUBLICATION ${quoteIdentifier(publication)} DROP TABLE ONLY ${qualify(schema, table)}`,
     ),
@@ -220,7 +221,7 @@ export async function dropPublication(
     [name],
   );
   if (rows.length === 0) return 'absent';
-  await inTransaction(session, REMOVAL_SETTINGS, () =>
+  await inDdlTransaction(session, REMOVAL_SETTINGS, () =>
     session.query(`DROP PUBLICATION IF EXISTS ${quoteIdentifier(name)}`),
   );
   return 'dropped';
@@ -269,7 +270,7 @@ async function requirePublishable(
 async function publishGeneratedColumns(session: Session, publication: string): Promise<void> {
   const statement = `ALTER PUBLICATION ${quoteIdentifier(publication)} SET (${GENERATED_COLUMNS})`;
   try {
-    await inTransaction(session, {}, () => session.query(statement));
+    await inDdlTransaction(session, {}, () => session.query(statement));
   } catch (error) {
     // Who may not: the table's problem stays, and its hint says who can help.
     if (!hasSqlState(error, SQLSTATE.insufficientPrivilege)) throw error;

@@ -1,9 +1,25 @@
 import type { Session } from '../postgres/session.js';
+import { inTransaction, type ExtensionSettings } from '../postgres/transaction.js';
 import { quoteIdentifier } from '../base/quote.js';
 import { ASKED_MEMBERS } from './member-sql.js';
 import type { TableName } from '../table/table-name.js';
 
 /** All that we know of Spock's catalog. Measured on 5.0.11 and 6.0.0. */
+
+/** Spock sends DDL to the other nodes, and takes new tables into its sets, where it is set to. */
+const DDL_STAYS_HERE: ExtensionSettings = {
+  schema: 'spock',
+  settings: { 'spock.enable_ddl_replication': 'off', 'spock.include_ddl_repset': 'off' },
+};
+
+/** As inTransaction, for DDL of ours: no other node gets it. */
+export async function inDdlTransaction<T>(
+  session: Session,
+  settings: Readonly<Record<string, string>>,
+  work: () => Promise<T>,
+): Promise<T> {
+  return inTransaction(session, settings, work, DDL_STAYS_HERE);
+}
 
 export interface SpockSubscription {
   readonly name: string;

@@ -5,11 +5,11 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { silentLogger } from '../../src/base/log.js';
 import { COMMANDS } from '../../src/cli/commands.js';
 import { readShellLine, shellText, type Quote } from '../../src/cli/shell-line.js';
-import { startServer, type RunningServer } from '../../src/server/server.js';
+import type { RunningServer } from '../../src/server/server.js';
 import { EchoRunner } from '../server/echo-runner.js';
+import { hubEnv, startHub } from './hub.js';
 
 const ACECTL = join(import.meta.dirname, '../../src/main/acectl.js');
 
@@ -37,22 +37,14 @@ before(async () => {
   chmodSync(join(root, 'acectl'), 0o755);
   env = {
     PATH: `${root}:${process.env['PATH'] ?? ''}`,
-    HOME: root,
+    ...hubEnv(root),
     TERM: 'dumb',
-    ACED_SOCKET: join(root, 'aced.sock'),
-    ACED_CLUSTER: 'hub',
     // The machine may be busy.
     ACED_COMPLETION_TIMEOUT_MS: '20000',
   };
   const runner = new EchoRunner();
   runner.names = { ...runner.names, tables: TABLES };
-  server = await startServer({
-    socketPath: join(root, 'aced.sock'),
-    runner,
-    spoolDir: join(root, 'spool'),
-    log: silentLogger(),
-    version: '1.2.3',
-  });
+  server = await startHub(root, runner);
 });
 after(async () => {
   await server.close();

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { silentLogger } from '../../src/base/log.js';
@@ -8,6 +7,7 @@ import { startServer } from '../../src/server/server.js';
 import type { RunningServer } from '../../src/server/server.js';
 import { EchoRunner } from '../server/echo-runner.js';
 import { waitFor } from '../support/wait.js';
+import { hubEnv, makeHub, startHub } from './hub.js';
 import { startProgram, type Ended } from './program.js';
 
 let root: string;
@@ -15,22 +15,12 @@ let runner: EchoRunner;
 let server: RunningServer;
 
 before(() => {
-  root = mkdtempSync(join(tmpdir(), 'aced-process-'));
-  writeFileSync(
-    join(root, 'pg_service.conf'),
-    '[hub]\nuser=u\npassword=hunter2\n[hub.n1]\nhost=127.0.0.1\nport=1\n',
-  );
+  root = makeHub();
 });
 after(() => rmSync(root, { recursive: true }));
 beforeEach(async () => {
   runner = new EchoRunner();
-  server = await startServer({
-    socketPath: join(root, 'aced.sock'),
-    runner,
-    spoolDir: join(root, 'spool'),
-    log: silentLogger(),
-    version: '1.2.3',
-  });
+  server = await startHub(root, runner);
 });
 afterEach(() => server.close());
 
@@ -42,10 +32,7 @@ function start(
   return startProgram(program, args, {
     cwd: root,
     env: {
-      HOME: root,
-      ACED_STATE_DIR: join(root, 'state'),
-      ACED_SOCKET: join(root, 'aced.sock'),
-      ACED_CLUSTER: 'hub',
+      ...hubEnv(root),
       ...env,
     },
   });

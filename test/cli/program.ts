@@ -3,8 +3,10 @@ import type { ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
 
 const MAIN = join(import.meta.dirname, '../../src/main');
-/** Far beyond what any test takes; a process that does not end is a failure. */
-/** A daemon waits 20 s for the lock on its state alone. */
+/**
+ * Far beyond what any test takes: a daemon waits 20 s for the lock on its state alone. A process that does
+ * not end is a failure.
+ */
 const PROCESS_TIMEOUT_MS = 90_000;
 
 export interface ProgramOptions {
@@ -22,13 +24,16 @@ export interface Ended {
   readonly stderr: string;
 }
 
+/** Main files: as they are compiled, and the bundle that packages install as acectl. */
+const FILES = { acectl: 'acectl.js', aced: 'aced.js', bundle: 'acectl.cjs' } as const;
+
 /** The built program as a process of its own. */
 export function startProgram(
-  program: 'acectl' | 'aced',
+  program: keyof typeof FILES,
   args: readonly string[],
   { cwd, env, maxFileKib }: ProgramOptions,
 ): { child: ChildProcess; ended: Promise<Ended> } {
-  const command = [process.execPath, join(MAIN, `${program}.js`), ...args];
+  const command = [process.execPath, join(MAIN, FILES[program]), ...args];
   const [file = '', ...rest] =
     maxFileKib === undefined
       ? command

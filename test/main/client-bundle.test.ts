@@ -1,21 +1,14 @@
 import assert from 'node:assert/strict';
-import { execFile, spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { spawnSync } from 'node:child_process';
+import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { promisify } from 'node:util';
-import { silentLogger } from '../../src/base/log.js';
-import { startServer, type RunningServer } from '../../src/server/server.js';
+import type { RunningServer } from '../../src/server/server.js';
+import { hubEnv, makeHub, startHub } from '../cli/hub.js';
+import { startProgram, type Ended } from '../cli/program.js';
 import { EchoRunner } from '../server/echo-runner.js';
 
 const BUNDLE = join(import.meta.dirname, '../../src/main/acectl.cjs');
-
-interface Ended {
-  readonly exitCode: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
 
 describe('acectl as it is installed', () => {
   let root: string;
@@ -25,41 +18,17 @@ describe('acectl as it is installed', () => {
   before(async () => {
     const built = spawnSync('npm', ['run', '--silent', 'build:client'], { encoding: 'utf8' });
     assert.equal(built.status, 0, built.stderr);
-    root = mkdtempSync(join(tmpdir(), 'aced-bundle-'));
-    writeFileSync(
-      join(root, 'pg_service.conf'),
-      '[hub]\nuser=u\npassword=hunter2\n[hub.n1]\nhost=127.0.0.1\nport=1\n',
-    );
+    root = makeHub();
     runner = new EchoRunner();
-    server = await startServer({
-      socketPath: join(root, 'aced.sock'),
-      runner,
-      spoolDir: join(root, 'spool'),
-      log: silentLogger(),
-      version: '1.2.3',
-    });
+    server = await startHub(root, runner);
   });
   after(async () => {
     await server.close();
     rmSync(root, { recursive: true });
   });
 
-  async function acectl(...args: string[]): Promise<Ended> {
-    const env = {
-      PATH: process.env['PATH'],
-      HOME: root,
-      ACED_STATE_DIR: join(root, 'state'),
-      ACED_SOCKET: join(root, 'aced.sock'),
-      ACED_CLUSTER: 'hub',
-    };
-    try {
-      const run = promisify(execFile)(process.execPath, [BUNDLE, ...args], { cwd: root, env });
-      return { exitCode: 0, ...(await run) };
-    } catch (error) {
-      const { code, stdout, stderr } = error as { code: number; stdout: string; stderr: string };
-      return { exitCode: code, stdout, stderr };
-    }
-  }
+  const acectl = (...args: string[]): Promise<Ended> =>
+    startProgram('bundle', args, { cwd: root, env: hubEnv(root) }).ended;
 
   it('asks a daemon, from one file', async () => {
     for (const [table, exitCode] of [

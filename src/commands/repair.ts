@@ -34,7 +34,7 @@ async function repairNow(
   const replication = readReplication(cluster.pools, pools, context.signal);
   replication.catch(() => undefined);
   const { spec, infos } = await readClusterTable(pools, name, context.signal, {
-    ...(params.key === undefined ? {} : { key: params.key }),
+    ...(params.key === undefined ? { allowsMultiset: true } : { key: params.key }),
   }).catch((error: unknown) => {
     throw namingSurvivors(error, params);
   });

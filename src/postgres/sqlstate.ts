@@ -10,6 +10,7 @@ export const SQLSTATE = {
   objectNotInPrerequisiteState: '55000',
   objectInUse: '55006',
   lockNotAvailable: '55P03',
+  queryCanceled: '57014',
 } as const;
 
 type SqlState = (typeof SQLSTATE)[keyof typeof SQLSTATE];

@@ -13,10 +13,10 @@ import type { OwnWrites } from './own-writes.js';
 import { rulePair, type PairRulings } from './plan-pair.js';
 import { ReadSession } from './read-session.js';
 import {
-  columnsOf,
   hasCommitTimes,
   infoOf,
   poolOf,
+  shownColumns,
   sqlOf,
   valueHasher,
   type RepairRun,
@@ -193,7 +193,7 @@ async function createUndoFile(run: RepairRun, node: string): Promise<UndoFile> {
     directory: context.reportDir,
     schema: spec.schema,
     table: spec.name,
-    columns: columnsOf(spec, infoOf(run, node)),
+    columns: shownColumns(spec, infoOf(run, node)),
     primaryKey: spec.key.map(({ name }) => name),
     seedId: digestId(seedId, spec),
     servers: Object.fromEntries(servers),

@@ -6,6 +6,7 @@ import type { Session } from '../postgres/session.js';
 import type { SessionPool } from '../postgres/session-pool.js';
 import type { CommandContext, RepairParams } from '../protocol/commands.js';
 import type { Replication } from '../replication/passage.js';
+import { MULTISET_REPORT_COLUMNS } from '../table/multiset.js';
 import type { TableInfo } from '../table/table-info.js';
 import { digestId, type TableSpec } from '../table/table-spec.js';
 import { ValueHasher } from './expectation.js';
@@ -50,6 +51,12 @@ export async function hasCommitTimes(session: Session): Promise<boolean> {
 
 export function columnsOf(spec: TableSpec, info: TableInfo): ReportColumn[] {
   return writtenColumns(spec, info).map(({ name, baseTypeOid }) => ({ name, baseTypeOid }));
+}
+
+/** What reports and undo files have of a row. */
+export function shownColumns(spec: TableSpec, info: TableInfo): ReportColumn[] {
+  const own = columnsOf(spec, info);
+  return spec.isMultiset === true ? [...MULTISET_REPORT_COLUMNS, ...own] : own;
 }
 
 /** The statements that write on a node, with a peer's rows. */

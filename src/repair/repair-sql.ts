@@ -237,6 +237,47 @@ export class RepairSql {
     return `COPY ${this.#table} (${names}) FROM STDIN (FORMAT binary)`;
   }
 
+  /**
+   * Of a table without a key: how often contents are there. Parameters: digests. Columns: digest, number,
+   * a text per written column.
+   */
+  copies(): string {
+    const texts = this.#columns.map(({ read }) => `, ${read}`).join('');
+    return `SELECT c.d::text, c.n::text${texts}
+      FROM (SELECT b.d, pg_catalog.count(*) AS n, (pg_catalog.array_agg(b.t))[1] AS example
+              FROM (SELECT t, ${this.#digest} AS d FROM ${this.#table} t) b
+             WHERE b.d = ANY ($1::bigint[]) GROUP BY b.d) c, LATERAL (SELECT (c.example).*) t`;
+  }
+
+  /** Where they are. Parameters: as `copies`. Columns: digest, OID of the table or partition, places. */
+  copyPlaces(): string {
+    return `SELECT b.d::text, b.o::text, pg_catalog.array_agg(b.c)::text
+      FROM (SELECT t.tableoid AS o, t.ctid AS c, ${this.#digest} AS d FROM ${this.#table} t) b
+      WHERE b.d = ANY ($1::bigint[]) GROUP BY b.d, b.o`;
+  }
+
+  /** Parameters: OID, places. Columns: how many were there. */
+  deleteCopies(): string {
+    return `WITH w AS (DELETE FROM ${this.#table} t
+        WHERE t.tableoid = $1::oid AND t.ctid = ANY ($2::tid[]) RETURNING 1)
+      SELECT pg_catalog.count(*) FROM w`;
+  }
+
+  /** Parameters: how often, then a text per written column: `valueParams`. */
+  insertCopies(): string {
+    const names = this.#columns.map(({ name }) => name).join(', ');
+    const staged = this.#columns.map((column) => `, ${column.staged}`).join('');
+    const arrays = this.#columns.map(({ arrayType }, i) => `, $${i + 2}::${arrayType}`).join('');
+    const values = this.#columns.map(({ value }) => value).join(', ');
+    return `INSERT INTO ${this.#table} (${names}) OVERRIDING SYSTEM VALUE
+      SELECT ${values} FROM unnest($1::int[]${arrays}) s(n${staged}), pg_catalog.generate_series(1, s.n)`;
+  }
+
+  /** The table, qualified and quoted. */
+  get table(): string {
+    return this.#table;
+  }
+
   /** Parameters: as `rows`. Returns an array: rows that are there and that nobody else holds. */
   lock(): string {
     return inOneRow(`SELECT r.n FROM ${this.#keys()} JOIN ${this.#table} t ON ${this.#keyEquality()}

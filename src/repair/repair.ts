@@ -11,7 +11,7 @@ import type {
 } from '../protocol/commands.js';
 import { OwnWrites } from './own-writes.js';
 import { countChanged, repairPair, type NodeRepair } from './pair-repair.js';
-import { columnsOf, infoOf, type RepairOptions, type RepairRun } from './repair-run.js';
+import { infoOf, shownColumns, type RepairOptions, type RepairRun } from './repair-run.js';
 import { namedAsTyped, requireInput } from '../diff-file/input-file.js';
 import { checkProof } from './file-proof.js';
 import { readDiffFile } from '../diff-file/diff-reader.js';
@@ -32,6 +32,7 @@ import { noCounts, sumCounts, type RepairCounts } from './target-repair.js';
 import { RowSums } from './row-sums.js';
 import { undoneNodes } from './undo-file.js';
 import { undoNode } from './undo.js';
+import { checkCopies, repairCopies } from './copies-repair.js';
 
 /** As the protocol's, with the rows that needed nothing. */
 export interface TableRepairResult extends RepairResult {
@@ -172,7 +173,8 @@ async function* repairAll(
 ): AsyncGenerator<NodeRepair> {
   const ownWrites = way.kind === 'source' ? null : new OwnWrites();
   for (const pair of pairs) {
-    if (way.kind === 'undo') yield await undoNode(run, { node: pair.target, report });
+    if (run.spec.isMultiset === true) yield* await repairCopies(run, { way, pair, report });
+    else if (way.kind === 'undo') yield await undoNode(run, { node: pair.target, report });
     else yield* await repairPair(run, { way, pair, report, ownWrites });
   }
 }
@@ -200,6 +202,7 @@ function undoRequest(facts: RequestFacts): RepairRequest {
 async function check(run: RepairRun, way: RepairWay, { pairs }: RepairRequest): Promise<string[]> {
   if (pairs.length === 0) return [];
   const { isDryRun, file, path, replication } = run;
+  if (run.spec.isMultiset === true) checkCopies(run, way);
   if (run.params.saveUndo === true) checkUndo(run, way, pairs);
   const targets = pairs.map(({ target }) => target);
   const nodes = new Set([...targets, ...pairs.map(({ source }) => source)]);
@@ -272,7 +275,7 @@ async function createReport(
   return RepairReportWriter.create({
     directory: context.reportDir,
     startedAt,
-    columns: columnsOf(spec, infoOf(run, credentials.name)),
+    columns: shownColumns(spec, infoOf(run, credentials.name)),
     credentials,
     arguments: {
       cluster: config.cluster,

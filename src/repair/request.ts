@@ -250,7 +250,9 @@ export function checkFile({
     throw new AcedError(
       'BAD_DIFF_FILE',
       `${path} has rows by the key (${fileKey.join(', ')}), but the table's key is (${key.join(', ')})`,
-      { hint: 'The key has changed since: run the diff again.' },
+      {
+        hint: `Give --key ${fileKey.join(',')} if the diff had it; else the key has changed since: run the diff again.`,
+      },
     );
   }
   if (head.againstOrigin !== null && !isRecovery) {

@@ -37,6 +37,21 @@ export async function startLoadedMesh(
   return mesh;
 }
 
+/** A server does not get along with less. */
+const LEAST_BUFFER_BYTES = 8 * 2 ** 20;
+
+/** One table, and servers whose buffers hold a quarter of it. */
+export async function startScarceMesh(rows: number, table: string): Promise<Mesh> {
+  const mesh = await startLoadedMesh(rows, [table]);
+  const [[size] = []] = await mesh.query('n1', `SELECT pg_table_size('public.${table}')`);
+  const bytes = Math.max(LEAST_BUFFER_BYTES, Number(size) / 4);
+  const buffers = `${Math.ceil(bytes / 1024)}kB`;
+  await mesh.queryAll(`ALTER SYSTEM SET shared_buffers = '${buffers}'`);
+  await Promise.all(mesh.names.map((name) => mesh.node(name).restart()));
+  console.log(`${table}: ${Math.ceil(Number(size) / 1024)}kB, shared_buffers ${buffers}`);
+  return mesh;
+}
+
 /** What a user who sets nothing gets. */
 export function defaultConfig(
   mesh: Mesh,

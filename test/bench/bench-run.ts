@@ -2,8 +2,8 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Mesh } from '../support/mesh.js';
-import { buildBaseline } from './against.js';
-import { defaultConfig, startLoadedMesh } from './bench-cluster.js';
+import { buildBaseline, type Baseline } from './against.js';
+import { defaultConfig, startLoadedMesh, startScarceMesh } from './bench-cluster.js';
 import { EngineProcess } from './engine-process.js';
 import { describe, judge, type Figure, type JudgedFigure } from './figures.js';
 import { Floors } from './floors.js';
@@ -29,7 +29,7 @@ export interface BenchOptions {
 /** Long enough that the background refresher never takes a measure's dirty blocks away. */
 const NO_REFRESH_MS = 3_600_000;
 
-interface LoadedCluster {
+export interface LoadedCluster {
   readonly mesh: Mesh;
   readonly floors: Floors;
   readonly engine: EngineProcess;
@@ -43,6 +43,7 @@ export class BenchRun {
   readonly figures: JudgedFigure[] = [];
   readonly #cleanups: (() => Promise<void>)[] = [];
   #cluster: Promise<LoadedCluster> | null = null;
+  #baseline: Promise<Baseline> | null = null;
   #hasTree = false;
 
   constructor(options: BenchOptions) {
@@ -57,8 +58,21 @@ export class BenchRun {
 
   /** Three loaded nodes, and an initialised engine with the default configuration. */
   async cluster(): Promise<LoadedCluster> {
-    this.#cluster ??= this.#start();
+    const { rows, tables } = this.options;
+    this.#cluster ??= this.#start(() =>
+      startLoadedMesh(rows, [...new Set(['customers', ...tables])]),
+    );
     return this.#cluster;
+  }
+
+  /** Does some work with a cluster of its own that has one table, of which a quarter fits into its servers' buffers. */
+  async withScarceMemory(
+    table: string,
+    work: (cluster: LoadedCluster) => Promise<void>,
+  ): Promise<void> {
+    const before = this.#cleanups.length;
+    await work(await this.#start(() => startScarceMesh(this.options.rows, table)));
+    await this.#clean(before);
   }
 
   /** The same with a tree of the customer table. */
@@ -81,17 +95,23 @@ export class BenchRun {
   }
 
   async end(): Promise<void> {
-    for (const cleanup of this.#cleanups.splice(0).reverse()) await cleanup();
+    await this.#clean(0);
+    const baseline = await this.#baseline;
+    await baseline?.remove();
   }
 
-  async #start(): Promise<LoadedCluster> {
-    const { rows, tables } = this.options;
-    const baseline = await this.#baseline();
+  /** Undoes what came after the first ones, the last first. */
+  async #clean(first: number): Promise<void> {
+    for (const cleanup of this.#cleanups.splice(first).reverse()) await cleanup();
+  }
+
+  async #start(startMesh: () => Promise<Mesh>): Promise<LoadedCluster> {
+    const baseline = await this.#against();
     const startedAt = performance.now();
-    const mesh = await startLoadedMesh(rows, [...new Set(['customers', ...tables])]);
+    const mesh = await startMesh();
     this.onEnd(() => mesh.stop());
     const seconds = ((performance.now() - startedAt) / 1000).toFixed(0);
-    console.log(`three nodes with ${rows} rows each were ready after ${seconds} s`);
+    console.log(`three nodes with ${this.options.rows} rows each were ready after ${seconds} s`);
     const floors = new Floors(mesh);
     this.onEnd(() => floors.close());
     const engine = await this.#engine(mesh, 'bench_engine');
@@ -99,12 +119,12 @@ export class BenchRun {
     return { mesh, floors, engine, baseline: other };
   }
 
-  async #baseline(): Promise<string | null> {
+  /** The program of the commit to measure against, built once. */
+  async #against(): Promise<string | null> {
     const { against } = this.options;
     if (against === undefined) return null;
-    const { child, remove } = await buildBaseline(against);
-    this.onEnd(remove);
-    return child;
+    this.#baseline ??= buildBaseline(against);
+    return (await this.#baseline).child;
   }
 
   async #engine(mesh: Mesh, name: string, child?: string): Promise<EngineProcess> {

@@ -1,5 +1,5 @@
 // Measures what the speed and size targets are about, each against a floor taken in the same run.
-// npm run bench -- [--rows 2000000] [--only build,table-diff] [--tables customers,orders,orders_uuid]
+// npm run bench -- [--rows 2000000] [--only build,table-diff,cold] [--tables customers,orders,orders_uuid]
 //   [--against COMMIT] [--json out.json]
 import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
@@ -14,11 +14,12 @@ import { measureManyTables } from './many-tables.js';
 import { measureMemory } from './memory.js';
 import { measureFewDifferences, measureManyDifferences, measureRepair } from './row-differences.js';
 import { measureManyUpdates, measureScatteredUpdates } from './tree-diff.js';
-import { measureBuild, measureTableDiff } from './whole-table.js';
+import { measureBuild, measureCold, measureTableDiff } from './whole-table.js';
 
 const MEASURES: Readonly<Record<string, (run: BenchRun) => Promise<void>>> = {
   build: measureBuild,
   'table-diff': measureTableDiff,
+  cold: measureCold,
   'command-line': measureCommandLine,
   'many-tables': measureManyTables,
   'mtree-1000': measureScatteredUpdates,

@@ -33,6 +33,7 @@ const HOSTILE: Readonly<Record<string, string>> = {
   idle_in_transaction_session_timeout: '20ms',
   exit_on_error: 'on',
   row_security: 'on',
+  jit: 'on',
 };
 
 for (const major of [15, 18] as const) {

@@ -49,7 +49,7 @@ export async function replicationDiff(
       ...slotProblems(onNodes, topology),
     ],
     hidden: hiddenOf(onNodes, topology),
-    warnings: exceptionWarnings(onNodes),
+    warnings: conflictWarnings(onNodes),
     timeTakenMs: steadyNowMs() - startedAtMs,
   };
 }
@@ -171,10 +171,20 @@ function hiddenOf(onNodes: OnNodes, { hidden }: Topology): ReplicationDiffResult
   return Array.from(grants, ([node, grant]) => ({ node, grant }));
 }
 
-function exceptionWarnings(onNodes: OnNodes): string[] {
+/** What was not applied as it came: counted, for what became of the rows a diff tells. */
+function conflictWarnings(onNodes: OnNodes): string[] {
   return Array.from(onNodes).flatMap(([node, { spock }]) => {
     const exceptions = spock?.exceptions ?? 0;
-    if (exceptions === 0) return [];
-    return [`${exceptions} changes could not be applied on ${node}: see spock.exception_log there`];
+    const resolutions = Array.from(spock?.resolutions ?? [], ([how, count]) => `${count} ${how}`);
+    return [
+      ...(exceptions === 0
+        ? []
+        : [`${exceptions} changes could not be applied on ${node}: see spock.exception_log there`]),
+      ...(resolutions.length === 0
+        ? []
+        : [
+            `conflicts were resolved on ${node} (${resolutions.join(', ')}): see spock.resolutions there`,
+          ]),
+    ];
   });
 }

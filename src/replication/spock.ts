@@ -236,6 +236,8 @@ export interface SpockSettings {
   readonly subscriptions: ReadonlyMap<string, Readonly<Record<string, string | null>>>;
   /** Changes that could not be applied, ever; null: it cannot be told. */
   readonly exceptions: number | null;
+  /** How conflicts were resolved, such as `keep_local` -> how often, as far as the node keeps them. */
+  readonly resolutions: ReadonlyMap<string, number>;
   readonly missingGrant: string | null;
 }
 
@@ -246,7 +248,7 @@ export async function readSpockSettings(session: Session): Promise<SpockSettings
   const needed = ['subscription', 'replication_set', 'replication_set_table'];
   if (needed.some((name) => known.get(name)?.isReadable !== true)) {
     const nothing = { sets: new Map(), members: [], subscriptions: new Map(), exceptions: null };
-    return { ...nothing, missingGrant: grantFor(session) };
+    return { ...nothing, resolutions: new Map(), missingGrant: grantFor(session) };
   }
   const sets = await session.query(
     `SELECT s.set_name, pg_catalog.concat_ws(', ', CASE WHEN s.replicate_insert THEN 'insert' END,
@@ -258,11 +260,18 @@ export async function readSpockSettings(session: Session): Promise<SpockSettings
   const [[exceptions] = []] = canCount
     ? await session.query('SELECT pg_catalog.count(*) FROM spock.exception_log')
     : [];
+  const resolutions =
+    known.get('resolutions')?.isReadable === true
+      ? await session.query(
+          'SELECT r.conflict_resolution, pg_catalog.count(*) FROM spock.resolutions r GROUP BY 1 ORDER BY 1',
+        )
+      : [];
   return {
     sets: new Map(sets.map(([name, operations]) => [name ?? '', operations ?? ''])),
     members: await readMembers(session, known.get('replication_set_seq')?.isReadable === true),
     subscriptions: await readSubscriptionSettings(session),
     exceptions: exceptions == null ? null : Number(exceptions),
+    resolutions: new Map(resolutions.map(([how, count]) => [how ?? '', Number(count)])),
     missingGrant: null,
   };
 }
@@ -369,7 +378,7 @@ const READ_TABLES = [
 ];
 
 /** Looked at where they are there and may be read. */
-const OTHER_TABLES = ['replication_set_seq', 'exception_log'];
+const OTHER_TABLES = ['replication_set_seq', 'exception_log', 'resolutions'];
 
 /** By the catalog's own tables: to_regclass fails for a role without USAGE on the schema. */
 async function readTables(session: Session): Promise<Map<string, SpockTable>> {

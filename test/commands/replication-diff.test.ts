@@ -29,6 +29,7 @@ const SPOCK = `
     set_row_filter pg_node_tree);
   CREATE TABLE spock.replication_set_seq (set_id oid, set_seqoid regclass);
   CREATE TABLE spock.exception_log (error_message text);
+  CREATE TABLE spock.resolutions (id int, relname name, conflict_type text, conflict_resolution text);
   CREATE TABLE spock.told (subscription_name text, status text);
   CREATE FUNCTION spock.sub_show_status() RETURNS SETOF spock.told LANGUAGE sql AS 'SELECT * FROM spock.told';
   INSERT INTO spock.replication_set VALUES (1, 1, 'default', true, true, true, true), (2, 1, 'rs_a', true, true, true, false);
@@ -186,6 +187,8 @@ describe('how the nodes replicate', () => {
               set_row_filter = (SELECT polqual FROM pg_policy WHERE polname = 'filter')
         WHERE set_reloid = 'b'::regclass;
        INSERT INTO spock.exception_log VALUES ('did not find row to be updated');
+       INSERT INTO spock.resolutions VALUES (1, 'public.a', 'insert_exists', 'keep_local'),
+         (2, 'public.a', 'insert_exists', 'apply_remote'), (3, 'public.b', 'delete_exists', 'keep_local');
        INSERT INTO spock.subscription VALUES (7, 'sub_n1_n2', 1, 2, true, 'mesh_n2_from_n1', '{default,gone}', '{}',
          '5 s', false, '0/0');
        INSERT INTO spock.told VALUES ('sub_n1_n2', 'down')`,
@@ -210,6 +213,7 @@ describe('how the nodes replicate', () => {
     });
     assert.deepEqual(result.warnings, [
       '1 changes could not be applied on n2: see spock.exception_log there',
+      'conflicts were resolved on n2 (1 apply_remote, 2 keep_local): see spock.resolutions there',
     ]);
     const spock = result.subscriptions.find(({ kind }) => kind === 'spock');
     assert.equal(spock?.settings['apply delay'], '00:00:05');

@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { startMesh, type Mesh } from '../support/mesh.js';
 import { NOTHING, RepairHarness } from './harness.js';
@@ -18,6 +20,11 @@ CREATE TABLE booked (room int, at daterange, note text, PRIMARY KEY (room, at WI
 ALTER TABLE booked REPLICA IDENTITY FULL;
 CREATE TABLE placed (id bigint PRIMARY KEY, at int4range, EXCLUDE USING gist (at WITH &&));
 CREATE TABLE ruled (id bigint PRIMARY KEY, note text);
+CREATE TABLE parent (id bigint PRIMARY KEY, note text);
+CREATE TABLE child (PRIMARY KEY (id)) INHERITS (parent);
+CREATE TABLE split (id bigint PRIMARY KEY, note text) PARTITION BY RANGE (id);
+CREATE TABLE split_low PARTITION OF split FOR VALUES FROM (MINVALUE) TO (100);
+CREATE TABLE split_high PARTITION OF split FOR VALUES FROM (100) TO (MAXVALUE);
 `;
 
 describe('repair of tables that are unlike most', () => {
@@ -52,6 +59,34 @@ describe('repair of tables that are unlike most', () => {
     assert.deepEqual(await repaired(name, counts), []);
     assert.equal(await harness.diff('public', name), null);
   }
+
+  /** A file in ACE's form, of a row that n2 lacks; 3.0 says beside it where the row lives. */
+  async function aceFile(table: string, storage: string): Promise<string> {
+    const metadata = { commit_ts: null, node_origin: 'local', storage_relation: storage };
+    const row = { id: 200, note: 'new', _spock_metadata_: metadata };
+    const summary = { schema: 'public', table, nodes: ['n1', 'n2'], primary_key: ['id'] };
+    const path = join(harness.directory, `${table}.json`);
+    const diffs = { 'n1/n2': { rows: { n1: [row], n2: [] } } };
+    await writeFile(path, JSON.stringify({ diffs, summary }));
+    return path;
+  }
+
+  it("of ACE 3.0's files: a row goes into its partition, and a table that others inherit from is refused", async () => {
+    await mesh.driftSql('n1', "INSERT INTO split VALUES (200, 'new')");
+    const file = await aceFile('split', 'public.split_high');
+    const { nodes } = await harness.repair(file, { schema: 'public', name: 'split' });
+    assert.deepEqual(nodes['n2'], { ...NOTHING, upserted: 1 });
+    assert.deepEqual(await mesh.query('n2', 'SELECT id FROM split_high'), [['200']]);
+    await mesh.driftSql('n1', "INSERT INTO child VALUES (200, 'new')");
+    const inherited = await aceFile('parent', 'public.child');
+    await assert.rejects(harness.repair(inherited, { schema: 'public', name: 'parent' }), {
+      code: 'UNSUPPORTED',
+      message: /has tables that inherit from it/,
+      hint: /Compare the inheriting tables one by one/,
+    });
+    assert.deepEqual(await mesh.query('n2', 'SELECT id FROM parent'), []);
+    await repairedWhole('child', { upserted: 1 });
+  });
 
   it('deletes and inserts no row that has columns which are not compared', async () => {
     await spoil(

@@ -426,6 +426,12 @@ function schemaDiffRequest(input: CommandInput): AnyRequest {
   if (!isStructure) {
     return onMany(tableDiffRequest(input), { schemas: [schema], ...skipped });
   }
+  if (flags.get('output') === 'html') {
+    throw usage(
+      '--output=html: there is no page of structures',
+      'leave it out; --json prints the result',
+    );
+  }
   return {
     name: 'structure-diff',
     params: {

@@ -237,6 +237,16 @@ export const TIMER: readonly FlagSpec[] = [
   },
 ];
 
+const MAX_CONNECTIONS: FlagSpec = {
+  name: 'max-connections',
+  short: 'M',
+  read: number(0, 0, true),
+  accepts:
+    '0 only (no limit of its own): bound the connections with --concurrency-factor, or of mtree with --max-cpu-ratio',
+  placeholder: 'n',
+  doc: 'accepted for ACE',
+};
+
 export const TABLE_DIFF: readonly FlagSpec[] = [
   { ...BLOCK_SIZE, doc: 'accepted for ACE; written to the report, ranges have at most 1,000 rows' },
   {
@@ -258,14 +268,7 @@ export const TABLE_DIFF: readonly FlagSpec[] = [
   OUTPUT,
   MAX_HTML_ROWS,
   OVERRIDE_BLOCK_SIZE,
-  {
-    name: 'max-connections',
-    short: 'M',
-    read: number(0, 0, true),
-    accepts: '0 only (no limit of its own): bound the connections with --concurrency-factor',
-    placeholder: 'n',
-    doc: 'accepted for ACE',
-  },
+  MAX_CONNECTIONS,
   {
     ...text('table-filter', 'F', 'an SQL condition', 'compare only the rows that satisfy it'),
   },
@@ -322,7 +325,7 @@ export const SCHEMA_DIFF: readonly FlagSpec[] = [
   toggle(
     'ace-exit-codes',
     undefined,
-    'of a structure: 0 cosmetic, 16 equivalent-differing, 32 narrowed, 48 incompatible, 64 absent',
+    'of a structure: 0 cosmetic, 32 equivalent-differing, 48 narrowed, 64 incompatible or absent',
   ),
   ...TABLE_DIFF.filter(
     ({ name }) => !['table-filter', 'against-origin', 'key', 'resume'].includes(name),
@@ -395,6 +398,7 @@ export const DOCTOR: readonly FlagSpec[] = [
 export const BUILD: readonly FlagSpec[] = [
   BLOCK_SIZE,
   MAX_CPU_RATIO,
+  MAX_CONNECTIONS,
   OVERRIDE_BLOCK_SIZE,
   toggle('analyse', 'a', 'ANALYZE the table on every node first'),
   toggle('recreate-objects', 'R', "recreate the tables' objects on the nodes"),
@@ -427,7 +431,14 @@ export const VERIFY: readonly FlagSpec[] = [
   },
 ];
 
-export const TREE_DIFF: readonly FlagSpec[] = [MAX_CPU_RATIO, UNTIL, OUTPUT, MAX_HTML_ROWS, ...CDC];
+export const TREE_DIFF: readonly FlagSpec[] = [
+  MAX_CPU_RATIO,
+  MAX_CONNECTIONS,
+  UNTIL,
+  OUTPUT,
+  MAX_HTML_ROWS,
+  ...CDC,
+];
 
 const SOURCE_OF_TRUTH: FlagSpec = {
   ...text('source-of-truth', 'r', "a node's name", 'the node whose rows the others get'),

@@ -16,12 +16,15 @@ import { parseNameParts } from '../table/table-name.js';
 import { parseTablePatterns } from '../table/table-pattern.js';
 import { tellLeftOut } from './diff-table.js';
 
-/** Of ACE 3.0. */
+/**
+ * Of ACE 3.0, as its page on schema-diff has them. Its 16, for what is cosmetic, it does not give: it does
+ * not compare such things.
+ */
 const ACE_EXIT_CODES: Readonly<Record<Rank, number>> = {
   cosmetic: 0,
-  equivalent_differing: 16,
-  narrowed: 32,
-  incompatible: 48,
+  equivalent_differing: 32,
+  narrowed: 48,
+  incompatible: 64,
   absent: 64,
 };
 

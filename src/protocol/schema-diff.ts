@@ -18,7 +18,7 @@ export interface StructureDiffParams extends CommonParams {
   readonly schema: string;
   /** As TableChoice's: what belongs to these tables is left out. */
   readonly skipTables?: readonly string[];
-  /** The exit code is ACE's: 0, 16, 32, 48 or 64, by rank. */
+  /** The exit code is ACE's: 0, 32, 48 or 64, by rank. */
   readonly aceExitCodes?: boolean;
 }
 

@@ -294,6 +294,8 @@ describe('refusals name what was typed and what to do', () => {
     ['table-diff t -c 5', 'BAD_USAGE', /--concurrency-factor\/-c: "5"/, /from 0 to 4/],
     ['table-diff t -c=-1', 'BAD_USAGE', /"-1"/, /from 0 to 4/],
     ['table-diff t -o xml', 'BAD_USAGE', /--output\/-o: "xml"/, /json or html/],
+    ['mtree build t -M 8', 'BAD_USAGE', /--max-connections\/-M: "8"/, /--max-cpu-ratio/],
+    ['schema-diff --compare=structure s -o html', 'BAD_USAGE', /no page of structures/, /--json/],
     ['table-diff t -M 8', 'BAD_USAGE', /--max-connections\/-M: "8"/, /--concurrency-factor/],
     ['table-diff t --nodes=n1,,n2', 'BAD_USAGE', /"n1,,n2"/, /commas/],
     ['mtree listen -n n1', 'BAD_USAGE', /--nodes\/-n: "n1"/, /all only.* whole cluster/],

@@ -270,10 +270,13 @@ describe('what a schema is made of', () => {
     await mesh.queryAll('DROP STATISTICS IF EXISTS "S x".stat');
     await onNode('n1', 'DROP TABLE child');
     await onNode('n1', 'ALTER TABLE parts ALTER v TYPE varchar(5)');
-    assert.equal((await structure({ aceExitCodes: true })).exitCode, 32);
+    assert.equal((await structure({ aceExitCodes: true })).exitCode, 48);
     const [narrowed] = (await structure()).differences;
     assert.deepEqual(narrowed?.values, { n1: 'character varying(5)', n2: 'text' });
     await onNode('n1', 'ALTER TABLE parts ALTER v TYPE text');
+    await onNode('n1', "ALTER TABLE parts ALTER v SET DEFAULT 'other'");
+    assert.equal((await structure({ aceExitCodes: true })).exitCode, 32);
+    await onNode('n1', 'ALTER TABLE parts ALTER v DROP DEFAULT');
     await onNode('n1', "COMMENT ON TABLE t IS 'x'");
     assert.equal((await structure({ aceExitCodes: true })).exitCode, 0);
   });

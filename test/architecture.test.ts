@@ -16,6 +16,7 @@ const ORDER = [
   'pgoutput',
   'digest',
   'postgres',
+  'lease',
   'table',
   'replication',
   'schema',

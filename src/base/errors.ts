@@ -41,6 +41,7 @@ const ERRORS = {
   ROWS_CHANGED: 'person',
   STORE: 'person',
   STATE_LOCKED: 'retry',
+  STANDBY: 'retry',
   DAEMON_UNREACHABLE: 'person',
   SOCKET_IN_USE: 'person',
   BUSY: 'retry',

@@ -264,7 +264,7 @@ function describeInit(result: InitResult & OfServers): Outcome {
 
 function describeStatus(result: StatusResult): Outcome {
   const who = result.daemon
-    ? `aced ${result.version}, pid ${result.pid}, up ${result.uptimeSeconds} s`
+    ? `aced ${result.version}, pid ${result.pid}, up ${result.uptimeSeconds} s${roleOf(result)}`
     : 'no aced is running';
   const lines = [plain(`Cluster ${result.cluster}: ${who}`), plain('')];
   const nodes = result.nodes.map((node) => [
@@ -282,6 +282,13 @@ function describeStatus(result: StatusResult): Outcome {
   const problems = result.problems.map(({ subject, message }) => warn(`${subject}: ${message}`));
   if (problems.length > 0) lines.push(plain(''), ...problems);
   return { lines, exitCode: exitCodeOfStatus(result) };
+}
+
+function roleOf({ lease }: StatusResult): string {
+  if (lease === null) return '';
+  const { role, holder, epoch } = lease;
+  if (role === 'active') return `, active in epoch ${epoch}`;
+  return `, standby; active in epoch ${epoch}: ${holder ?? 'nobody'}`;
 }
 
 function tableLines({ tables }: StatusResult): OutcomeLine[] {

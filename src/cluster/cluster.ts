@@ -2,6 +2,7 @@ import { availableParallelism } from 'node:os';
 import { AcedError, logMessage } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import type { Config, NodeConfig } from '../config/config.js';
+import type { Reign } from '../lease/lease.js';
 import { NodePipeline } from '../ingest/pipeline.js';
 import { OpenRowsBudget } from '../ingest/open-rows.js';
 import { TrackedTable } from '../ingest/tracked-table.js';
@@ -16,6 +17,7 @@ import { DIGEST_VERSION } from '../digest/digest-column.js';
 import type { TableSpec } from '../table/table-spec.js';
 import { Store, type StoredTable } from '../store/store.js';
 import { Conditions } from './conditions.js';
+import { Handover, succeed, type Inheritance } from './handover.js';
 import { Mutex } from './mutex.js';
 import { RunningRepairs } from './running-repairs.js';
 
@@ -29,6 +31,10 @@ export const OLD_DIGEST_VERSION = 'its digests are those of an earlier version o
 export interface ClusterOptions {
   /** Follow the rows of tracked tables one by one, see OpenRows. */
   readonly isJudging?: boolean;
+  /** Of the active one of several aced; null or absent: there is one. */
+  readonly reign?: Reign | null;
+  /** What the one before has left. */
+  readonly inheritance?: Inheritance;
 }
 
 /** Everything that lives as long as the engine: store, connections, pipelines, tables. */
@@ -44,6 +50,9 @@ export class Cluster {
   /** Making and removing what is the whole cluster's exclude each other. */
   readonly lifecycle = new Mutex();
   readonly conditions = new Conditions();
+  /** Null: there are no other aced for this cluster. */
+  readonly reign: Reign | null;
+  readonly handover: Handover | null;
   readonly #databases = new OpenDatabases();
   readonly #openRowsBudget: OpenRowsBudget | null;
   readonly #tables = new Map<string, TrackedTable>();
@@ -53,10 +62,16 @@ export class Cluster {
   readonly #mutexes = new Map<string, Mutex>();
   readonly #onSchemaChange = new Set<(table: TrackedTable, reason: string) => void>();
 
-  constructor(config: Config, log: Logger, { isJudging = false }: ClusterOptions = {}) {
+  constructor(config: Config, log: Logger, options: ClusterOptions = {}) {
+    const { isJudging = false, reign = null, inheritance = new Map() } = options;
     this.config = config;
     this.log = log;
-    this.store = this.#openStore();
+    this.reign = reign;
+    this.store = this.#openStore((store) => {
+      if (reign !== null) succeed(store, inheritance, reign.epoch);
+    });
+    this.handover =
+      reign === null ? null : new Handover(reign, { store: this.store, log, inheritance });
     this.rowDigestCache = new RowDigestCache(config.tree.rowDigestBytes);
     const { openRowsBytes } = config.drift;
     const onFull = (): void => {
@@ -108,6 +123,7 @@ export class Cluster {
         node,
         pool: this.pool(node.name),
         store: this.store,
+        reign: this.reign,
         log: this.log,
         tables: this.tables,
         onSchemaChange: (table, reason) => this.schemaChanged(table, reason),
@@ -133,6 +149,7 @@ export class Cluster {
 
   async close(): Promise<void> {
     await this.stopStreaming();
+    await this.handover?.stop();
     await Promise.all(Array.from(this.pools.values(), (pool) => pool.close()));
     this.store.close();
   }
@@ -333,10 +350,11 @@ export class Cluster {
   }
 
   /** Errors: those of Store.open and bindServers; nothing stays open then. */
-  #openStore(): Store {
+  #openStore(prepare: (store: Store) => void): Store {
     const { config, log } = this;
     const store = Store.open(config.stateDir, config.cluster);
     try {
+      prepare(store);
       for (const node of store.bindServers(serversOf(config.nodes))) {
         log.warn(
           { event: 'node_moved', node },

@@ -24,6 +24,7 @@ import { EventFile } from '../drift/event-file.js';
 import { DriftWatch } from '../drift/drift-watch.js';
 import { build } from './build.js';
 import { Cluster } from '../cluster/cluster.js';
+import type { Inheritance } from '../cluster/handover.js';
 import { CatalogWatch } from '../cluster/catalog-watch.js';
 import { isDiff, logDiff, logFailedDiff } from './diff-log.js';
 import { diffTable } from './diff-table.js';
@@ -58,6 +59,7 @@ import { listTasks, recordTask, type EndedCommand } from './tasks.js';
 import { teardown, teardownTable } from './teardown.js';
 import { update } from './update.js';
 import { verify } from './verify.js';
+import type { Reign } from '../lease/lease.js';
 import { VERSION } from './version.js';
 import { Scrub } from '../cluster/scrub.js';
 import { TableTracker } from '../cluster/table-tracker.js';
@@ -68,6 +70,8 @@ export interface EngineOptions {
   readonly log: Logger;
   /** `command`: lives for one command, so it streams only when the command needs it. */
   readonly mode: 'daemon' | 'command';
+  /** Of the active one of several aced; null or absent: there is one. */
+  readonly reign?: Reign | null;
 }
 
 /** Background work of the daemon. */
@@ -124,10 +128,12 @@ export class Engine implements CommandRunner {
   #jobs: () => readonly JobStatus[] = () => [];
   #health: Health | null = null;
 
-  private constructor(config: Config, options: EngineOptions) {
+  private constructor(config: Config, options: EngineOptions, inheritance: Inheritance) {
     this.#options = options;
     this.#cluster = new Cluster(config, options.log, {
       isJudging: options.mode === 'daemon' && config.drift.isEnabled,
+      reign: options.reign ?? null,
+      inheritance,
     });
     const cluster = this.#cluster;
     this.#handlers = {
@@ -180,7 +186,8 @@ export class Engine implements CommandRunner {
     // Before anything is opened: what is wrong there is refused.
     trackRule(config);
     checkHooks(config);
-    const engine = new Engine(config, options);
+    const inheritance = (await options.reign?.readHandover()) ?? new Map<string, string>();
+    const engine = new Engine(config, options, inheritance);
     if (options.mode === 'daemon') {
       engine.#warnOfRemovedNodes();
       const walGuard = new WalGuard(engine.#cluster);
@@ -209,7 +216,7 @@ export class Engine implements CommandRunner {
         canaryFoundAtMs: () => engine.#drift?.canary.foundAtMs ?? null,
       });
     }
-    return Promise.resolve(engine);
+    return engine;
   }
 
   get health(): Health {
@@ -235,7 +242,7 @@ export class Engine implements CommandRunner {
       audited.audit = audit;
     };
     const answer = this.#execute(name, params, { ...context, onAudit });
-    const outcome = await answer.catch((error: unknown) => {
+    const outcome = await this.#handedOver(answer).catch((error: unknown) => {
       this.#commandEnded({ ...command, ...audited, ended: { error } });
       if (isDiff(name)) logFailedDiff(this.#options.log, params, error);
       throw error;
@@ -252,9 +259,20 @@ export class Engine implements CommandRunner {
     context: CommandContext,
   ): Promise<CommandOutcomes[Name]> {
     const cluster = this.#cluster;
+    cluster.reign?.require();
+    this.#refuseBeside(name);
     if (WHOLE_CLUSTER.has(name)) cluster.requireAllNodes(params.nodes);
     if (NEEDS_STREAM.has(name) && cluster.store.isInitialised()) cluster.startStreaming();
     return this.#handlers[name](params, context);
+  }
+
+  /** Nobody is told what an aced would not know that takes over now. */
+  async #handedOver<T>(answer: Promise<T>): Promise<T> {
+    const { reign, handover } = this.#cluster;
+    const outcome = await answer;
+    await handover?.settled();
+    reign?.require();
+    return outcome;
   }
 
   #commandEnded(command: EndedCommand): void {
@@ -283,6 +301,15 @@ export class Engine implements CommandRunner {
   async #teardownTable(table: string): Promise<InitResult> {
     this.#refuseWanted(table);
     return teardownTable(this.#cluster, table);
+  }
+
+  /** The slots are the active one's. */
+  #refuseBeside(name: CommandName): void {
+    const isStandalone = this.#options.mode === 'daemon' || this.#cluster.config.standby === null;
+    if (isStandalone || !(NEEDS_STREAM.has(name) || WHOLE_CLUSTER.has(name))) return;
+    throw new AcedError('STANDBY', 'the trees of this cluster are those of its active aced', {
+      hint: 'ask that one: on its host, or with ACED_SOCKET',
+    });
   }
 
   /** The daemon would build its tree again at once. */
@@ -319,11 +346,13 @@ export class Engine implements CommandRunner {
       store,
       log,
       conditions: this.#cluster.conditions,
+      handover: this.#cluster.handover,
       scope: {
         cluster: config.cluster,
         database: first?.database ?? '',
         nodes: config.nodes.map(({ name }) => name),
         hasKeys: config.drift.eventsHaveKeys,
+        epoch: this.#cluster.reign?.epoch ?? null,
       },
       copy: file === null ? null : (event, isMilestone) => file.append(event, isMilestone),
     });

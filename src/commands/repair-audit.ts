@@ -23,6 +23,7 @@ const FLAGS = {
 export async function beginAudit(
   params: RepairParams,
   context: CommandContext,
+  epoch: number | null,
 ): Promise<RepairAudit> {
   const { inputPath, inputName, peerUid, certificate, signal } = context;
   const flags: string[] = Object.entries(FLAGS).flatMap(([name, flag]) =>
@@ -37,6 +38,7 @@ export async function beginAudit(
     fileHash: inputPath === undefined ? null : await hashOfFile(inputPath, signal),
     planHash: params.repairPlan === undefined ? null : hashOf(params.repairPlan),
     flags,
+    ...(epoch === null ? {} : { epoch }),
     nodes: null,
   };
 }

@@ -13,7 +13,7 @@ export async function repair(
 ): Promise<RepairResult> {
   if (params.dryRun === true) return repairNow(cluster, params, context);
   // The file is hashed while the servers are waited for.
-  const beginning = beginAudit(params, context);
+  const beginning = beginAudit(params, context, cluster.reign?.epoch ?? null);
   const result = await repairNow(cluster, params, context).catch(async (error: unknown) => {
     context.onAudit?.(await beginning);
     throw error;
@@ -49,6 +49,7 @@ async function repairNow(
       params,
       context,
       config: cluster.config,
+      reign: cluster.reign,
     });
   return params.dryRun === true ? work() : cluster.repairs.during(name, work);
 }

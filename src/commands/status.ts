@@ -4,6 +4,7 @@ import { formatLsn, parseLsn, type Lsn } from '../base/lsn.js';
 import { readSlot } from '../replication/slot.js';
 import type { Session } from '../postgres/session.js';
 import type {
+  LeaseStatus,
   NodeStatus,
   NodeTableStatus,
   StatusResult,
@@ -66,6 +67,7 @@ export async function readStatus(cluster: Cluster, options: StatusOptions): Prom
     ...shown,
     pid: process.pid,
     version: VERSION,
+    lease: leaseStatus(cluster),
     uptimeSeconds: Math.round((steadyNowMs() - options.startedAtMs) / 1000),
     problems: statusProblems({
       ...shown,
@@ -73,6 +75,10 @@ export async function readStatus(cluster: Cluster, options: StatusOptions): Prom
       socketPath: cluster.config.socketPath,
     }),
   };
+}
+
+function leaseStatus({ reign }: Cluster): LeaseStatus | null {
+  return reign === null ? null : { role: 'active', holder: reign.holder, epoch: reign.epoch };
 }
 
 async function nodeStatus(

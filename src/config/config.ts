@@ -112,6 +112,13 @@ export interface Config {
     readonly authorization: string | null;
     readonly command: string | null;
   };
+  /** Several aced for the cluster, one of which is active; null: there is one. */
+  readonly standby: {
+    /** Holds the lease. Its name is the section's. */
+    readonly database: NodeConfig;
+    /** Null: the host's name. */
+    readonly name: string | null;
+  } | null;
   readonly metrics: {
     /** Null: none but the unix socket. */
     readonly port: number | null;

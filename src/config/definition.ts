@@ -106,6 +106,42 @@ export function findDefinition(cluster: string, options: DefinitionOptions): Def
   );
 }
 
+/** The database of one section of the service file in force. Errors: BAD_CONFIG. */
+export function findService(
+  name: string,
+  timeouts: Timeouts,
+  options: DefinitionOptions,
+): NodeConfig {
+  const paths = serviceFilePaths(options);
+  const file = firstFile(paths);
+  const sections = file === undefined ? [] : parseServiceFile(file.content, file.path);
+  const [section, twin] = sections.filter((one) => one.name === name);
+  if (file === undefined || section === undefined) {
+    throw new AcedError(
+      'BAD_CONFIG',
+      `standby.service: there is no section [${name}] in ${file?.path ?? paths.join(', ')}`,
+      { hint: `add [${name}] with host, port and dbname of the database that holds the lease` },
+    );
+  }
+  const badLine = twin?.line ?? section.malformedLine;
+  if (badLine !== null) {
+    throw new AcedError(
+      'BAD_CONFIG',
+      `${file.path}, line ${badLine}: what [${name}] means is not clear`,
+      {
+        hint: 'have the section once, with a key=value on each line',
+      },
+    );
+  }
+  const where = `${file.path}, [${name}]`;
+  const settings = section.settings.map((setting) => draftSetting(setting, file.path));
+  const { env, home } = options;
+  // Not --dbname: that is the nodes'.
+  const files = passwordFiles(options);
+  const context = { env, home, passwordFiles: files, osUser: osUser(), database: undefined };
+  return buildNode({ name, where, settings }, { ...context, ...timeouts });
+}
+
 /** Clusters that the service file in force has, then those of `<cluster>.json` files. Errors: BAD_CONFIG. */
 export function definedClusters(options: LocateOptions): string[] {
   const service = firstFile(serviceFilePaths(options));

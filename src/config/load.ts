@@ -1,5 +1,5 @@
-import type { Config, IgnoredSetting } from './config.js';
-import { findDefinition, nodesOf, type DefinitionOptions } from './definition.js';
+import type { Config, IgnoredSetting, NodeConfig } from './config.js';
+import { findDefinition, findService, nodesOf, type DefinitionOptions } from './definition.js';
 import { absolute, locate, readSources } from './locate.js';
 import { OPTIONS } from './options.js';
 import { SCHEDULE_KEYS, readSchedule, type Schedule } from './schedule.js';
@@ -40,6 +40,12 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
   const definition = findDefinition(cluster, options);
   const nodes = nodesOf(definition, { connectTimeoutMs, tcpUserTimeoutMs }, options);
   const objectName = replicationName(cluster);
+  const readStandby = (): Config['standby'] => {
+    const service = find(OPTIONS.standbyService);
+    if (service === null) return null;
+    const database = findService(service, { connectTimeoutMs, tcpUserTimeoutMs }, options);
+    return { database, name: find(OPTIONS.standbyName) };
+  };
   const config: Config = {
     cluster,
     nodes,
@@ -89,6 +95,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
       authorization: find(OPTIONS.hooksAuthorization),
       command: find(OPTIONS.hooksCommand),
     },
+    standby: readStandby(),
     metrics: {
       port: find(OPTIONS.metricsPort),
       host: read(OPTIONS.metricsHost),
@@ -140,10 +147,16 @@ export function describeConfig(config: Config): Record<string, unknown> {
   return {
     ...config,
     hooks: { webhook: shown(webhook), authorization: shown(authorization), command },
-    nodes: config.nodes.map((node) =>
-      node.password === undefined ? node : { ...node, password: '(set)' },
-    ),
+    nodes: config.nodes.map(withoutPassword),
+    standby: config.standby && {
+      ...config.standby,
+      database: withoutPassword(config.standby.database),
+    },
   };
+}
+
+function withoutPassword(node: NodeConfig): NodeConfig {
+  return node.password === undefined ? node : { ...node, password: '(set)' };
 }
 
 /** `aced_<cluster>` in the only alphabet that a slot's name may have. */

@@ -293,6 +293,18 @@ export const OPTIONS = {
     kind: text('an absolute path', /^\/[^\0]+$/),
     doc: 'program that is run for each event, which it reads from its standard input',
   }),
+  standbyService: option({
+    key: 'standby.service',
+    env: 'ACED_STANDBY_SERVICE',
+    kind: text('the name of a section', /^[^\]\0]+$/u),
+    doc: 'section of the pg_service.conf with the database in which several aced agree on the active one; none: there is one aced',
+  }),
+  standbyName: option({
+    key: 'standby.name',
+    env: 'ACED_STANDBY_NAME',
+    kind: text('a name without blanks', /^[^\s\0]{1,100}$/u),
+    doc: 'what this aced is called there; default: the name of its host',
+  }),
   metricsPort: option({
     key: 'metrics.port',
     env: 'ACED_METRICS_PORT',

@@ -4,6 +4,7 @@ import type { ConditionKind } from '../protocol/drift.js';
 import {
   DRIFT_EVENT_SCHEMA,
   SEVERITY,
+  epochOf,
   shortened,
   type DriftEvent,
   type EventLevel,
@@ -41,6 +42,7 @@ export function conditionEvent(change: ConditionChange, scope: EventScope): Drif
     revision: state.revision,
     cluster: scope.cluster,
     database: scope.database,
+    ...epochOf(scope),
     status,
     about: state.about,
     subject: state.subject,

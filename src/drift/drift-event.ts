@@ -19,6 +19,8 @@ export interface EventScope {
   readonly database: string;
   readonly nodes: readonly string[];
   readonly hasKeys: boolean;
+  /** Of the active one of several aced: what an earlier one tells after a later one no longer counts. */
+  readonly epoch: number | null;
 }
 
 /** One flat JSON object, a line of the log: every event carries the whole state. */
@@ -26,6 +28,10 @@ export interface DriftEvent {
   readonly level: EventLevel;
   readonly fields: Readonly<Record<string, unknown>>;
   readonly message: string;
+}
+
+export function epochOf({ epoch }: EventScope): { readonly epoch?: number } {
+  return epoch === null ? {} : { epoch };
 }
 
 /** The line that tells an incident's event. Pure. */
@@ -48,6 +54,7 @@ export function driftEvent(incident: IncidentEvent, scope: EventScope): DriftEve
     revision: state.revision,
     cluster: scope.cluster,
     database: scope.database,
+    ...epochOf(scope),
     table: state.table,
     kind: state.kind,
     rows: state.rows,
@@ -90,6 +97,7 @@ export function suppressedEvent({ count, tables }: Suppressed, scope: EventScope
     schema: DRIFT_EVENT_SCHEMA,
     cluster: scope.cluster,
     database: scope.database,
+    ...epochOf(scope),
     count,
     tables,
     severityNumber: SEVERITY.warn,

@@ -1,4 +1,5 @@
 import type { ConditionChange, Conditions } from '../cluster/conditions.js';
+import type { Handover } from '../cluster/handover.js';
 import type { Logger } from '../base/log.js';
 import type { IncidentState, OpenCondition } from '../protocol/drift.js';
 import type { Store } from '../store/store.js';
@@ -18,6 +19,8 @@ export interface DriftEventsOptions {
   readonly log: Logger;
   readonly scope: EventScope;
   readonly conditions: Conditions;
+  /** Of the active one of several aced: keeps, and lets tell what is kept; null: there is one. */
+  readonly handover: Handover | null;
   /** A copy of each event, beside the log. */
   readonly copy: ((event: DriftEvent, isMilestone: boolean) => void) | null;
 }
@@ -29,6 +32,12 @@ interface StoredCondition {
   readonly source: string;
   readonly state: OpenCondition;
 }
+
+/** As it is left to a successor: what is over stays until it was told. */
+type LeftIncident =
+  | { readonly open: IncidentState }
+  | { readonly over: IncidentEvent & { readonly event: 'drift_resolved' } };
+type LeftCondition = { readonly open: StoredCondition } | { readonly over: ConditionChange };
 
 /**
  * Keeps incidents and conditions over restarts and tells what happens to them. Keeping comes first, so
@@ -46,11 +55,34 @@ export class DriftEvents {
   constructor(options: DriftEventsOptions) {
     this.#options = options;
     const { store, conditions } = options;
+    this.#succeed();
     for (const text of store.kept.conditions()) {
       const { source, state } = JSON.parse(text) as StoredCondition;
       conditions.restore(source, state);
     }
     conditions.listen((change) => this.#tellCondition(change));
+  }
+
+  /**
+   * What was left by the one before, which may be ourselves, is told from there on; what is over by now,
+   * and perhaps was not told, is told now. The state file may know of more that was never told.
+   */
+  #succeed(): void {
+    const { store, handover } = this.#options;
+    if (handover === null) return;
+    for (const text of store.kept.conditions()) {
+      const { state } = JSON.parse(text) as StoredCondition;
+      store.kept.removeCondition(state.id);
+    }
+    store.kept.removeIncidents();
+    for (const left of handover.inherited<LeftIncident>('incident')) {
+      if ('over' in left) this.#tellIncident(left.over);
+      else store.kept.saveIncident(left.open.table, JSON.stringify(left.open));
+    }
+    for (const left of handover.inherited<LeftCondition>('condition')) {
+      if ('over' in left) this.#tellCondition(left.over);
+      else store.kept.saveCondition(left.open.state.id, JSON.stringify(left.open));
+    }
   }
 
   /** The table's incident that was open when the daemon ended; null: none. */
@@ -64,6 +96,7 @@ export class DriftEvents {
 
   keep(state: IncidentState): void {
     const { kept } = this.#options.store;
+    this.#leave(`incident ${state.id}`, { open: state } satisfies LeftIncident);
     this.#keep(`incident ${state.table}`, () =>
       kept.saveIncident(state.table, JSON.stringify(state)),
     );
@@ -75,7 +108,10 @@ export class DriftEvents {
     for (const event of events) {
       const { table } = event.state;
       if (event.event !== 'drift_resolved') this.keep(event.state);
-      else this.#keep(`incident ${table}`, () => kept.removeIncident(table));
+      else {
+        this.#keep(`incident ${table}`, () => kept.removeIncident(table));
+        this.#leave(`incident ${event.state.id}`, { over: event } satisfies LeftIncident);
+      }
       if (this.#flood.admits(event, nowMs)) this.#tellIncident(event);
     }
   }
@@ -100,18 +136,33 @@ export class DriftEvents {
   #tellIncident(event: IncidentEvent): void {
     const isMilestone = event.event === 'drift_opened' || event.event === 'drift_resolved';
     this.#say(driftEvent(event, this.#options.scope), isMilestone);
+    if (event.event === 'drift_resolved') this.#leaveNothing(`incident ${event.state.id}`);
   }
 
   #tellCondition(change: ConditionChange): void {
     const { store, scope } = this.#options;
     const { status, state, source } = change;
-    const stored = JSON.stringify({ source, state } satisfies StoredCondition);
-    this.#keep(`condition ${state.id}`, () =>
-      status === 'over'
+    const isOver = status === 'over';
+    const stored: StoredCondition = { source, state };
+    const name = `condition ${state.id}`;
+    this.#keep(name, () =>
+      isOver
         ? store.kept.removeCondition(state.id)
-        : store.kept.saveCondition(state.id, stored),
+        : store.kept.saveCondition(state.id, JSON.stringify(stored)),
     );
-    this.#say(conditionEvent(change, scope), status === 'over' || state.revision === 1);
+    this.#leave(name, (isOver ? { over: change } : { open: stored }) satisfies LeftCondition);
+    this.#say(conditionEvent(change, scope), isOver || state.revision === 1);
+    if (isOver) this.#leaveNothing(name);
+  }
+
+  #leave(name: string, value: LeftIncident | LeftCondition): void {
+    this.#options.handover?.keep(name, value);
+  }
+
+  /** Once it was told. */
+  #leaveNothing(name: string): void {
+    const { handover } = this.#options;
+    handover?.then(() => handover.keep(name, null));
   }
 
   /** Streams that cannot be stored tell why. */
@@ -125,6 +176,12 @@ export class DriftEvents {
   }
 
   #say(line: DriftEvent, isMilestone: boolean): void {
+    const { handover } = this.#options;
+    if (handover === null) this.#sayNow(line, isMilestone);
+    else handover.then(() => this.#sayNow(line, isMilestone));
+  }
+
+  #sayNow(line: DriftEvent, isMilestone: boolean): void {
     const { log, copy } = this.#options;
     logDriftEvent(log, line);
     copy?.(line, isMilestone);

@@ -6,6 +6,7 @@ import { Loop } from '../base/loop.js';
 import { formatLsn, type Lsn } from '../base/lsn.js';
 import { RepeatedFailure } from '../base/repeated-failure.js';
 import type { Config, NodeConfig } from '../config/config.js';
+import type { Reign } from '../lease/lease.js';
 import type { SessionPool } from '../postgres/session-pool.js';
 import { dropSlot, SLOT_RELEASE_TIMEOUT_MS } from '../replication/slot.js';
 import type { LastTransaction } from '../replication/start-decision.js';
@@ -27,6 +28,8 @@ export interface PipelineOptions {
   readonly node: NodeConfig;
   readonly pool: SessionPool;
   readonly store: Store;
+  /** Of the active one of several aced; null: there is one. */
+  readonly reign: Reign | null;
   readonly log: Logger;
   /** Tracked when it begins. */
   readonly tables: readonly TrackedTable[];
@@ -277,7 +280,7 @@ export class NodePipeline implements FencedStream {
   }
 
   async #connectAndStream(signal: AbortSignal): Promise<void> {
-    const { config, node, pool, store } = this.#options;
+    const { config, node, pool, store, reign } = this.#options;
     this.#setState({ kind: 'connecting' }, 'start');
     this.#flush.suspend();
     if (this.#mustAbandonSlot) {
@@ -293,6 +296,7 @@ export class NodePipeline implements FencedStream {
       node: this.name,
       pool,
       store,
+      reign,
       signal,
       log: this.#log,
       isQuiet: this.#failure.isQuiet,

@@ -3,6 +3,9 @@ import { failpoint } from '../base/failpoint.js';
 import type { Logger } from '../base/log.js';
 import { formatLsn, type Lsn } from '../base/lsn.js';
 import type { Config } from '../config/config.js';
+import type { Reign } from '../lease/lease.js';
+import { putLeader } from '../mirror/leader.js';
+import { endOwnSession } from '../postgres/own-session.js';
 import {
   addTableToPublication,
   ensurePublication,
@@ -31,6 +34,8 @@ export interface StartUpOptions {
   readonly node: string;
   readonly pool: SessionPool;
   readonly store: Store;
+  /** See PipelineOptions. */
+  readonly reign: Reign | null;
   readonly tables: readonly TableName[];
   /** Of the replication connection. */
   readonly applicationName: string;
@@ -83,8 +88,12 @@ export async function prepareStart(options: StartUpOptions): Promise<Start> {
 type PreparedStart = Omit<Start, 'synchronousNames' | 'failover'>;
 
 async function prepare(session: Session, options: StartUpOptions): Promise<PreparedStart> {
-  const { config, store, node, log } = options;
+  const { config, store, node, log, reign } = options;
   await requirePrimary(session);
+  if (reign !== null) {
+    reign.require();
+    await putLeader(session, { schema: config.nodeSchema, cluster: config.cluster, reign });
+  }
   // The publication is committed before the slot exists: the slot's past never lacks it.
   await ensurePublication(session, config.publicationName);
   const missing = await publishMissing(session, options);
@@ -100,6 +109,10 @@ async function prepare(session: Session, options: StartUpOptions): Promise<Prepa
   );
   switch (decision.kind) {
     case 'wait':
+      // Whoever streams has no right to it any more: one that is stopped, or out of reach.
+      if (reign !== null && (await endOwnSession(session, decision.pid))) {
+        log.info({ event: 'slot_freed', pid: decision.pid }, 'ended the session of another aced');
+      }
       throw new AcedError('SLOT_BUSY', `node ${node}: ${decision.reason}`, {
         hint: 'is another aced running for this cluster? The slot frees itself when its session ends',
       });

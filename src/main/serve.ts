@@ -10,13 +10,21 @@ import { AcedError, errorMessage, logMessage } from '../base/errors.js';
 import type { LoadOptions } from '../config/load.js';
 import { nativeUnavailableReason } from '../base/native.js';
 import { Engine } from '../commands/engine.js';
+import { Standby } from '../commands/standby.js';
 import { VERSION } from '../commands/version.js';
+import { Lease, type Reign } from '../lease/lease.js';
+import type { CommandRunner } from '../protocol/commands.js';
 import { serversOf } from '../protocol/servers.js';
-import { listenForScrapes, type MetricsListener } from '../server/metrics-listener.js';
+import {
+  listenForScrapes,
+  type MetricsListener,
+  type MetricsSource,
+  type Observed,
+} from '../server/metrics-listener.js';
 import { Api } from '../server/api.js';
 import { listenForApi } from '../server/api-listener.js';
 import { ApiTasks } from '../server/api-tasks.js';
-import { startServer } from '../server/server.js';
+import { startServer, type RunningServer } from '../server/server.js';
 import { Turns } from '../server/turns.js';
 import { takeInheritedSocket } from '../server/socket.js';
 import { reload } from './reload.js';
@@ -26,6 +34,8 @@ import { cancelOnSignals } from './signals.js';
 import { startWatchdog } from './watchdog.js';
 
 const KILLED_EXIT_CODE = 1;
+/** A supervisor starts it again: as a standby. */
+const LOST_EXIT_CODE = 1;
 /** Well below TimeoutStartSec of the systemd unit. */
 const LOCK_WAIT_MS = 20_000;
 
@@ -73,62 +83,124 @@ async function serveUntil(stop: AbortSignal, options: LoadOptions): Promise<void
     throw error;
   });
   reloadApi = () => listener?.reload();
-  const engine = await service
-    .patiently(() => openWhenUnlocked(config, { log, stop }))
-    .catch(async (error: unknown) => {
-      await scrapes?.close();
-      await listener?.close();
-      throw error;
-    });
+  const lease = config.standby === null ? null : openLease(config, config.standby, log);
+  const standby = lease === null ? null : new Standby(config, lease);
   const watchdog = startWatchdog({ log });
-  const { metrics, health } = engine;
-  const observed = metrics === null ? null : { metrics, health };
+  let engine: Engine | null = null;
+  let observed: Observed | null = null;
+  const frontOptions: FrontOptions = { log, engine: () => engine, observed: () => observed };
+  let front: Front | null = null;
   let scheduler: Scheduler | null = null;
   try {
-    makeReportDir(config);
-    const turns = new Turns(config.maxCommands);
-    const { api, tasks } = openApi(engine, config, { turns, log });
-    const server = await startServer({
-      socketPath: config.socketPath,
-      inheritedSocket: takeInheritedSocket(process.env),
-      runner: engine,
-      spoolDir: join(config.stateDir, 'spool'),
-      log,
-      version: VERSION,
-      turns,
-      api,
-      cluster: config.cluster,
-      servers: serversOf(config.nodes),
-      ...(observed === null ? {} : { observed }),
-    });
-    if (observed !== null) scrapes?.serve(observed);
-    listener?.serve(api);
-    const { cluster, socketPath } = config;
-    log.info({ event: 'ready', cluster, socketPath, version: VERSION, pid: process.pid });
-    const jobs = (scheduler = startScheduler(engine, config, log));
-    reloadSchedule = () => reloadJobs(jobs, options, log);
-    await service.ready(health);
-    await aborted(stop);
+    let reign: Reign | null = null;
+    if (lease !== null && standby !== null) {
+      observed = { metrics: NO_METRICS, health: standby };
+      scrapes?.serve(observed);
+      front = await openFront(standby, config, frontOptions);
+      log.info({ event: 'standby', ...about(config) }, 'waits for the lease');
+      await service.ready(standby);
+      reign = await Promise.race([lease.acquire(), aborted(stop)]);
+    }
+    if (!stop.aborted) {
+      engine = await service.patiently(() => openWhenUnlocked(config, { log, stop, reign }));
+      standby?.become(engine);
+      front ??= await openFront(engine, config, frontOptions);
+      observed = observedOf(engine);
+      scrapes?.serve(observed);
+      listener?.serve(front.api);
+      log.info({ event: 'ready', ...about(config) });
+      const jobs = (scheduler = startScheduler(engine, config, log));
+      reloadSchedule = () => reloadJobs(jobs, options, log);
+      if (standby === null) await service.ready(engine.health);
+      await aborted(stop);
+    }
     log.info({ event: 'stopping' });
-    await Promise.all([service.stopping(), server.close(), tasks.stop()]);
+    await Promise.all([service.stopping(), front?.server.close(), front?.tasks.stop()]);
   } finally {
     await scrapes?.close();
     await listener?.close();
+    await front?.server.close();
     await scheduler?.stop();
-    await service.patiently(() => engine.close());
+    await service.patiently(async () => engine?.close());
+    await lease?.release();
     await watchdog.stop();
   }
   log.info({ event: 'stopped' });
 }
 
+function about({ cluster, socketPath }: Config): Record<string, unknown> {
+  return { cluster, socketPath, version: VERSION, pid: process.pid };
+}
+
+function openLease(
+  { nodeSchema: schema, cluster }: Config,
+  { database, name }: NonNullable<Config['standby']>,
+  log: Logger,
+): Lease {
+  // At once: whatever else this process is about to say or write is no longer its to say.
+  const onLost = (reason: string): void => {
+    log.error({ event: 'lease_lost' }, reason);
+    process.exit(LOST_EXIT_CODE);
+  };
+  return new Lease({ database, schema, cluster, instance: name, log, onLost });
+}
+
+/** What answers at the socket. */
+interface Front {
+  readonly server: RunningServer;
+  readonly api: Api;
+  readonly tasks: ApiTasks;
+}
+
+interface FrontOptions {
+  readonly log: Logger;
+  /** Null: not active yet. */
+  readonly engine: () => Engine | null;
+  readonly observed: () => Observed | null;
+}
+
+async function openFront(
+  runner: CommandRunner,
+  config: Config,
+  { log, engine, observed }: FrontOptions,
+): Promise<Front> {
+  makeReportDir(config);
+  const turns = new Turns(config.maxCommands);
+  const { api, tasks } = openApi(runner, config, { turns, log, engine, observed });
+  const server = await startServer({
+    socketPath: config.socketPath,
+    inheritedSocket: takeInheritedSocket(process.env),
+    runner,
+    spoolDir: join(config.stateDir, 'spool'),
+    log,
+    version: VERSION,
+    turns,
+    api,
+    cluster: config.cluster,
+    servers: serversOf(config.nodes),
+    observed,
+  });
+  return { server, api, tasks };
+}
+
+/** A standby is alive, and has nothing to count. */
+const NO_METRICS: MetricsSource = {
+  contentType: 'text/plain; version=0.0.4; charset=utf-8',
+  scrape: () => Promise.resolve(''),
+};
+
+function observedOf(engine: Engine): Observed {
+  return { metrics: engine.metrics ?? NO_METRICS, health: engine.health };
+}
+
 /** ACE's routes, for the socket and the port. */
 function openApi(
-  engine: Engine,
+  runner: CommandRunner,
   { cluster, nodes, schedule: { reportDir } }: Config,
-  { turns, log }: { readonly turns: Turns; readonly log: Logger },
+  { turns, log, engine }: FrontOptions & { readonly turns: Turns },
 ): { api: Api; tasks: ApiTasks } {
-  const ended = (id: string): Task | null => engine.apiTask(id);
-  const tasks = new ApiTasks({ runner: engine, turns, log, cluster, reportDir, ended });
+  const ended = (id: string): Task | null => engine()?.apiTask(id) ?? null;
+  const tasks = new ApiTasks({ runner, turns, log, cluster, reportDir, ended });
   const databases = nodes.map(({ database }) => database);
   return { api: new Api({ tasks, of: { cluster, databases, reportDir }, log }), tasks };
 }
@@ -177,16 +249,19 @@ async function listenForMetrics({ metrics }: Config): Promise<MetricsListener | 
   return metrics.port === null ? null : listenForScrapes(metrics.host, metrics.port);
 }
 
+interface Opening {
+  readonly log: Logger;
+  readonly stop: AbortSignal;
+  readonly reign: Reign | null;
+}
+
 /**
  * An acectl that found no daemon may be using the state for a moment: a restart must not fail for
  * that. Errors: those of Engine.open, CANCELLED.
  */
-async function openWhenUnlocked(
-  config: Config,
-  { log, stop }: { readonly log: Logger; readonly stop: AbortSignal },
-): Promise<Engine> {
+async function openWhenUnlocked(config: Config, { log, stop, reign }: Opening): Promise<Engine> {
   const { stateDir } = config;
-  return retryWhileLocked(() => Engine.open(config, { log, mode: 'daemon' }), {
+  return retryWhileLocked(() => Engine.open(config, { log, mode: 'daemon', reign }), {
     forMs: LOCK_WAIT_MS,
     signal: stop,
     onWait: () => log.info({ event: 'state_lock_waits', stateDir, forMs: LOCK_WAIT_MS }),

@@ -47,13 +47,24 @@ const MIGRATIONS: readonly Migration[] = [
       `COMMENT ON TABLE @.root IS 'One line per table: the hash over all leaves'`,
     ],
   },
+  {
+    id: 2,
+    statements: [
+      `CREATE UNLOGGED TABLE @.leader (
+         cluster text PRIMARY KEY,
+         epoch bigint NOT NULL,
+         holder text NOT NULL
+       )`,
+      `COMMENT ON TABLE @.leader IS 'Which aced may write here, where there are an active one and standbys'`,
+    ],
+  },
 ];
 
 /** Logged, unlike the others, and there only where drift.canary is used. */
 export const CANARY_TABLE = 'canary';
 
 /** Also in the order in which they can be dropped. */
-const TABLES = ['position', 'tree', 'root', 'migration'] as const;
+const TABLES = ['position', 'tree', 'root', 'leader', 'migration'] as const;
 
 const LATEST = MIGRATIONS.at(-1)?.id ?? 0;
 

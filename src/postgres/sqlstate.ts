@@ -11,6 +11,7 @@ export const SQLSTATE = {
   objectInUse: '55006',
   lockNotAvailable: '55P03',
   queryCanceled: '57014',
+  divisionByZero: '22012',
 } as const;
 
 type SqlState = (typeof SQLSTATE)[keyof typeof SQLSTATE];

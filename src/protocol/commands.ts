@@ -409,12 +409,23 @@ export interface SubscriptionStatus {
   readonly behindBytes: number | null;
 }
 
+/** Which of several aced this is. */
+export interface LeaseStatus {
+  readonly role: 'active' | 'standby';
+  /** Name, process and a mark of the active one; null: there was none yet. */
+  readonly holder: string | null;
+  /** Grows with every takeover. */
+  readonly epoch: number;
+}
+
 export interface StatusResult {
   readonly cluster: string;
   readonly daemon: boolean;
   readonly pid: number;
   readonly version: string;
   readonly uptimeSeconds: number;
+  /** Null: there is one aced. */
+  readonly lease: LeaseStatus | null;
   readonly nodes: readonly NodeStatus[];
   /** Empty where no daemon watches them. */
   readonly subscriptions: readonly SubscriptionStatus[];

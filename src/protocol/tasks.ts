@@ -53,6 +53,8 @@ export interface RepairAudit {
   readonly planHash: string | null;
   /** The flags that say what is done with the rows. */
   readonly flags: readonly string[];
+  /** Of the active one of several aced. */
+  readonly epoch?: number;
   /** Null: it did not end well, see the task's message. */
   readonly nodes: Readonly<
     Record<

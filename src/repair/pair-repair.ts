@@ -1,3 +1,4 @@
+import type { LeaderKey } from '../mirror/leader.js';
 import type { Session } from '../postgres/session.js';
 import type { RepairReportWriter } from '../report/repair-report.js';
 import { declarationOf } from '../table/build-spec.js';
@@ -167,6 +168,7 @@ export async function withTarget(
     const target = await TargetSession.open(session, {
       firesTriggers: params.fireTriggers === true,
       tableOid: infoOf(run, node).oid,
+      leader: leaderKey(run),
       signal,
     });
     const undo = params.saveUndo === true ? await createUndoFile(run, node) : null;
@@ -182,6 +184,10 @@ export async function withTarget(
     }
     return { node, ...done, files: file === null ? [] : [file] };
   }, signal);
+}
+
+function leaderKey({ config, reign }: RepairRun): LeaderKey | null {
+  return reign === null ? null : { schema: config.nodeSchema, cluster: config.cluster, reign };
 }
 
 async function createUndoFile(run: RepairRun, node: string): Promise<UndoFile> {

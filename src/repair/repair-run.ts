@@ -1,5 +1,6 @@
 import { AcedError } from '../base/errors.js';
 import type { Config } from '../config/config.js';
+import type { Reign } from '../lease/lease.js';
 import type { ReportColumn } from '../diff-file/row-text.js';
 import type { DigestColumn, DigestSeed } from '../digest/digest-column.js';
 import type { Session } from '../postgres/session.js';
@@ -24,6 +25,8 @@ export interface RepairOptions {
   readonly params: RepairParams;
   readonly context: CommandContext;
   readonly config: Config;
+  /** Of the active one of several aced; null: there is one. */
+  readonly reign: Reign | null;
 }
 
 /** A repair that has been checked. */

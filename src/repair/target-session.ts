@@ -1,6 +1,7 @@
 import { sleep } from '../base/abort.js';
 import { AcedError } from '../base/errors.js';
 import { quoteIdentifier, quoteLiteral } from '../base/quote.js';
+import { holdLeaderSql, orDeposed, putLeader, type LeaderKey } from '../mirror/leader.js';
 import { Session } from '../postgres/session.js';
 import { hasSqlState, SQLSTATE } from '../postgres/sqlstate.js';
 import type { Arbiters } from './repair-sql.js';
@@ -31,6 +32,8 @@ const ORIGIN_POSITION = '0/1';
 export interface TargetOptions {
   readonly firesTriggers: boolean;
   readonly tableOid: number;
+  /** Of the active one of several aced: only it may commit; null or absent: there is one. */
+  readonly leader?: LeaderKey | null;
   readonly signal: AbortSignal;
 }
 
@@ -63,10 +66,16 @@ export class TargetSession {
   readonly session: Session;
   readonly facts: TargetFacts;
   readonly #settings: string;
+  readonly #leader: LeaderKey | null;
 
-  private constructor(session: Session, facts: TargetFacts, firesTriggers: boolean) {
+  private constructor(
+    session: Session,
+    facts: TargetFacts,
+    { firesTriggers, leader = null }: TargetOptions,
+  ) {
     this.session = session;
     this.facts = facts;
+    this.#leader = leader;
     this.#settings = [
       'BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE',
       `SET LOCAL session_replication_role = ${firesTriggers ? 'local' : 'replica'}`,
@@ -86,6 +95,8 @@ export class TargetSession {
 
   /** Errors: MISSING_PRIVILEGE with the statements that help; QUERY_FAILED while another repairs. */
   static async open(session: Session, options: TargetOptions): Promise<TargetSession> {
+    const { leader = null } = options;
+    if (leader !== null) await putLeader(session, leader);
     const hasSpock = await hasRepairMode(session);
     const { writer, arbiters, ...table } = await readTableFacts(session, options);
     if (table.firingRules !== null) throw hasRules(session, table.firingRules);
@@ -104,7 +115,7 @@ export class TargetSession {
       looseConstraints,
       cascades,
     };
-    const target = new TargetSession(session, facts, options.firesTriggers);
+    const target = new TargetSession(session, facts, options);
     await target.#checkPrivileges();
     await setUpOrigin(session, options.signal);
     return target;
@@ -115,17 +126,22 @@ export class TargetSession {
     const { hasSpock, writer } = this.facts;
     // Else every transaction of a session has the time of its first one, and that one none.
     const at = commitTime === null ? 'pg_catalog.clock_timestamp()' : quoteLiteral(commitTime);
-    await this.session.query(
-      [
-        this.#settings,
-        `SELECT pg_catalog.pg_replication_origin_xact_setup('${ORIGIN_POSITION}', ${at})`,
-        ...(hasSpock ? ['SELECT spock.repair_mode(true)'] : []),
-        ...(writer === null ? [] : [`SET LOCAL ROLE ${quoteIdentifier(writer)}`]),
-      ].join('; '),
-    );
+    const statements = [
+      this.#settings,
+      ...(this.#leader === null ? [] : [holdLeaderSql(this.#leader)]),
+      `SELECT pg_catalog.pg_replication_origin_xact_setup('${ORIGIN_POSITION}', ${at})`,
+      ...(hasSpock ? ['SELECT spock.repair_mode(true)'] : []),
+      ...(writer === null ? [] : [`SET LOCAL ROLE ${quoteIdentifier(writer)}`]),
+    ];
+    try {
+      await this.session.query(statements.join('; '));
+    } catch (error) {
+      throw orDeposed(error, this.session);
+    }
   }
 
   async commit(): Promise<void> {
+    this.#leader?.reign.require();
     await this.session.query('COMMIT');
   }
 

@@ -41,8 +41,8 @@ export interface ServerOptions {
   /** A command for another cluster, other servers or another database is refused. Absent: not checked. */
   readonly cluster?: string;
   readonly servers?: Servers;
-  /** Answers `GET /metrics` and `GET /health`, here too. Absent: neither is there. */
-  readonly observed?: Observed;
+  /** Answers `GET /metrics` and `GET /health`, here too. Null, as yet, or absent: neither is there. */
+  readonly observed?: () => Observed | null;
   readonly reportExpiryMs?: number;
   readonly maxInputBytes?: number;
   /** Commands that run at a time; one more is refused with BUSY. Absent: no limit. */
@@ -158,8 +158,8 @@ class RequestHandler {
       await this.#options.api.handle(request, response, { peerUid: peerUidOf(request.socket) });
       return;
     }
-    const { observed } = this.#options;
-    if (observed !== undefined && isObserving(request)) {
+    const observed = this.#options.observed?.() ?? null;
+    if (observed !== null && isObserving(request)) {
       await answerObserver(request, response, observed);
       return;
     }

@@ -30,6 +30,10 @@ export class KeptStates {
     this.#run('DELETE FROM incident WHERE table_label = ?', (s) => s.run(table));
   }
 
+  removeIncidents(): void {
+    this.#run('DELETE FROM incident', (s) => s.run());
+  }
+
   /** Those that were open, as JSON. */
   conditions(): string[] {
     const rows = this.#run('SELECT state FROM condition', (s) => s.all()) as { state: string }[];
@@ -54,6 +58,15 @@ export class KeptStates {
 
   addAutoTable(schema: string, name: string): void {
     this.#run('INSERT OR IGNORE INTO auto_table VALUES (?, ?)', (s) => s.run(schema, name));
+  }
+
+  /** All of them, as a JSON array of schema and name each. */
+  autoTables(): string[] {
+    const rows = this.#run('SELECT schema, name FROM auto_table', (s) => s.all()) as {
+      schema: string;
+      name: string;
+    }[];
+    return rows.map(({ schema, name }) => JSON.stringify([schema, name]));
   }
 
   removeAutoTable(schema: string, name: string): void {

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { chmodSync } from 'node:fs';
 import path from 'node:path';
 import Sqlite from 'better-sqlite3';
@@ -17,6 +16,7 @@ import type { KeyText, TableSpec } from '../table/table-spec.js';
 import { migrate } from './migrations.js';
 import { lastColumns, nodeFromRow, type NodeRow } from './node-row.js';
 import { KeptStates } from './kept-states.js';
+import { Meta, type StoreIdentity } from './meta.js';
 import { TaskHistory } from './task-history.js';
 import { notCreated, otherServers, storeError } from './store-error.js';
 import { makeDirectory, makeFile } from './own-files.js';
@@ -35,6 +35,9 @@ export interface StoredTable {
   readonly reason: string | null;
   readonly blockRows: number;
 }
+
+/** A table as a successor is to follow it. */
+export type InheritedTable = Pick<StoredTable, 'spec' | 'blockRows' | 'state' | 'reason'>;
 
 export interface StoredNode {
   readonly systemId: string;
@@ -95,9 +98,7 @@ interface TableRow {
  * transaction, synced to disk at commit, because only what is durable may be confirmed to a slot.
  */
 export class Store {
-  readonly seed: DigestSeed;
-  /** Public name of the seed, for diff files: equal names mean comparable digests. */
-  readonly seedId: string;
+  readonly meta: Meta;
   readonly kept: KeptStates;
   readonly tasks: TaskHistory;
   readonly #database: Sqlite.Database;
@@ -109,20 +110,22 @@ export class Store {
     this.#lock = lock;
     this.kept = new KeptStates((sql, work) => this.#run(sql, work));
     this.tasks = new TaskHistory((sql, work) => this.#run(sql, work));
-    const owner = this.#meta('cluster', () => cluster);
+    this.meta = new Meta((sql, work) => this.#run(sql, work));
+    const owner = this.meta.getOrCreate('cluster', () => cluster);
     if (owner !== cluster) {
       throw new AcedError('STORE', `the state directory belongs to cluster "${owner}"`, {
         hint: `use another ACED_STATE_DIR for cluster "${cluster}"`,
       });
     }
-    this.seed = {
-      seed: BigInt.asIntN(
-        64,
-        BigInt(this.#meta('seed', () => `0x${randomBytes(8).toString('hex')}`)),
-      ),
-      nullToken: this.#meta('null_token', () => randomBytes(16).toString('hex')),
-    };
-    this.seedId = this.#meta('seed_id', () => randomBytes(8).toString('hex'));
+  }
+
+  get seed(): DigestSeed {
+    return this.meta.seed;
+  }
+
+  /** Public name of the seed, for diff files: equal names mean comparable digests. */
+  get seedId(): string {
+    return this.meta.identity.seedId;
   }
 
   /** Creates the directory (0700) and the file when missing, and locks them for this process. */
@@ -164,34 +167,27 @@ export class Store {
    */
   bindServers(servers: Servers): string[] {
     return this.#transaction(() => {
-      const stored = this.#run(`SELECT value FROM meta WHERE key = 'servers'`, (s) => s.get()) as
-        { value: string } | undefined;
-      const before = (stored === undefined ? {} : JSON.parse(stored.value)) as Servers;
+      const stored = this.meta.get('servers');
+      const before = (stored === null ? {} : JSON.parse(stored)) as Servers;
       const known = Object.keys(before).filter((node) => Object.hasOwn(servers, node));
       const moved = known.filter((node) => !sameAddress(before[node], servers[node]));
       const isUsed = this.isInitialised() || this.tables().length > 0;
-      if (isUsed && stored !== undefined && moved.length === known.length) {
+      if (isUsed && stored !== null && moved.length === known.length) {
         throw otherServers(before, servers);
       }
       for (const node of moved) this.forgetNode(node);
-      this.#run(
-        `INSERT INTO meta VALUES ('servers', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value`,
-        (s) => s.run(JSON.stringify(servers)),
-      );
+      this.meta.set('servers', JSON.stringify(servers));
       return moved;
     });
   }
 
   isInitialised(): boolean {
-    return this.#run(
-      `SELECT 1 FROM meta WHERE key = 'initialised'`,
-      (statement) => statement.get() !== undefined,
-    );
+    return this.meta.get('initialised') !== null;
   }
 
   setInitialised(isInitialised: boolean): void {
-    if (isInitialised) this.#meta('initialised', () => 'yes');
-    else this.#run(`DELETE FROM meta WHERE key = 'initialised'`, (statement) => statement.run());
+    if (isInitialised) this.meta.set('initialised', 'yes');
+    else this.meta.remove('initialised');
   }
 
   node(name: string): StoredNode | null {
@@ -515,6 +511,21 @@ export class Store {
     return row.n;
   }
 
+  /**
+   * Forgets all there is, and becomes the state of another one, whose tables are followed from now on:
+   * nothing is known of their rows.
+   */
+  succeed(identity: StoreIdentity, tables: readonly InheritedTable[]): void {
+    this.#transaction(() => {
+      this.clear();
+      this.meta.setIdentity(identity);
+      for (const { spec, blockRows, state, reason } of tables) {
+        const { id } = this.addTable(spec, {}, blockRows);
+        this.setTableState(id, state, reason);
+      }
+    });
+  }
+
   /** Forgets every table, node and snapshot; the seed stays, so digests stay comparable. */
   clear(): void {
     this.#transaction(() => {
@@ -532,15 +543,6 @@ export class Store {
       }
       this.setInitialised(false);
     });
-  }
-
-  #meta(key: string, create: () => string): string {
-    const row = this.#run('SELECT value FROM meta WHERE key = ?', (s) => s.get(key)) as
-      { value: string } | undefined;
-    if (row !== undefined) return row.value;
-    const value = create();
-    this.#run('INSERT INTO meta VALUES (?, ?)', (s) => s.run(key, value));
-    return value;
   }
 
   /** One transaction; durable when it returns. Nested calls are part of the outer one. */

@@ -15,6 +15,8 @@ export interface ProgramOptions {
   readonly env: NodeJS.ProcessEnv;
   /** No file may grow beyond so many KiB: writing more fails, as on a full disk, for root too. */
   readonly maxFileKib?: number;
+  /** 0: none. */
+  readonly timeoutMs?: number;
 }
 
 export interface Ended {
@@ -31,7 +33,7 @@ const FILES = { acectl: 'acectl.js', aced: 'aced.js', bundle: 'acectl.cjs' } as 
 export function startProgram(
   program: keyof typeof FILES,
   args: readonly string[],
-  { cwd, env, maxFileKib }: ProgramOptions,
+  { cwd, env, maxFileKib, timeoutMs = PROCESS_TIMEOUT_MS }: ProgramOptions,
 ): { child: ChildProcess; ended: Promise<Ended> } {
   const command = [process.execPath, join(MAIN, FILES[program]), ...args];
   const [file = '', ...rest] =
@@ -42,7 +44,7 @@ export function startProgram(
     cwd,
     env: { PATH: process.env['PATH'], ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
-    timeout: PROCESS_TIMEOUT_MS,
+    timeout: timeoutMs,
     killSignal: 'SIGKILL',
   });
   let stdout = '';

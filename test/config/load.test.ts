@@ -420,6 +420,7 @@ describe('settings', () => {
           eventsHaveKeys: false,
         },
         hooks: { webhook: null, authorization: null, command: null },
+        standby: null,
         metrics: { port: null, host: '127.0.0.1', perTable: 'auto' },
         api: {
           port: null,

@@ -16,7 +16,13 @@ import { removeDirectory, scratchDirectory } from '../support/context.js';
 import { lineOf, validateEvent } from './event-schema.js';
 
 const HOUR_MS = 3_600_000;
-const SCOPE: EventScope = { cluster: 'prod', database: 'app', nodes: ['n1', 'n2'], hasKeys: false };
+const SCOPE: EventScope = {
+  cluster: 'prod',
+  database: 'app',
+  nodes: ['n1', 'n2'],
+  hasKeys: false,
+  epoch: null,
+};
 
 function condition(subject: string, reason = 'it is stale', kind: ConditionKind = 'coverage') {
   return { kind, about: 'table', subject, reason, facts: { table: subject } } satisfies Condition;
@@ -231,7 +237,7 @@ describe('incidents and conditions that cannot be stored', () => {
       const told: string[] = [];
       const conditions = new Conditions();
       const events = new DriftEvents({
-        ...{ store, conditions, log: silentLogger(), scope: SCOPE },
+        ...{ store, conditions, log: silentLogger(), scope: SCOPE, handover: null },
         copy: ({ fields }) => void told.push(String(fields['event'])),
       });
       // Another session makes each write of these fail, as a full disk does.

@@ -289,7 +289,13 @@ describe('the incident of a table', () => {
 });
 
 describe('events', () => {
-  const scope: EventScope = { cluster: 'prod', database: 'app', nodes: NODES, hasKeys: true };
+  const scope: EventScope = {
+    cluster: 'prod',
+    database: 'app',
+    nodes: NODES,
+    hasKeys: true,
+    epoch: null,
+  };
   const lineOf = (
     event: IncidentEvent,
     more: Partial<EventScope> = {},
@@ -323,7 +329,7 @@ describe('events', () => {
   it('have no keys unless they are asked for', () => {
     const [event] = incidentOf().apply(findings([0], { 0: [ONE] }, ['secret']), 0);
     assert.ok(event !== undefined);
-    assert.doesNotMatch(JSON.stringify(lineOf(event, { hasKeys: false })), /secret/);
+    assert.doesNotMatch(JSON.stringify(lineOf(event, { hasKeys: false, epoch: null })), /secret/);
   });
 
   it('stay under 4,000 bytes and say that something was left out', () => {
@@ -350,7 +356,13 @@ describe('events', () => {
     const nodes = Array.from({ length: 20 }, (_, i) => `${name}${i}`);
     const [event] = incident.apply(findings([0], { 0: [ONE] }, [name, `${name}2`]), 0);
     assert.ok(event !== undefined);
-    const told = driftEvent(event, { cluster: name, database: name, nodes, hasKeys: true });
+    const told = driftEvent(event, {
+      cluster: name,
+      database: name,
+      nodes,
+      hasKeys: true,
+      epoch: null,
+    });
     const change: ConditionChange = {
       status: 'open',
       source: 'reach',
@@ -366,6 +378,7 @@ describe('events', () => {
       database: name,
       nodes,
       hasKeys: true,
+      epoch: null,
     });
     for (const one of [told, condition]) {
       const line = eventLine(one, new Date());

@@ -74,6 +74,7 @@ describe('node schema', () => {
       [`"Aced ""1"""`],
     );
     assert.deepEqual(tables, [
+      ['leader', 'u'],
       ['migration', 'u'],
       ['position', 'u'],
       ['root', 'u'],

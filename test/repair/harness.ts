@@ -162,6 +162,7 @@ export class RepairHarness {
         topology: await borrow(0, new Map()),
         unreachable: [],
       }),
+      reign: null,
       seed: SEED,
       seedId: SEED_ID,
       params: { table: `${table.schema}.${table.name}`, ...withSource(params) },

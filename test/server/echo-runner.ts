@@ -172,6 +172,7 @@ export class EchoRunner implements CommandRunner {
           pid: process.pid,
           version: '1.2.3',
           uptimeSeconds: 61,
+          lease: null,
           subscriptions: [],
           conditions: [],
           nodes: [

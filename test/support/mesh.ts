@@ -243,6 +243,7 @@ export class Mesh {
       slotName: `aced_${this.cluster}`,
       nodeSchema: 'aced',
       tables: [],
+      standby: null,
       schedule: Object.freeze({ jobs: [], left: [], reportDir: join(stateDir, 'reports') }),
       api: Object.freeze({
         port: null,

@@ -484,6 +484,11 @@ export const REPAIR: readonly FlagSpec[] = [
     undefined,
     "rows keep the commit time that they have on the source; their origin is aced's own",
   ),
+  refused('no-preserve-origin', undefined, {
+    takes: 'nothing',
+    instead:
+      'leave it out: without Spock rows are new writes unless --preserve-origin says otherwise; under Spock a new time would let older changes win over the repair',
+  }),
 ];
 
 /** `--block-size/-b`, for messages and help. */

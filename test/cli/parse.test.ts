@@ -318,6 +318,12 @@ describe('refusals name what was typed and what to do', () => {
     ],
     ['table-repair t --undo x -f y', 'BAD_USAGE', /--undo and --diff-file/, /one of/],
     ['table-repair t -f x -r n --stale=never', 'BAD_USAGE', /--stale/, /skip, apply or fail/],
+    [
+      'table-repair t -f x --no-preserve-origin',
+      'UNSUPPORTED',
+      /--no-preserve-origin is not supported/,
+      /leave it out/,
+    ],
     ['mtree build t -w', 'UNSUPPORTED', /--write-ranges\/-w/, /leave it out/],
     ['mtree build t -k r.json', 'UNSUPPORTED', /--ranges-file\/-k/, /leave it out/],
     ['schema-diff', 'BAD_USAGE', /schema-diff needs <schema>/, /\[cluster\] <schema>/],

@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ChildProcess } from 'node:child_process';
@@ -8,6 +9,7 @@ import { waitFor } from '../support/wait.js';
 
 export interface LogLine {
   readonly event: string;
+  readonly time: string;
   readonly epoch?: number;
   readonly incident?: string;
   readonly table?: string;
@@ -73,7 +75,9 @@ export class Aced {
     this.#ended = ended;
     this.#log = '';
     child.stdout?.on('data', (text: string) => this.#take(text));
-    await waitFor(() => this.count('standby') > before, { what: `aced ${this.name} to answer` });
+    await waitFor(() => this.count('standby') > before, {
+      what: `aced ${this.name} to answer`,
+    });
   }
 
   #take(text: string): void {
@@ -88,7 +92,9 @@ export class Aced {
 
   /** Waits until it is active for the `times`-th time. */
   async active(times = 1): Promise<void> {
-    await waitFor(() => this.count('ready') >= times, { what: `${this.name} to be active` });
+    await waitFor(() => this.count('ready') >= times, {
+      what: `${this.name} to be active`,
+    });
   }
 
   signal(name: NodeJS.Signals): void {
@@ -98,6 +104,13 @@ export class Aced {
   async ended(): Promise<Ended> {
     if (this.#ended === null) throw new Error(`${this.name} was never started`);
     return this.#ended;
+  }
+
+  /** Incidents that it told this event of, in order. */
+  told(event: string, table: string): string[] {
+    return this.lines
+      .filter((line) => line.event === event && line.table === `public.${table}`)
+      .map(({ incident }) => incident ?? '');
   }
 
   async kill(): Promise<void> {
@@ -115,7 +128,37 @@ export class Aced {
   }
 }
 
-/** The events of drift that were told, oldest first, by whomever. */
-export function driftEvents(...lines: LogLine[]): LogLine[] {
-  return lines.filter(({ event }) => event.startsWith('drift_'));
+/** What was told by all of them, oldest first: they run on one host. */
+export function toldBy(...all: readonly Aced[]): LogLine[] {
+  return all.flatMap(({ lines }) => lines).sort((x, y) => x.time.localeCompare(y.time));
+}
+
+/**
+ * What must hold of all that was told together: epochs never go back, an incident is opened once, ends
+ * once, and is never heard of again; a line that is told twice is the same line.
+ */
+export function assertNoContradiction(...all: readonly Aced[]): void {
+  const open = new Map<string, string>();
+  const revisions = new Map<string, number>();
+  const over = new Map<string, number>();
+  let epoch = 0;
+  for (const line of toldBy(...all).filter(({ event }) => event.startsWith('drift_'))) {
+    const { event, incident = '', revision = 0, table = '' } = line;
+    assert.ok((line.epoch ?? 0) >= epoch, `an earlier epoch: ${JSON.stringify(line)}`);
+    epoch = line.epoch ?? 0;
+    const before = revisions.get(incident) ?? 0;
+    const isAgain = revision === before;
+    assert.ok(revision >= before, `an earlier revision: ${JSON.stringify(line)}`);
+    revisions.set(incident, revision);
+    const endedAs = over.get(incident);
+    if (endedAs !== undefined)
+      assert.equal(revision, endedAs, `told after its end: ${JSON.stringify(line)}`);
+    if (event === 'drift_resolved') {
+      over.set(incident, revision);
+      open.delete(table);
+    } else if (event === 'drift_opened' && !isAgain) {
+      assert.equal(open.get(table), undefined, `opened twice: ${JSON.stringify(line)}`);
+      open.set(table, incident);
+    } else assert.equal(open.get(table), incident, `of no open incident: ${JSON.stringify(line)}`);
+  }
 }

@@ -170,6 +170,20 @@ describe('documentation', () => {
     }
   });
 
+  it('the journeys name files that are there, and what is in them', async () => {
+    const page = await readFile(join(DOCS, '01-overview.md'), 'utf8');
+    const [, section = ''] = page.split('\n## Four journeys\n');
+    const [text = ''] = section.split('\n## ');
+    const steps = [...text.matchAll(/`([\w-]+\/[\w-]+\.ts)`(?:\s+`(\w+)`)?/g)];
+    assert.ok(steps.length > 40, `${steps.length} steps`);
+    for (const [, path = '', name] of steps) {
+      const source = await readFile(join('src', path), 'utf8').catch(() => null);
+      assert.ok(source !== null, `there is no src/${path}`);
+      const pattern = new RegExp(`\\b${name ?? ''}\\b`);
+      assert.match(source, pattern, `${path} has no ${name ?? ''}`);
+    }
+  });
+
   it('names tests that are there', async () => {
     const rows = tableAfter(page('compatibility.md'), 'proofs').trimEnd().split('\n').slice(2);
     const missing: string[] = [];

@@ -116,9 +116,8 @@ class NodeCatalogWatch {
       return;
     }
     const published = await readPublishedTables(session, publicationName, signal);
-    for (const oid of this.#stuck.keys()) {
-      if (!published.some((one) => one.oid === oid)) this.#stuck.delete(oid);
-    }
+    const entries = new Map(published.map((entry) => [entry.oid, entry]));
+    for (const oid of this.#stuck.keys()) if (!entries.has(oid)) this.#stuck.delete(oid);
     for (const table of published) {
       if (table.problem?.isHarmful === true) await this.#takeOut(session, table, table.problem);
     }
@@ -127,8 +126,8 @@ class NodeCatalogWatch {
     for (const [index, table] of tables.entries()) {
       const reading = readings[index] ?? null;
       // Another tree may have taken its place meanwhile: a newer one than what was read.
-      if (!this.#cluster.tables.includes(table)) continue;
-      const entry = published.find(({ oid }) => oid === reading?.oid);
+      if (!this.#cluster.isTracked(table)) continue;
+      const entry = reading === null ? undefined : entries.get(reading.oid);
       if (reading === null) this.#judge(table, 'missing', missing(table, published, this.#node));
       else if (entry === undefined || entry.problem !== null) {
         const problem =
@@ -141,7 +140,9 @@ class NodeCatalogWatch {
         this.#judge(table, fingerprint, `its definition or publication changed on ${this.#node}`);
       }
     }
-    for (const table of this.#told.keys()) if (!tables.includes(table)) this.#told.delete(table);
+    for (const table of this.#told.keys()) {
+      if (!this.#cluster.isTracked(table)) this.#told.delete(table);
+    }
   }
 
   /**

@@ -56,6 +56,7 @@ export class Cluster {
   readonly #databases = new OpenDatabases();
   readonly #openRowsBudget: OpenRowsBudget | null;
   readonly #tables = new Map<string, TrackedTable>();
+  #tableList: readonly TrackedTable[] | null = null;
   /** Trees that are being built while the table has one already. */
   readonly #nextTables = new Map<string, TrackedTable>();
   readonly repairs = new RunningRepairs();
@@ -96,8 +97,14 @@ export class Cluster {
     return this.pipelines.size > 0;
   }
 
+  /** The same list until a table comes, goes or is built again. */
   get tables(): readonly TrackedTable[] {
-    return [...this.#tables.values()];
+    return (this.#tableList ??= [...this.#tables.values()]);
+  }
+
+  /** Still the table's tree: none has taken its place, and it was not torn down. */
+  isTracked(table: TrackedTable): boolean {
+    return this.trackedTable(table.spec.schema, table.spec.name) === table;
   }
 
   /** Hashing statements at once on one node. */
@@ -276,6 +283,7 @@ export class Cluster {
     const key = tableKey(spec.schema, spec.name);
     const table = this.#trackedTable(this.store.addTable(spec, readings, blockRows));
     (this.#tables.has(key) ? this.#nextTables : this.#tables).set(key, table);
+    this.#tableList = null;
     for (const pipeline of this.pipelines.values()) pipeline.addTable(table);
     return table;
   }
@@ -287,6 +295,7 @@ export class Cluster {
     table.promote();
     this.#nextTables.delete(key);
     this.#tables.set(key, table);
+    this.#tableList = null;
     if (before !== undefined && before !== table) this.#letGo(before);
   }
 
@@ -319,6 +328,7 @@ export class Cluster {
     for (const tables of [this.#tables, this.#nextTables]) {
       const table = tables.get(key);
       tables.delete(key);
+      this.#tableList = null;
       if (table !== undefined) this.#letGo(table);
     }
     this.store.removeTable(schema, name);
@@ -342,6 +352,7 @@ export class Cluster {
       const table = this.#trackedTable(one);
       const key = tableKey(table.spec.schema, table.spec.name);
       this.#tables.set(key, table);
+      this.#tableList = null;
       const isOld = table.spec.digestVersion !== DIGEST_VERSION;
       if (table.state === 'building') table.setState('failed', INTERRUPTED);
       else if (isOld && table.state === 'live') table.setState('stale', OLD_DIGEST_VERSION);

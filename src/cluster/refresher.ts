@@ -62,6 +62,10 @@ export class Refresher {
       const { schema, name } = table.spec;
       const mutex = this.#cluster.mutex(schema, name);
       if (mutex.isBusy || this.#mustWait(table)) continue;
+      if (!this.#hasWork(table)) {
+        this.#troubles.delete(table);
+        continue;
+      }
       hasWorked = (await mutex.run(() => this.#refreshOrTell(table, signal))) || hasWorked;
     }
     this.#forgetGone();
@@ -72,15 +76,25 @@ export class Refresher {
     return Math.min(MAX_REST_MS, Math.max(IDLE_ROUND_MS, restMs));
   }
 
+  /** Of thousands of tables few have any: found without a turn of the event loop for each. */
+  #hasWork(table: TrackedTable): boolean {
+    if (this.#suspects.has(table) || table.state === 'stale') return true;
+    // A build that failed or was cancelled is the user's to repeat; only what was live is kept up.
+    if (table.state !== 'live' || this.#cluster.config.tree.refreshBudget === 0) return false;
+    for (const node of this.#cluster.pipelines.keys()) {
+      if (table.leaves(node).dirtyCount > 0) return true;
+    }
+    return false;
+  }
+
   #mustWait(table: TrackedTable): boolean {
     return this.#troubles.get(table)?.backoff.isResting === true;
   }
 
   /** Tables that were torn down, or whose tree was replaced. */
   #forgetGone(): void {
-    const { tables } = this.#cluster;
     for (const known of [this.#suspects, this.#troubles]) {
-      for (const table of known.keys()) if (!tables.includes(table)) known.delete(table);
+      for (const table of known.keys()) if (!this.#cluster.isTracked(table)) known.delete(table);
     }
   }
 
@@ -112,7 +126,7 @@ export class Refresher {
 
   async #refresh(table: TrackedTable, signal: AbortSignal): Promise<boolean> {
     const cluster = this.#cluster;
-    if (!cluster.tables.includes(table)) return false;
+    if (!cluster.isTracked(table)) return false;
     const context = this.#context(signal);
     if (this.#suspects.has(table) || table.state === 'stale') {
       if (!cluster.isStreaming) return false;

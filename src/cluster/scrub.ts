@@ -88,7 +88,7 @@ export class Scrub {
   async #prove({ table, node, ids }: Queue, signal: AbortSignal): Promise<void> {
     const chunk = new Set(ids.splice(0, Math.max(1, Math.floor(ROWS_PER_ROUND / table.blockRows))));
     // Meanwhile it may be gone, built again, or found to be another than it was.
-    if (!this.#cluster.tables.includes(table) || table.state !== 'live') return;
+    if (!this.#cluster.isTracked(table) || table.state !== 'live') return;
     const positions = table.layout.ids.flatMap((id, position) => (chunk.has(id) ? [position] : []));
     await proveBlocks(this.#cluster, table, new Map([[node, positions]]), {
       concurrency: 1,

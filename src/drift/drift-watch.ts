@@ -41,6 +41,8 @@ const PASSAGE_TIMEOUT_MS = 10_000;
 /** A path that did not get on the last time does not hold up the others for long. */
 const STARVED_TIMEOUT_MS = 1_000;
 const FENCE_TIMEOUT_MS = 30_000;
+/** Verdicts of tables without open rows change with a stream, a tree's state or how changes travel. */
+const NOTE_MS = 500;
 /** Trouble of subscriptions that was seen so long before an incident, or after it, may be its reason. */
 const HINTS_BEFORE_MS = 30_000;
 const HINTS_AFTER_MS = 10_000;
@@ -70,6 +72,11 @@ export class DriftWatch {
   readonly #loop: Loop;
   /** A table that takes its time, after a TRUNCATE of many rows say, holds up none of the others. */
   readonly #crew = new Crew<JudgedTable>();
+  /** What #followTables saw last: it has nothing to do while both are the same. */
+  #followed: readonly TrackedTable[] = [];
+  #reachSeen: unknown = null;
+  #openBefore: readonly JudgedTable[] = [];
+  #notedAtMs = -Infinity;
   /** Why replication, or a stream of ours, does not get on; null: it does. */
   #starvedBy: string | null = null;
 
@@ -133,15 +140,19 @@ export class DriftWatch {
     this.#followTables();
     const nowMs = Date.now();
     const startedAtMs = steadyNowMs();
-    for (const { incident } of this.#judged.values()) {
+    const open: JudgedTable[] = [];
+    for (const judged of this.#judged.values()) {
+      const { incident } = judged;
+      if (judged.open > 0) open.push(judged);
+      if (incident.id === null) continue;
       this.#hint(incident, nowMs);
       this.#tell(incident.due(nowMs));
     }
     this.#events.tellDue(nowMs);
-    this.#noteVerdicts(nowMs);
+    this.#noteVerdicts(open, startedAtMs);
     if (!this.#isStreaming) return POLL_MS;
     const overdueAtMs = startedAtMs - GRACE_MS;
-    const overdue = [...this.#judged.values()].filter(
+    const overdue = open.filter(
       (one) =>
         !this.#crew.has(one) &&
         one.isOverdue(overdueAtMs) &&
@@ -160,7 +171,7 @@ export class DriftWatch {
     const isBusy = (one: JudgedTable): boolean => this.#mutexOf(one).isBusy;
     for (const one of overdue.filter(isBusy)) this.#crew.await(one, judge);
     await this.#crew.work(overdue, judge);
-    this.#noteVerdicts(Date.now());
+    this.#noteVerdicts(open, steadyNowMs());
     return round.lagging.size > 0 ? REST_MS : POLL_MS;
   }
 
@@ -202,7 +213,11 @@ export class DriftWatch {
 
   /** Tables come and go, and are built again as other objects. */
   #followTables(): void {
-    const tables = new Set(this.#cluster.tables);
+    const list = this.#cluster.tables;
+    if (list === this.#followed && this.#reach.seen === this.#reachSeen) return;
+    this.#followed = list;
+    this.#reachSeen = this.#reach.seen;
+    const tables = new Set(list);
     const given = new Map<string, TableIncident>();
     for (const [table, { incident }] of this.#judged) {
       if (tables.has(table)) continue;
@@ -297,7 +312,7 @@ export class DriftWatch {
   async #judge(judged: JudgedTable, overdueAtMs: number, round: Round): Promise<void> {
     const { table, openRows, incident } = judged;
     judged.lookedAtMs = steadyNowMs();
-    if (!this.#cluster.tables.includes(table) || table.state !== 'live') return;
+    if (!this.#cluster.isTracked(table) || table.state !== 'live') return;
     const nodes = judged.settledNodes(round.lagging);
     judged.heldUpBy = copiesOf(judged.reach);
     if (nodes.length < 2) return;
@@ -418,15 +433,17 @@ export class DriftWatch {
     return question === null ? ['match', null] : [question, columnsNotCompared(table.spec)];
   }
 
-  #noteVerdicts(nowMs: number): void {
-    for (const judged of this.#judged.values()) {
+  /** Of tables with open rows, and of those that had some, at once; of all others now and then. */
+  #noteVerdicts(open: readonly JudgedTable[], steadyMs: number): void {
+    const isAll = steadyMs - this.#notedAtMs >= NOTE_MS;
+    if (isAll) this.#notedAtMs = steadyMs;
+    const nowMs = Date.now();
+    for (const judged of isAll ? this.#judged.values() : new Set([...open, ...this.#openBefore])) {
       const [verdict] = this.#decide(judged, judged.open);
       if (verdict === 'match') judged.matchedAtMs = nowMs;
-      // Since when lies ahead where the clock was set back: it would outdo what a diff finds from now on.
-      if (verdict !== judged.told.verdict || judged.told.sinceMs > nowMs) {
-        judged.told = { verdict, sinceMs: nowMs };
-      }
+      if (verdict !== judged.told.verdict) judged.told = { verdict, sinceMs: nowMs };
     }
+    this.#openBefore = open;
   }
 }
 

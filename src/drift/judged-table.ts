@@ -25,6 +25,8 @@ export class JudgedTable {
   matchedAtMs: number | null = null;
   /** Null: not known yet. */
   reach: Reach | null = null;
+  /** Nodes whose rows are meant to be equal. */
+  comparable: readonly string[];
   readonly #backoff = new Backoff(UNSETTLED_BACKOFF);
   /** Blocks with rows that did not settle -> how often in a row. */
   readonly #unsettled = new Map<number, number>();
@@ -41,6 +43,7 @@ export class JudgedTable {
     this.openRows = openRows;
     this.incident = incident;
     this.told = { verdict: 'unverified', sinceMs: Date.now() };
+    this.comparable = table.nodes;
   }
 
   /** Rows and blocks that are open. */
@@ -48,14 +51,6 @@ export class JudgedTable {
     const { size, openBlocks, isWholeTableOpen } = this.openRows;
     const waiting = this.#waiting.size + (this.#isAllWaiting ? 1 : 0);
     return size + openBlocks + waiting + (isWholeTableOpen ? 1 : 0);
-  }
-
-  /** Nodes whose rows are meant to be equal. */
-  get comparable(): string[] {
-    return this.table.nodes.filter((node) => {
-      const why = this.reach?.get(node)?.why ?? 'copying';
-      return why === 'copying';
-    });
   }
 
   /** Of those, the ones that changes get to. */
@@ -66,6 +61,9 @@ export class JudgedTable {
   /** Takes what is known of how the table's changes travel. */
   learn(reach: Reach | null, nowMs: number): void {
     this.reach = reach;
+    this.comparable = this.table.nodes.filter(
+      (node) => (reach?.get(node)?.why ?? 'copying') === 'copying',
+    );
     if (reach !== null) this.openRows.expect(this.indexesOf(this.comparable), nowMs);
   }
 
@@ -74,7 +72,8 @@ export class JudgedTable {
   }
 
   isOverdue(overdueAtMs: number): boolean {
-    if (this.table.state !== 'live' || this.reach === null || this.#backoff.isResting) return false;
+    if (this.open === 0 || this.table.state !== 'live') return false;
+    if (this.reach === null || this.#backoff.isResting) return false;
     return (
       this.#isAllWaiting ||
       this.#waiting.size > 0 ||

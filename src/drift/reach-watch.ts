@@ -5,7 +5,7 @@ import type { TrackedTable } from '../ingest/tracked-table.js';
 import { onEveryNode, withSessions } from '../postgres/every-node.js';
 import { CANARY_TABLE } from '../mirror/mirror-schema.js';
 import { missingSpockGrant } from '../replication/spock.js';
-import { readTableEdges } from '../replication/table-copies.js';
+import { readTableEdges, type TableEdge } from '../replication/table-copies.js';
 import type { Topology } from '../replication/topology.js';
 import { CounterGrowth, readCounters } from './conflict-counters.js';
 import { pairConditions, reachConditions, reachOf, type Reach } from './reach.js';
@@ -66,6 +66,11 @@ export class ReachWatch {
     return isCanary(this.#cluster, table) ? EVERYWHERE : (this.#reach.get(table) ?? null);
   }
 
+  /** Another object after each look. */
+  get seen(): unknown {
+    return this.#reach;
+  }
+
   /** What the subscriptions had trouble with at that time, as far as has been read. */
   trouble(fromMs: number, toMs: number): string[] {
     return this.#growth.between(fromMs, toMs);
@@ -98,10 +103,15 @@ export class ReachWatch {
         tables.map(({ spec }) => spec),
       ),
     );
-    const reach = tables.map((table, asked) => {
-      const ofTable = edges.filter((one) => one.asked === asked);
-      return [table, reachOf(nodes, topology.edges, ofTable)] as const;
-    });
+    const ofTable = new Map<number, TableEdge[]>();
+    for (const edge of edges) {
+      const known = ofTable.get(edge.asked);
+      if (known === undefined) ofTable.set(edge.asked, [edge]);
+      else known.push(edge);
+    }
+    const reach = tables.map(
+      (table, asked) => [table, reachOf(nodes, topology.edges, ofTable.get(asked) ?? [])] as const,
+    );
     this.#reach = new Map(reach);
     await this.readCounters(signal);
     const hidden = await this.#hidden(topology, signal);

@@ -62,7 +62,8 @@ for (const major of [15, 18] as const) {
       const node = { ...server.nodeConfig(DATABASE), user: 'hostile' };
       for (const replication of [{}, { replication: 'database' as const }]) {
         const { client } = await connectClient(node, { applicationName: 'test', ...replication });
-        const names = Object.keys({ ...SESSION_SETTINGS, ...(major < 17 ? {} : NEWER_SETTINGS) });
+        const newer = major < 17 ? {} : NEWER_SETTINGS;
+        const names = Object.keys({ ...HOSTILE, ...SESSION_SETTINGS, ...newer });
         const columns = names.map((name) => `current_setting('${name}')`).join(', ');
         const { rows } = await client.query<string[]>({
           text: `SELECT ${columns}, current_setting('tcp_user_timeout')`,

@@ -39,7 +39,7 @@ export function parseAcedLine(
   if (has('version')) return { kind: 'version' };
   const [word] = words;
   if (word !== undefined) {
-    throw usage(`aced takes no argument: ${word}`, `name a cluster as --cluster ${word}`);
+    throw usage(`aced takes no argument: ${word}`, `Name a cluster as --cluster ${word}.`);
   }
   try {
     program.action(() => undefined).parse(flagWords(given), { from: 'user' });

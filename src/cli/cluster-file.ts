@@ -10,7 +10,7 @@ const EXAMPLES: readonly NodeEntry[] = [
   { name: 'n1', host: 'db1.example.com', port: 5432 },
   { name: 'n2', host: 'db2.example.com', port: 5432 },
 ];
-const HINT = 'write --hosts n1=db1.example.com:5432,n2=10.0.0.2,n3=[::1]:5433';
+const HINT = 'Write --hosts n1=db1.example.com:5432,n2=10.0.0.2,n3=[::1]:5433.';
 
 /** A file to be written. */
 export interface NewFile {
@@ -24,12 +24,12 @@ export interface NewFile {
  */
 export function clusterFile(cluster: string | undefined, flags: FlagValues): NewFile {
   if (cluster === undefined || !/^[\p{L}\p{N}_-][\p{L}\p{N}_.-]*$/u.test(cluster)) {
-    throw usage('cluster init needs a name for the cluster', 'write acectl cluster init prod');
+    throw usage('cluster init needs a name for the cluster', 'Write acectl cluster init prod.');
   }
   const text = (flag: string): string | undefined => {
     const value = flags.get(flag);
     if (typeof value !== 'string') return undefined;
-    if (/[\r\n]/.test(value)) throw usage(`--${flag} must be one line`, 'leave line ends out');
+    if (/[\r\n]/.test(value)) throw usage(`--${flag} must be one line`, 'Leave line ends out.');
     return value;
   };
   const hosts = text('hosts');

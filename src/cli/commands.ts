@@ -429,7 +429,7 @@ function schemaDiffRequest(input: CommandInput): AnyRequest {
   if (flags.get('output') === 'html') {
     throw usage(
       '--output=html: there is no page of structures',
-      'leave it out; --json prints the result',
+      'Leave it out; --json prints the result.',
     );
   }
   return {
@@ -475,7 +475,7 @@ function isGiven(flags: FlagValues, name: string): boolean {
 function diffFile(command: string, flags: FlagValues): string {
   const path = flags.get('diff-file');
   if (typeof path === 'string') return path;
-  throw usage(`${command} needs --diff-file`, 'give the file that a diff has written');
+  throw usage(`${command} needs --diff-file`, 'Give the file that a diff has written.');
 }
 
 function repairRequest({ flags, argument }: CommandInput): AnyRequest {
@@ -486,12 +486,12 @@ function repairRequest({ flags, argument }: CommandInput): AnyRequest {
   if (!flags.has('source-of-truth') && !needsNoSource.some((name) => isGiven(flags, name))) {
     throw usage(
       'table-repair needs --source-of-truth',
-      "give the name of the node whose rows the others' are to become, or --repair-plan, --bidirectional, --fix-nulls or --recovery-mode",
+      "Give the name of the node whose rows the others' are to become, or --repair-plan, --bidirectional, --fix-nulls or --recovery-mode.",
     );
   }
   for (const [one, other] of REPAIR_EXCLUDES) {
     if (!isGiven(flags, one) || !isGiven(flags, other)) continue;
-    throw usage(`--${one} and --${other} exclude each other`, 'give one of them');
+    throw usage(`--${one} and --${other} exclude each other`, 'Give one of them.');
   }
   return {
     name: 'table-repair',

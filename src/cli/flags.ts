@@ -321,7 +321,7 @@ export const SCHEMA_DIFF: readonly FlagSpec[] = [
     placeholder: 'what',
     doc: 'the rows (default), or what the schema is made of',
   }),
-  toggle('ddl-only', 'L', "as --compare=structure, ACE's name of old"),
+  toggle('ddl-only', 'L', "as --compare=structure, ACE's older name"),
   toggle(
     'ace-exit-codes',
     undefined,
@@ -406,11 +406,11 @@ export const BUILD: readonly FlagSpec[] = [
   EXCLUDE_COLUMNS,
   refused('write-ranges', 'w', {
     takes: 'nothing',
-    instead: 'leave it out: the ranges are kept by aced and in its schema on each node',
+    instead: 'Leave it out: the ranges are kept by aced and in its schema on each node.',
   }),
   refused('ranges-file', 'k', {
     takes: 'value',
-    instead: 'leave it out: ranges are found in one cheap pass',
+    instead: 'Leave it out: ranges are found in one cheap pass.',
   }),
 ];
 
@@ -487,7 +487,7 @@ export const REPAIR: readonly FlagSpec[] = [
   refused('no-preserve-origin', undefined, {
     takes: 'nothing',
     instead:
-      'leave it out: without Spock rows are new writes unless --preserve-origin says otherwise; under Spock a new time would let older changes win over the repair',
+      'Leave it out: without Spock rows are new writes unless --preserve-origin says otherwise; under Spock a new time would let older changes win over the repair.',
   }),
 ];
 

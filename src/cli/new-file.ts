@@ -31,8 +31,8 @@ export function writeNewFile(
       isThere ? `${path} is there already` : `cannot write ${path}: ${errorMessage(error)}`,
       {
         hint: isThere
-          ? 'give another --path, --stdout, or --force to write over it'
-          : 'give another --path',
+          ? 'Give another --path, --stdout, or --force to write over it.'
+          : 'Give another --path.',
         cause: error,
       },
     );

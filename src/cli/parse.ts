@@ -152,7 +152,7 @@ function explained(
   const meant = similar.length > 0 ? similar.map((name) => `${prefix}${name}`) : withPart(typed);
   return usage(
     `unknown command ${prefix}${typed === '' ? '""' : typed}`,
-    `${didYouMean(meant)}see acectl ${prefix}--help`,
+    `${didYouMean(meant)}See: acectl ${prefix}--help`,
   );
 }
 
@@ -170,7 +170,10 @@ function splitArguments(
   const { words, argument } = spec;
   const form = `acectl ${words.join(' ')} ${operandsOf(spec)}`;
   if (args.includes('')) {
-    throw usage('an argument is empty', `write ${form}; leave out what is not meant to be given`);
+    throw usage(
+      'an argument is empty',
+      `Write ${form}, and leave out what is not meant to be given.`,
+    );
   }
   const isOptional =
     argument?.startsWith('[') === true || spec.isArgumentOptional?.(flags) === true;
@@ -183,11 +186,11 @@ function splitArguments(
   }
   const wanted = argument === null ? 0 : 1;
   if (args.length < wanted) {
-    throw usage(`${words.join(' ')} needs ${argument ?? ''}`, `write ${form}`);
+    throw usage(`${words.join(' ')} needs ${argument ?? ''}`, `Write: ${form}`);
   }
   const most = spec.hasNoCluster === true ? wanted : wanted + 1;
   if (args.length > most) {
-    throw usage(`too many arguments: ${args.slice(most).join(' ')}`, `write ${form}`);
+    throw usage(`too many arguments: ${args.slice(most).join(' ')}`, `Write: ${form}`);
   }
   const cluster = args.length > wanted ? args[0] : undefined;
   return { cluster, argument: wanted === 0 ? '' : (args.at(-1) ?? '') };

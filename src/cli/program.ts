@@ -100,7 +100,7 @@ function optionOf(flag: FlagSpec): Option {
     if (value !== undefined) return value;
     throw usage(
       `${flagTitle(flag)}: ${JSON.stringify(text)} is not accepted`,
-      `accepted: ${accepts}`,
+      `Accepted: ${accepts}.`,
     );
   });
 }
@@ -124,10 +124,10 @@ export function problemOf({ message }: CommanderError): { typed: string; similar
 /** `of`: the command, as it is called. */
 export function unknownFlag(error: CommanderError, of: string): AcedError {
   const { typed, similar } = problemOf(error);
-  return usage(`${of} has no flag ${typed}`, `${didYouMean(similar)}see ${of} --help`);
+  return usage(`${of} has no flag ${typed}`, `${didYouMean(similar)}See: ${of} --help`);
 }
 
 /** The begin of a hint; empty when there is nothing alike. */
 export function didYouMean(names: readonly string[]): string {
-  return names.length === 0 ? '' : `did you mean ${names.join(', or ')}? `;
+  return names.length === 0 ? '' : `Did you mean ${names.join(', or ')}? `;
 }

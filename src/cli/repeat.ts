@@ -8,11 +8,11 @@ export function intervalOf(flags: FlagValues): number | null {
   const every = flags.get('every');
   if (flags.get('schedule') !== true) {
     if (every === undefined) return null;
-    throw usage('--every is for --schedule', 'give both, or neither');
+    throw usage('--every is for --schedule', 'Give both, or neither.');
   }
   const ms = typeof every === 'string' ? parseDuration(every) : undefined;
   if (ms !== undefined) return ms;
-  throw usage('--schedule needs --every', 'say how often, as in --schedule --every 30m');
+  throw usage('--schedule needs --every', 'Say how often, as in --schedule --every 30m.');
 }
 
 /** Runs at once and then again and again until the signal; returns the worst exit code. */

@@ -146,7 +146,7 @@ export async function runCli(options: CliOptions): Promise<number> {
 /** Errors: BAD_USAGE. */
 function completionScript(shell: string): string {
   if (isShell(shell)) return SCRIPTS[shell];
-  throw usage(`there is no completion for ${shell}`, `name one of ${SHELLS.join(', ')}`);
+  throw usage(`there is no completion for ${shell}`, `Name one of ${SHELLS.join(', ')}.`);
 }
 
 /** Of a daemon that has little time for an answer; else what the files here say. */

@@ -60,7 +60,7 @@ export function tableChoice(flags: FlagValues, argument: string): TableChoice | 
     if (skipped.skipTables === undefined) return null;
     throw usage(
       '--skip-tables and --skip-file are for many tables',
-      "give a pattern such as 'public.*', --schema, --repset, --publication or --all",
+      "Give a pattern such as 'public.*', --schema, --repset, --publication or --all.",
     );
   }
   const [schema, repset, publication] = ['schema', 'repset', 'publication'].map((name) =>
@@ -93,7 +93,10 @@ function skipFile(flags: FlagValues): string[] {
   try {
     content = readFileSync(path, 'utf8');
   } catch (error) {
-    throw usage(`--skip-file: cannot read ${path}: ${errorMessage(error)}`, 'give a readable file');
+    throw usage(
+      `--skip-file: cannot read ${path}: ${errorMessage(error)}`,
+      'Give a readable file.',
+    );
   }
   return skippedTables(content);
 }

@@ -73,7 +73,7 @@ export function flagWords(given: readonly GivenFlag[]): string[] {
       words.set(spec.name, valueWord(spec, { typed, value, isInline }));
     else if (!isInline || value === 'true') words.set(spec.name, `--${spec.name}`);
     else if (value === 'false') words.delete(spec.name);
-    else throw usage(`${typed} takes no value`, `write ${typed} alone`);
+    else throw usage(`${typed} takes no value`, `Write ${typed} alone.`);
   }
   return [...words.values()];
 }
@@ -82,12 +82,12 @@ function valueWord(
   { name, accepts = 'a value' }: FlagSpec,
   { typed, value, isInline }: Omit<GivenFlag, 'spec'>,
 ): string {
-  if (value === undefined) throw usage(`${typed} needs a value`, `accepted: ${accepts}`);
+  if (value === undefined) throw usage(`${typed} needs a value`, `Accepted: ${accepts}.`);
   if (!isInline && value.startsWith('-') && value !== '-') {
     // Most likely the value was forgotten and this is the next flag.
     throw usage(
       `${typed} needs a value`,
-      `if ${value} is meant to be it, write --${name}=${value}`,
+      `If ${value} is meant to be it, write --${name}=${value}.`,
     );
   }
   return `--${name}=${value}`;

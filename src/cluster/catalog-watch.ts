@@ -156,9 +156,9 @@ class NodeCatalogWatch {
     pipeline.abandonSlot(
       new AcedError(
         'PUBLICATION_LOST',
-        `publication ${publicationName} on node ${this.#node} is gone: it is made again, and the node is read again`,
+        `publication ${publicationName} on node ${this.#node} is gone: it is recreated, and the node is read again`,
         {
-          hint: 'aced needs it for as long as it follows tables; acectl mtree teardown removes it',
+          hint: 'It is needed for as long as aced follows tables; acectl mtree teardown removes it.',
         },
       ),
     );

@@ -171,7 +171,7 @@ export class Cluster {
     const pipeline = this.pipelines.get(node);
     if (pipeline === undefined) {
       throw new AcedError('NOT_INITIALISED', `cluster ${this.config.cluster} is not streaming`, {
-        hint: `run: acectl mtree init ${this.config.cluster}`,
+        hint: `Run: acectl mtree init ${this.config.cluster}`,
       });
     }
     return pipeline;
@@ -185,7 +185,7 @@ export class Cluster {
       names === undefined || names.length === 0 ? all : all.filter((name) => names.includes(name));
     if (selected.length < minimum) {
       throw new AcedError('BAD_USAGE', `${minimum} nodes are needed, got ${selected.join(', ')}`, {
-        hint: `the cluster has ${all.join(', ')}`,
+        hint: `The cluster has ${all.join(', ')}.`,
       });
     }
     return selected;
@@ -200,7 +200,7 @@ export class Cluster {
       'UNSUPPORTED',
       `this command works on all nodes of the cluster, not on ${selected.join(', ')} alone`,
       {
-        hint: `leave --nodes out, or take ${left.map(({ name }) => name).join(', ')} out of the cluster definition`,
+        hint: `Leave --nodes out, or take ${left.map(({ name }) => name).join(', ')} out of the cluster definition.`,
       },
     );
   }
@@ -236,8 +236,8 @@ export class Cluster {
       throw new AcedError('NOT_TRACKED', `table ${text} has no Merkle tree`, {
         hint:
           hint ??
-          `run: acectl mtree build ${this.config.cluster} ${text}, if that is the table's name; ` +
-            `acectl status ${this.config.cluster} shows the tables with a tree`,
+          `If that is the table's name, build one: acectl mtree build ${this.config.cluster} ${text}; ` +
+            `acectl status ${this.config.cluster} shows the tables with a tree.`,
       });
     }
     return table;
@@ -396,7 +396,7 @@ export class Cluster {
   #unknownNode(name: string): AcedError {
     const known = this.config.nodes.map((node) => node.name).join(', ');
     return new AcedError('UNKNOWN_NODE', `cluster ${this.config.cluster} has no node "${name}"`, {
-      hint: `its nodes are ${known}`,
+      hint: `Its nodes are ${known}.`,
     });
   }
 }

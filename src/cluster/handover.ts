@@ -47,7 +47,7 @@ export function succeed(store: Store, inheritance: Inheritance, epoch: number): 
 function asFollowed(table: InheritedTable): InheritedTable {
   const isWhole = table.state === 'live' || table.state === 'stale';
   return isWhole
-    ? { ...table, state: 'stale', reason: 'taken over: it is read anew' }
+    ? { ...table, state: 'stale', reason: 'taken over: it is read again' }
     : { ...table, state: 'failed', reason: table.reason ?? 'another aced took over' };
 }
 

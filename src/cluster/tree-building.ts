@@ -79,7 +79,7 @@ function needsEveryNode(label: string, reason: string, cause: unknown): unknown 
   return new AcedError(
     cause.code,
     `the tree of ${label} must be built again (${reason}), on every node of the cluster: ${cause.message}`,
-    { hint: 'table-diff with --nodes needs no tree.', cause },
+    { hint: 'Compare it with table-diff --nodes, which needs no tree.', cause },
   );
 }
 
@@ -221,7 +221,7 @@ async function readWhole(
 export function requireInitialised(cluster: Cluster): void {
   if (cluster.isStreaming) return;
   throw new AcedError('NOT_INITIALISED', `cluster ${cluster.config.cluster} is not initialised`, {
-    hint: `run: acectl mtree init ${cluster.config.cluster}`,
+    hint: `Run: acectl mtree init ${cluster.config.cluster}`,
   });
 }
 

@@ -249,7 +249,7 @@ function requireOneOrder(table: TrackedTable): void {
   const rows = table.nodes.reduce((sum, node) => sum + table.leaves(node).totalRows, 0);
   if (table.layout.size < CUTS_BETWEEN_LOOKS + (2 * rows) / table.blockRows) return;
   throw new AcedError('SCHEMA_MISMATCH', `the nodes order the keys of ${table.label} differently`, {
-    hint: 'table-diff compares it block by block; see whether types, collations and locales agree',
+    hint: 'Compare it with table-diff, block by block; see whether types, collations and locales agree.',
   });
 }
 

@@ -120,7 +120,7 @@ function overLimit(node: string, retainedBytes: number, isBeingMade: boolean): A
     'SLOT_LOST',
     `the slot on node ${node} held back ${retainedBytes} bytes of write-ahead log ${state}, more ` +
       'than stream.max_slot_wal_bytes: it is dropped and recreated',
-    { hint: 'end transactions that stay open on the node, or raise the limit' },
+    { hint: 'End transactions that stay open on the node, or raise the limit.' },
   );
 }
 

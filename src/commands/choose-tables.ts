@@ -99,7 +99,7 @@ async function readWanted(
   if (all) wanted.push({ what: 'the database', has: () => true });
   if (wanted.length > 0) return wanted;
   throw new AcedError('BAD_USAGE', 'no tables were chosen', {
-    hint: "give a pattern such as 'public.*', --schema, --repset, --publication or --all",
+    hint: "Give a pattern such as 'public.*', --schema, --repset, --publication or --all.",
   });
 }
 
@@ -118,7 +118,7 @@ async function membersOf(
   const sets = [...found.values()].filter((set) => set !== null);
   if (sets.length === 0) {
     throw new AcedError('NO_SUCH_TABLE', `no node has a ${what}`, {
-      hint: 'check the spelling; names are as the catalog has them',
+      hint: 'Check the spelling; names are as the catalog has them.',
     });
   }
   const keys = new Set(sets.flat().map(keyOf));
@@ -157,7 +157,7 @@ async function setMembers(session: Session, repset: string): Promise<readonly Ta
     throw new AcedError(
       'MISSING_PRIVILEGE',
       `${user} may not read the replication sets on node ${name}`,
-      { hint: `run there: ${missingGrant}` },
+      { hint: `Run there: ${missingGrant}` },
     );
   }
   return names.length === 0 ? publicationMembers(session, repset) : tables;
@@ -237,7 +237,7 @@ function refuseNothing(wanted: readonly Wanted[], tables: readonly TableName[]):
   const empty = wanted.find(({ has }) => !tables.some(has));
   if (empty === undefined) return;
   throw new AcedError('NO_SUCH_TABLE', `no node has a table of ${empty.what}`, {
-    hint: 'check the spelling; names with upper-case letters, dots or wildcards need double quotes',
+    hint: 'Check the spelling; names with upper-case letters, dots or wildcards need double quotes.',
   });
 }
 

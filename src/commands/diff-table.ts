@@ -60,7 +60,7 @@ export async function diffTable(
   requireConfiguredColumns(cluster.config, catalog);
   if (params.resume === true && params.againstOrigin !== undefined) {
     throw new AcedError('BAD_USAGE', '--resume and --against-origin exclude each other', {
-      hint: 'leave --resume out: a diff against an origin always looks at the whole table',
+      hint: 'Leave --resume out: a diff against an origin always looks at the whole table.',
     });
   }
   if (catalog.spec.isMultiset === true) requireNoKey(params, name);
@@ -144,7 +144,7 @@ function requireNoKey(
     'UNSUPPORTED',
     `${flag}: the rows of ${schema}.${name} cannot be told apart, it has no key`,
     {
-      hint: 'name columns that are unique and not null: --key a,b',
+      hint: 'Name columns that are unique and not null: --key a,b.',
     },
   );
 }
@@ -207,7 +207,7 @@ export function requireCommitTimes(
     'UNSUPPORTED',
     `${flag} needs to know when and where from rows were written, which is not recorded on ${silent.join(', ')}`,
     {
-      hint: 'set track_commit_timestamp = on there and restart the server; it records from then on',
+      hint: 'Set track_commit_timestamp = on there and restart the server; it records from then on.',
     },
   );
 }

@@ -103,7 +103,7 @@ function examineNode(
         check: 'synchronous_standby_names',
         subject: node,
         evidence: setting === null ? 'does not name aced' : `'${setting}': ${SYNCHRONOUS_WARNING}`,
-        remedy: setting === null ? null : 'name your standbys in it, not *',
+        remedy: setting === null ? null : 'Name your standbys in it, not *.',
       };
       return [...judgeServer(pool.node, seen), synchronous];
     }, context.signal);
@@ -121,7 +121,7 @@ async function replicationFindings({ cluster, nodes, context }: Examined): Promi
   const found: Finding[] = problems.map(({ subject, message }) => ({
     ...{ level: 'warning', check: 'replication', subject, evidence: message },
     remedy:
-      'acectl replication-diff shows all; a difference that it explains is told as in flight or starved',
+      'See all with acectl replication-diff; a difference that it explains is told as in flight or starved.',
   }));
   for (const { node, grant } of hidden) {
     const evidence = 'the role may not read how it replicates';
@@ -170,7 +170,7 @@ async function tableFindings(
   const chosen = await chooseTables(pools, choice, { nodeSchema: config.nodeSchema, signal });
   const missing = chosen.missing.map(({ schema, name, reason }): Finding => ({
     ...{ level: 'warning', check: 'table', subject: `${schema}.${name}`, evidence: reason },
-    remedy: 'acectl schema-diff --ddl-only shows what the nodes do not have alike',
+    remedy: 'See what differs with acectl schema-diff --ddl-only.',
   }));
   return {
     findings: [...missing, ...(await look(chosen.chosen))],
@@ -188,7 +188,7 @@ async function diskOf(stateDir: string): Promise<Finding> {
     subject: stateDir,
     evidence: `${(free / GIBIBYTE).toFixed(1)} GiB free`,
     remedy: isLow
-      ? 'make room: on a full disk the streams stop, and the slots hold back log'
+      ? 'Make room: on a full disk the streams stop, and the slots hold back log.'
       : null,
   };
 }

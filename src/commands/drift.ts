@@ -102,7 +102,7 @@ export async function repairIncident(
   const [file] = diff.files;
   if (diff.verdict !== 'drift' || file === undefined) {
     throw new AcedError('STARVED', `${table} is ${diff.verdict} now: nothing was repaired`, {
-      hint: `look again: acectl drift show ${id}`,
+      hint: `Look again: acectl drift show ${id}`,
     });
   }
   const result = await repair(
@@ -129,7 +129,7 @@ function findIncident({ incidents }: DriftWatch, id: string): IncidentState {
   throw new AcedError(
     'BAD_USAGE',
     found === undefined ? `no open incident ${id}` : `several open incidents begin with ${id}`,
-    { hint: known.length === 0 ? 'there is none' : `open are ${known.join(', ')}` },
+    { hint: known.length === 0 ? 'There is none.' : `Open are ${known.join(', ')}.` },
   );
 }
 

@@ -308,7 +308,7 @@ export class Engine implements CommandRunner {
     const isStandalone = this.#options.mode === 'daemon' || this.#cluster.config.standby === null;
     if (isStandalone || !(NEEDS_STREAM.has(name) || WHOLE_CLUSTER.has(name))) return;
     throw new AcedError('STANDBY', 'the trees of this cluster are those of its active aced', {
-      hint: 'ask that one: on its host, or with ACED_SOCKET',
+      hint: 'Ask that one, on its host or with ACED_SOCKET.',
     });
   }
 
@@ -317,7 +317,7 @@ export class Engine implements CommandRunner {
     const spec = this.#cluster.findTable(table)?.spec;
     if (spec === undefined || this.#tracker?.wants(spec) !== true) return;
     throw new AcedError('UNSUPPORTED', `${table} is followed because the option track names it`, {
-      hint: 'add it to track.exclude and restart aced: it is let go then',
+      hint: 'Add it to track.exclude and restart aced: it is not followed any more then.',
     });
   }
 
@@ -371,10 +371,10 @@ export class Engine implements CommandRunner {
     const { cluster } = this.#cluster.config;
     throw this.#options.mode === 'daemon'
       ? new AcedError('UNSUPPORTED', 'this aced does not judge its tables all the time', {
-          hint: 'set drift.enabled (ACED_DRIFT_ENABLED) to true and restart it',
+          hint: 'Set drift.enabled (ACED_DRIFT_ENABLED) to true and restart it.',
         })
       : new AcedError('DAEMON_UNREACHABLE', `no aced is running for cluster ${cluster}`, {
-          hint: `only a daemon knows drift as it arises; start aced --cluster ${cluster}, or run a diff`,
+          hint: `Only a daemon knows drift as it arises; start aced --cluster ${cluster}, or run a diff.`,
         });
   }
 

@@ -101,7 +101,7 @@ async function waitUntilStreaming(
     const { state } = pipeline;
     if (state.kind === 'stopped') {
       throw new AcedError('NOT_INITIALISED', 'a teardown has stopped the streams meanwhile', {
-        hint: `run again: acectl mtree init ${cluster.config.cluster}`,
+        hint: `Run again: acectl mtree init ${cluster.config.cluster}`,
       });
     }
     if (state.kind === 'waiting' && (state.error.prospect !== 'retry' || state.attempt > 2)) {

@@ -59,7 +59,7 @@ function namingSurvivors(error: unknown, { recoveryMode }: RepairParams): unknow
   const isLost = error instanceof AcedError && error.code === 'NODE_UNREACHABLE';
   if (!isLost || recoveryMode !== true) return error;
   return new AcedError(error.code, error.message, {
-    hint: 'leave the lost node out: --nodes <survivors>',
+    hint: 'Leave the lost node out: --nodes <survivors>.',
     cause: error,
   });
 }

@@ -62,7 +62,7 @@ export class Standby implements CommandRunner, Health {
     const { holder } = this.#lease.view;
     const who = holder === null ? 'nobody is active yet' : `the active one is ${holder}`;
     return new AcedError('STANDBY', `this aced is a standby; ${who}`, {
-      hint: 'ask that one: on its host, or with ACED_SOCKET',
+      hint: 'Ask that one, on its host or with ACED_SOCKET.',
     });
   }
 

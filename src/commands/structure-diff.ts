@@ -54,7 +54,7 @@ export async function structureDiff(
   const found = new Map(Array.from(onNodes, ([node, { definitions }]) => [node, definitions]));
   if (![...found.values()].flat().some(({ kind }) => kind === 'schema')) {
     throw new AcedError('NO_SUCH_TABLE', `no node has a schema ${schema}`, {
-      hint: 'check the spelling; the name is as the catalog has it',
+      hint: 'Check the spelling; the name is as the catalog has it.',
     });
   }
   const sifted = sift(found, ({ name }) => skips.some((skip) => skip.matches(tableName(name))));
@@ -85,7 +85,7 @@ function exitCodeOf(worst: Rank | null, isAce: boolean): number {
 function refuseOurs(cluster: Cluster, schema: string): void {
   if (schema !== cluster.config.nodeSchema) return;
   throw new AcedError('BAD_USAGE', `${schema} is aced's own schema on the nodes`, {
-    hint: 'name a schema of yours',
+    hint: 'Name a schema of yours.',
   });
 }
 

@@ -87,9 +87,9 @@ async function cleanEveryNode(
   const [first] = failures.values();
   if (first !== undefined) {
     const nodes = [...failures.keys()].join(', ');
-    const remedy = first.hint === undefined ? '' : `${first.hint}; `;
+    const again = `Run it again when that is mended. Until then ${nodes} may still have ${what}.`;
     throw new AcedError(first.code, `not done on ${nodes}: ${first.message}`, {
-      hint: `${remedy}then run it again. Until then ${nodes} may still have ${what}`,
+      hint: first.hint === undefined ? again : `${first.hint} ${again}`,
       cause: first,
     });
   }
@@ -107,7 +107,7 @@ async function cleanEveryNode(
  */
 export async function teardownTable(cluster: Cluster, tableText: string): Promise<InitResult> {
   const table = cluster.requireTable(tableText, {
-    hint: `there is nothing to remove; acectl status ${cluster.config.cluster} shows the tables with a tree`,
+    hint: `There is nothing to remove; acectl status ${cluster.config.cluster} shows the tables with a tree.`,
   });
   const { config } = cluster;
   const { schema, name } = table.spec;

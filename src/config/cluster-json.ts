@@ -109,7 +109,7 @@ function pickDatabase(
   const known = entries.flatMap((settings) => nameOf(settings) ?? []).join(', ');
   throw bad(
     `${file}: no database ${JSON.stringify(database)} in pgedge.databases`,
-    `it has: ${known}`,
+    `It has: ${known}.`,
   );
 }
 
@@ -117,7 +117,7 @@ function isActive(value: unknown, where: string): boolean {
   const word = scalar(value, where)?.toLowerCase();
   if (word === undefined || ACTIVE.has(word)) return true;
   if (INACTIVE.has(word)) return false;
-  throw bad(`${where}: ${JSON.stringify(value)} is not accepted`, 'accepted: yes, on, no, off');
+  throw bad(`${where}: ${JSON.stringify(value)} is not accepted`, 'Accepted: yes, on, no, off.');
 }
 
 /** Text of a string, number or boolean; undefined when absent or empty. */

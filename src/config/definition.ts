@@ -100,8 +100,8 @@ export function findDefinition(cluster: string, options: DefinitionOptions): Def
     {
       hint:
         known.length > 0
-          ? `defined there: ${known.join(', ')}`
-          : `add [${cluster}] and a [${cluster}.n1] section for each node to a pg_service.conf`,
+          ? `Defined there: ${known.join(', ')}.`
+          : `Add [${cluster}] and a [${cluster}.n1] section for each node to a pg_service.conf.`,
     },
   );
 }
@@ -120,7 +120,7 @@ export function findService(
     throw new AcedError(
       'BAD_CONFIG',
       `standby.service: there is no section [${name}] in ${file?.path ?? paths.join(', ')}`,
-      { hint: `add [${name}] with host, port and dbname of the database that holds the lease` },
+      { hint: `Add [${name}] with host, port and dbname of the database that holds the lease.` },
     );
   }
   const badLine = twin?.line ?? section.malformedLine;
@@ -129,7 +129,7 @@ export function findService(
       'BAD_CONFIG',
       `${file.path}, line ${badLine}: what [${name}] means is not clear`,
       {
-        hint: 'have the section once, with a key=value on each line',
+        hint: 'Have the section once, with a key=value on each line.',
       },
     );
   }

@@ -63,7 +63,7 @@ export function locate(sources: SettingSources, options: LocateOptions): Locatio
   const cluster = findSetting(OPTIONS.cluster, sources)?.value;
   if (cluster === undefined) {
     throw new AcedError('UNKNOWN_CLUSTER', 'no cluster is named', {
-      hint: 'give its name as an argument (aced: --cluster), in ACED_CLUSTER, or as default_cluster in aced.yaml',
+      hint: 'Give its name as an argument (aced: --cluster), in ACED_CLUSTER, or as default_cluster in aced.yaml.',
     });
   }
   const surroundings = surroundingsOf(options);

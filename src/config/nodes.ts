@@ -81,7 +81,7 @@ export function buildNode(draft: NodeDraft, context: NodeContext): NodeConfig {
   const user = raw('user')?.value ?? context.osUser;
   if (user === undefined) {
     throw new AcedError('BAD_CONFIG', `${draft.where}: node ${draft.name} has no user`, {
-      hint: 'set user in the cluster definition, or PGUSER',
+      hint: 'Set user in the cluster definition, or PGUSER.',
     });
   }
   const password = raw('password')?.value;
@@ -134,7 +134,7 @@ export function checkNodes(nodes: readonly NodeConfig[], where: string): void {
       throw new AcedError(
         'BAD_CONFIG',
         `${where}: nodes ${twin} and ${name} are the same database, ${database} at ${host} port ${port}`,
-        { hint: 'give each node its own host or port' },
+        { hint: 'Give each node its own host or port.' },
       );
     }
     byAddress.set(address, name);

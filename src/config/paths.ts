@@ -65,6 +65,6 @@ export function checkSocketPath(path: string): string {
   throw new AcedError(
     'BAD_CONFIG',
     `the socket path ${path} has ${bytes} bytes; a unix socket allows ${MAX_SOCKET_PATH_BYTES}`,
-    { hint: 'set ACED_SOCKET, or socket in aced.yaml, to a shorter path' },
+    { hint: 'Set ACED_SOCKET, or socket in aced.yaml, to a shorter path.' },
   );
 }

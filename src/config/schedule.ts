@@ -168,7 +168,7 @@ function textOf(value: unknown): string | undefined {
 
 function bad(where: string, why: unknown): AcedError {
   return new AcedError('BAD_CONFIG', `${where}: ${errorMessage(why)}`, {
-    hint: 'see the page on configuration, section on the schedule',
+    hint: 'See the section on scheduled jobs in docs/12-operations.md.',
     cause: why,
   });
 }

@@ -103,6 +103,6 @@ export function serviceClusters(sections: readonly ServiceSection[]): string[] {
 
 function malformed(file: string, line: number, what: string): AcedError {
   return new AcedError('BAD_CONFIG', `${file}, line ${line}: ${what}`, {
-    hint: 'comments stand on lines of their own and begin with #',
+    hint: 'Comments stand on lines of their own and begin with #.',
   });
 }

@@ -83,6 +83,6 @@ function accept<T>(kind: ValueKind<T>, value: unknown, where: string): T {
 /** Never for a password. */
 export function badValue(where: string, value: unknown, accepts: string): AcedError {
   return new AcedError('BAD_CONFIG', `${where}: ${JSON.stringify(value)} is not accepted`, {
-    hint: `accepted: ${accepts}`,
+    hint: `Accepted: ${accepts}.`,
   });
 }

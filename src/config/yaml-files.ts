@@ -28,7 +28,7 @@ export function findAcedYaml({ env, cwd, home }: YamlSearch): TextFile | undefin
   const found = firstFile([join(absoluteDir(named, cwd), named)]);
   if (found !== undefined) return found;
   throw new AcedError('BAD_CONFIG', `the file that ACED_CONFIG names is not there: ${named}`, {
-    hint: 'correct the variable, or unset it',
+    hint: 'Correct the variable, or unset it.',
   });
 }
 
@@ -64,7 +64,7 @@ function readIfThere(path: string): string | undefined {
     const code = error instanceof Error && 'code' in error ? error.code : undefined;
     if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
     throw new AcedError('BAD_CONFIG', `cannot read ${path}: ${errorMessage(error)}`, {
-      hint: `make it readable, or move it away from ${dirname(path)}`,
+      hint: `Make it readable, or move it away from ${dirname(path)}.`,
       cause: error,
     });
   }

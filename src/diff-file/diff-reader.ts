@@ -256,7 +256,7 @@ function parseObject(path: string, what: string, text: string): Record<string, u
     });
   }
   if (isObject(value)) return value;
-  throw new AcedError('BAD_DIFF_FILE', `${path} is not a diff file: its ${what} is no object`, {
+  throw new AcedError('BAD_DIFF_FILE', `${path} is not a diff file: its ${what} is not an object`, {
     hint: BAD_FILE_HINT,
   });
 }

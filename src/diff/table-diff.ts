@@ -109,7 +109,7 @@ async function begin(options: TableDiffOptions, comparison: Comparison): Promise
       tellProved(resumed, comparison);
       return resumed;
     }
-    const message = `Nothing to resume, the diff begins anew: ${resumed}`;
+    const message = `Nothing to resume, the diff starts again from the beginning: ${resumed}`;
     context.emit({ type: 'log', level: 'info', message });
   }
   const boundaries = await findBoundaries({

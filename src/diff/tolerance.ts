@@ -29,13 +29,13 @@ export function parseTolerances(
       const name = text.slice(0, at);
       const limit = at < 1 ? null : decimalOf(text.slice(at + 1));
       if (limit === null || limit.digits < 0n) {
-        throw usage(`--tolerance ${text} is not column=number`, 'write it as in amount=0.01');
+        throw usage(`--tolerance ${text} is not column=number`, 'Write it as in amount=0.01.');
       }
       const column = columns.find((one) => one.name === name);
       if (column === undefined || key.includes(name) || !NUMBER_OIDS.has(column.baseTypeOid)) {
         throw usage(
-          `--tolerance: ${name} is no compared column of numbers outside the key`,
-          'name a column of an integer, numeric or float type',
+          `--tolerance: ${name} is not a compared column of numbers outside the key`,
+          'Name a column of an integer, numeric or float type.',
         );
       }
       return [name, limit];

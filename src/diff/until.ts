@@ -9,7 +9,7 @@ export function parseUntil(text: string): bigint {
   const micros = microsOf(text);
   if (micros !== null) return micros;
   throw new AcedError('BAD_USAGE', `--until ${text} is not a time`, {
-    hint: 'write it as RFC 3339 with a time zone, as in 2026-11-28T04:00:00Z',
+    hint: 'Write it as RFC 3339 with a time zone, as in 2026-11-28T04:00:00Z.',
   });
 }
 

@@ -73,7 +73,7 @@ export function hashTexts(
     const end = value === null ? -1 : bytes.length;
     const form = forms[i] ?? 'plain';
     if (!chain.add(form, { bytes, start: value === null ? -1 : 0, end }, state)) {
-      throw new RangeError(`value ${i} is no text of form ${form}`);
+      throw new RangeError(`value ${i} is not a text of form ${form}`);
     }
   });
   chain.end(state);

@@ -102,7 +102,7 @@ async function checkOn(
   for (const { column, text } of wrong) {
     const type = column === null ? undefined : types[column];
     const what = type === undefined ? text : `type ${type.name}, ${text}`;
-    found.push(tell('problem', what, NOT_ALIKE));
+    found.push(tell('problem', what, NOT_ALIKE_HINT));
   }
   const left = all.length - types.length;
   const valueless = types.filter((_, i) => row[i] === null).map((type) => type.name);
@@ -125,8 +125,8 @@ async function checkOn(
   return found;
 }
 
-const NOT_ALIKE =
-  'do not trust what aced says of tables with it, and report it; mtree verify reads their rows with SQL';
+const NOT_ALIKE_HINT =
+  'Do not trust what aced says of tables with it, and report it; mtree verify reads their rows with SQL.';
 
 /** Errors: MISSING_PRIVILEGE with the statement that grants it, UNSUPPORTED. */
 async function requireRights(session: Session): Promise<void> {
@@ -149,7 +149,7 @@ async function requireRights(session: Session): Promise<void> {
   throw new AcedError(
     'UNSUPPORTED',
     `publication ${publication} on node ${name} has every table and would send the canary to others: nothing was written`,
-    { hint: 'the other nodes may be looked at: --nodes' },
+    { hint: 'Name the other nodes as --nodes: they can be looked at.' },
   );
 }
 

@@ -41,13 +41,13 @@ export function judgeServer(node: NodeConfig, facts: ServerFacts): Finding[] {
     publication(facts),
     facts.isSuperuser
       ? warning('role', `${node.user} is a superuser`, SUPERUSER_WARNING)
-      : ok('role', `${node.user} is no superuser`),
+      : ok('role', `${node.user} is not a superuser`),
     facts.keepsCommitTimes
       ? ok('track_commit_timestamp', 'on')
       : warning(
           'track_commit_timestamp',
           'off: an incident cannot say when and where a row was written',
-          'set it to on in postgresql.conf and restart the server; conflicts that the newest write wins need it too',
+          'Set it to on in postgresql.conf and restart the server; conflicts that the newest write wins need it too.',
         ),
     prepared(facts),
     longTransactions(facts),
@@ -58,16 +58,24 @@ export function judgeServer(node: NodeConfig, facts: ServerFacts): Finding[] {
 function version({ version: number }: ServerFacts): Told {
   const major = Math.floor(number / 10_000);
   if (major < OLDEST)
-    return problem('version', `PostgreSQL ${major}`, `upgrade to ${OLDEST} or later`);
+    return problem('version', `PostgreSQL ${major}`, `Upgrade to ${OLDEST} or later.`);
   if (major <= NEWEST) return ok('version', `PostgreSQL ${major}`);
-  return warning('version', `PostgreSQL ${major}`, `aced was tested on ${OLDEST} to ${NEWEST}`);
+  return warning(
+    'version',
+    `PostgreSQL ${major}`,
+    `Use ${OLDEST} to ${NEWEST}, which aced was tested on.`,
+  );
 }
 
 function walLevel({ walLevel: level, version: number }: ServerFacts): Told {
   const isEnough = level === 'logical' || (number >= 190_000 && level !== 'minimal');
   return isEnough
     ? ok('wal_level', level)
-    : problem('wal_level', level, 'set wal_level = logical in postgresql.conf, restart the server');
+    : problem(
+        'wal_level',
+        level,
+        'Set wal_level = logical in postgresql.conf, restart the server.',
+      );
 }
 
 function replicates({ mayReplicate }: ServerFacts, role: string): Told {
@@ -84,7 +92,7 @@ function slots({ freeSlots, hasSlot }: ServerFacts): Told {
   if (hasSlot) return ok('replication slots', 'ours is there');
   return freeSlots > 0
     ? ok('replication slots', `${freeSlots} free`)
-    : problem('replication slots', 'none is free', 'raise max_replication_slots, or drop one');
+    : problem('replication slots', 'none is free', 'Raise max_replication_slots, or drop one.');
 }
 
 function senders({ freeSenders }: ServerFacts): Told {
@@ -92,7 +100,7 @@ function senders({ freeSenders }: ServerFacts): Told {
   return warning(
     'WAL senders',
     'none is free (one may be ours)',
-    'raise max_wal_senders, or end one',
+    'Raise max_wal_senders, or end one.',
   );
 }
 
@@ -101,7 +109,7 @@ function walLimit({ maxSlotWalKeep }: ServerFacts): Told {
   return warning(
     'max_slot_wal_keep_size',
     'no limit: while aced is down its slot holds back the log until the disk is full',
-    'set it below the free space of pg_wal',
+    'Set it below the free space of pg_wal.',
   );
 }
 
@@ -114,7 +122,7 @@ function schema(
     return problem(
       'schema',
       'the role may not use the schema of our tables',
-      `let ${role} own it, or GRANT it all on the schema and its tables`,
+      `Let ${role} own it, or GRANT it all on the schema and its tables.`,
     );
   }
   return mayCreateInDatabase
@@ -132,7 +140,7 @@ function publication({ ownsPublication, mayCreateInDatabase }: ServerFacts): Tol
     return warning(
       'publication',
       'it is there, and another role owns it: aced can neither add tables to it nor take them out',
-      'publish each table before its build; see "To follow tables, least privilege" in docs/03-nodes.md',
+      'Publish each table before its build; see "To follow tables, least privilege" in docs/03-nodes.md.',
     );
   }
   return mayCreateInDatabase
@@ -140,7 +148,7 @@ function publication({ ownsPublication, mayCreateInDatabase }: ServerFacts): Tol
     : problem(
         'publication',
         'it is not there, and the role may not create it',
-        'let an administrator create it; see "To follow tables, least privilege" in docs/03-nodes.md',
+        'Let an administrator create it; see "To follow tables, least privilege" in docs/03-nodes.md.',
       );
 }
 
@@ -149,7 +157,7 @@ function prepared({ prepared: count, oldestPreparedSeconds: seconds }: ServerFac
   return warning(
     'prepared transactions',
     `${count}, the oldest of ${seconds} s ago: it holds back the log in every slot`,
-    'COMMIT PREPARED or ROLLBACK PREPARED what nobody waits for',
+    'COMMIT PREPARED or ROLLBACK PREPARED what nobody waits for.',
   );
 }
 
@@ -158,7 +166,7 @@ function longTransactions({ oldestOpenSeconds: seconds }: ServerFacts): Told {
   return warning(
     'open transactions',
     `one has been writing for ${seconds} s: a new slot waits for it, and it holds back the log`,
-    'end it; pg_stat_activity names it',
+    'End it; pg_stat_activity names it.',
   );
 }
 
@@ -166,15 +174,15 @@ function longTransactions({ oldestOpenSeconds: seconds }: ServerFacts): Told {
 export function compareServers(facts: ReadonlyMap<string, ServerFacts>): Finding[] {
   return [
     ...unlike(facts, 'encoding', ({ encoding }) => encoding, {
-      remedy: 'texts that one of them cannot hold never replicate; values are compared as UTF-8',
+      remedy: 'Texts that one of them cannot hold never replicate; values are compared as UTF-8.',
     }),
     ...unlike(facts, 'collation', ({ collation }) => collation, {
       remedy:
-        'keys of text are compared by an order of our own: builds read such tables as a whole',
+        'Keys of text are compared by an order of our own: builds read such tables as a whole.',
     }),
     ...unlike(facts, 'collation version', (one) => one.collationVersion ?? 'none', {
       remedy:
-        'rebuild indexes on text where the library has changed: REINDEX, then ALTER DATABASE ... REFRESH COLLATION VERSION',
+        'Rebuild indexes on text where the library has changed: REINDEX, then ALTER DATABASE ... REFRESH COLLATION VERSION.',
     }),
     ...clocks(facts),
   ];
@@ -214,7 +222,7 @@ function clocks(facts: ReadonlyMap<string, ServerFacts>): Finding[] {
       : warning(
           'clocks',
           evidence,
-          'let NTP or PTP keep them; where the newest write wins, the wrong one does',
+          'Let NTP or PTP keep them; where the newest write wins, the wrong one does.',
         );
   return [{ ...told, subject: 'all nodes' }];
 }

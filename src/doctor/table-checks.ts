@@ -47,7 +47,8 @@ export async function checkTables(
     else {
       for (const { name, reason, cause } of spec?.spec.excluded ?? []) {
         const isOpen = cause === 'missing' || cause === 'unstable';
-        if (isOpen) tell('warning', 'columns', `${name} is not compared: ${reason}`, NEVER_MATCH);
+        if (isOpen)
+          tell('warning', 'columns', `${name} is not compared: ${reason}`, NEVER_MATCH_HINT);
       }
       for (const text of spec?.spec.warnings ?? []) tell('warning', 'columns', text, null);
     }
@@ -73,8 +74,8 @@ export async function checkTables(
   });
 }
 
-const NEVER_MATCH =
-  'equal rows are never told as a match; name what to leave out: --exclude-columns';
+const NEVER_MATCH_HINT =
+  'Equal rows are never told as a match; name what to leave out as --exclude-columns.';
 
 interface Privileges {
   readonly read: boolean;

@@ -166,7 +166,7 @@ async function refusePublished(
   throw new AcedError(
     'UNSUPPORTED',
     `publication ${name} on node ${session.node.name} would publish the canary's table too`,
-    { hint: `a canary needs publications that name their tables; or set canary.interval_ms to 0` },
+    { hint: `A canary needs publications that name their tables; or set canary.interval_ms to 0.` },
   );
 }
 

@@ -117,7 +117,7 @@ export async function readObserved<Result>(
       throw new AcedError(
         'STALE_TREE',
         `node ${pipeline.name} has commits that are in its log but that no session can see yet`,
-        { hint: 'synchronous replication is probably waiting for a standby that is down' },
+        { hint: 'Synchronous replication is probably waiting for a standby that is down.' },
       );
     }
     await sleep(HIDDEN_COMMIT_RETRY_MS, signal);

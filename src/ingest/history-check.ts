@@ -61,7 +61,7 @@ export class HistoryCheck {
       'STREAM_LOST',
       `node ${this.#node} no longer has the last transaction that was read from it ` +
         `(${commit?.xid ?? 0}, ended at ${formatLsn(endLsn)}): it was put back to an earlier state`,
-      { hint: 'all blocks of the node are read again' },
+      { hint: 'All blocks of the node are read again.' },
     );
   }
 }

@@ -112,7 +112,7 @@ function starved(stream: FencedStream, fence: Lsn, timeoutMs: number): AcedError
     {
       hint:
         holdUp ??
-        'a long transaction or a busy node delays the stream; try again, or raise the timeout',
+        'A long transaction or a busy node delays the stream; try again, or raise the timeout.',
     },
   );
 }

@@ -114,7 +114,7 @@ async function prepare(session: Session, options: StartUpOptions): Promise<Prepa
         log.info({ event: 'slot_freed', pid: decision.pid }, 'ended the session of another aced');
       }
       throw new AcedError('SLOT_BUSY', `node ${node}: ${decision.reason}`, {
-        hint: 'is another aced running for this cluster? The slot frees itself when its session ends',
+        hint: 'Is another aced running for this cluster? The slot frees itself when its session ends.',
       });
     case 'stream': {
       const { from, position, proof } = decision;

@@ -252,7 +252,7 @@ async function inTime<T>(work: Promise<T>, session: Session): Promise<T> {
   const timeout = new Promise<never>((_, reject) => {
     timer = setTimeout(() => {
       const text = `the database of the lease has not answered for ${ATTEMPT_MS / 1000} s`;
-      reject(new AcedError('TIMEOUT', text, { hint: 'look at the server and the network' }));
+      reject(new AcedError('TIMEOUT', text, { hint: 'Look at the server and the network.' }));
       session.destroy();
     }, ATTEMPT_MS);
   });

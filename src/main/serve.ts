@@ -214,7 +214,7 @@ function makeReportDir({ schedule: { reportDir } }: Config): void {
       'BAD_CONFIG',
       `schedule.report_dir: cannot make ${reportDir}: ${errorMessage(error)}`,
       {
-        hint: 'check the directory above it, or set schedule.report_dir (ACED_SCHEDULE_REPORT_DIR) to another path',
+        hint: 'Check the directory above it, or set schedule.report_dir (ACED_SCHEDULE_REPORT_DIR) to another path.',
         cause: error,
       },
     );

@@ -38,7 +38,7 @@ export async function putLeader(session: Session, key: LeaderKey): Promise<void>
       if (!hasSqlState(error, SQLSTATE.lockNotAvailable)) throw error;
       if (attempt === ATTEMPTS) {
         const text = `transactions of another aced do not end on node ${session.node.name}`;
-        throw new AcedError('TIMEOUT', text, { hint: 'end them: pg_terminate_backend()' });
+        throw new AcedError('TIMEOUT', text, { hint: 'End them with pg_terminate_backend().' });
       }
       await endBlockers(session, schema);
     }
@@ -90,5 +90,5 @@ export function orDeposed(error: unknown, session: Session): unknown {
 
 function deposed(session: Session): AcedError {
   const text = `another aced has taken over: node ${session.node.name} takes nothing more from this one`;
-  return new AcedError('STANDBY', text, { hint: 'ask the active one, see acectl status' });
+  return new AcedError('STANDBY', text, { hint: 'Ask the active one, which acectl status names.' });
 }

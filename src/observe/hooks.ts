@@ -13,7 +13,7 @@ export function checkHooks({ hooks: { command } }: Config): void {
     accessSync(command, constants.X_OK);
   } catch (error) {
     throw new AcedError('BAD_CONFIG', `hooks.command: ${command} cannot be run`, {
-      hint: 'name a program that this user may execute',
+      hint: 'Name a program that this user may execute.',
       cause: error,
     });
   }

@@ -13,7 +13,7 @@ export function malformed(message: { type: number; offset: number; what: string 
   return new AcedError(
     'STREAM_PROTOCOL',
     `replication message ${type} is malformed at byte ${message.offset}: ${message.what}`,
-    { hint: 'report this with the server version; rebuilding the tree does not help' },
+    { hint: 'Report this with the server version; rebuilding the tree does not help.' },
   );
 }
 

@@ -100,7 +100,7 @@ function mayTryOther(error: unknown): boolean {
 class TlsRefused extends AcedError {
   constructor(node: NodeConfig) {
     super('BAD_CONFIG', `node ${node.name} (${address(node)}) does not offer TLS`, {
-      hint: `turn ssl on in its postgresql.conf, or choose another sslmode than ${node.sslMode}`,
+      hint: `Turn ssl on in its postgresql.conf, or choose another sslmode than ${node.sslMode}.`,
     });
   }
 }
@@ -152,7 +152,7 @@ async function connectOnce(
     const isPlainError = error instanceof Error && error.constructor === Error;
     if (progress.isAuthenticating && isPlainError && !('code' in error)) {
       throw new AcedError('AUTH_FAILED', `node ${node.name}: ${error.message}`, {
-        hint: 'server and client did not agree on a password exchange',
+        hint: 'Server and client did not agree on a password exchange.',
         cause: error,
       });
     }
@@ -170,7 +170,7 @@ function timedOut(node: NodeConfig): AcedError {
   return new AcedError(
     'NODE_UNREACHABLE',
     `node ${node.name} (${address(node)}) did not answer in ${node.connectTimeoutMs} ms`,
-    { hint: 'check host, port and firewall, or raise the connect timeout' },
+    { hint: 'Check host, port and firewall, or raise the connect timeout.' },
   );
 }
 
@@ -214,7 +214,7 @@ async function findPassword(node: NodeConfig): Promise<string> {
   throw new AcedError(
     'AUTH_FAILED',
     `node ${node.name} (${address(node)}) wants a password for user ${node.user}`,
-    { hint: 'give one in the cluster definition, PGPASSWORD or the password file (mode 0600)' },
+    { hint: 'Give one in the cluster definition, PGPASSWORD or the password file (mode 0600).' },
   );
 }
 
@@ -225,7 +225,7 @@ function tlsOptions(node: NodeConfig): ConnectionOptions {
     throw new AcedError(
       'BAD_CONFIG',
       `node ${node.name}: sslmode ${node.sslMode} needs a root certificate`,
-      { hint: 'set sslrootcert to a file, or to "system" for the certificates of this machine' },
+      { hint: 'Set sslrootcert to a file, or to "system" for the certificates of this machine.' },
     );
   }
   const options: ConnectionOptions = {
@@ -249,7 +249,7 @@ function readPem(node: NodeConfig, file: string): Buffer {
     throw new AcedError(
       'BAD_CONFIG',
       `node ${node.name}: cannot read ${file}: ${errorMessage(error)}`,
-      { hint: 'check sslrootcert, sslcert and sslkey of this node', cause: error },
+      { hint: 'Check sslrootcert, sslcert and sslkey of this node.', cause: error },
     );
   }
 }

@@ -8,11 +8,11 @@ interface Meaning {
 
 const SERVER_GONE: Meaning = {
   code: 'NODE_UNREACHABLE',
-  hint: 'check that the server is up and accepts connections',
+  hint: 'Check that the server is up and accepts connections.',
 };
 const TRY_AGAIN: Meaning = {
   code: 'QUERY_FAILED',
-  hint: 'it lost against a concurrent transaction; try again',
+  hint: 'It lost against a concurrent transaction; try again.',
 };
 
 /** https://www.postgresql.org/docs/current/errcodes-appendix.html; five characters before two. */
@@ -20,32 +20,38 @@ const BY_SQLSTATE: Readonly<Record<string, Meaning>> = {
   '08': SERVER_GONE,
   '28': {
     code: 'AUTH_FAILED',
-    hint: 'check user and password of this node (service file, PGPASSWORD, password file), and its pg_hba.conf',
+    hint: 'Check user and password of this node (service file, PGPASSWORD, password file), and its pg_hba.conf.',
   },
   '25006': {
     code: 'QUERY_FAILED',
-    hint: 'the transaction is read only: the server is a standby, or default_transaction_read_only is on',
+    hint: 'The transaction is read only: the server is a standby, or default_transaction_read_only is on.',
   },
-  '3D000': { code: 'BAD_CONFIG', hint: "check the node's database name in the cluster definition" },
+  '3D000': {
+    code: 'BAD_CONFIG',
+    hint: "Check the node's database name in the cluster definition.",
+  },
   '40': TRY_AGAIN,
   '42501': {
     code: 'MISSING_PRIVILEGE',
-    hint: 'grant the role what the message names; docs/03-nodes.md has the statements',
+    hint: 'Grant the role what the message names; docs/03-nodes.md has the statements.',
   },
-  '42P01': { code: 'NO_SUCH_TABLE', hint: 'check schema and name, they are case-sensitive' },
+  '42P01': { code: 'NO_SUCH_TABLE', hint: 'Check schema and name, they are case-sensitive.' },
   '53300': {
     code: 'NODE_UNREACHABLE',
-    hint: 'the server is out of connections: raise max_connections or max_wal_senders, or free some',
+    hint: 'The server is out of connections: raise max_connections or max_wal_senders, or free some.',
   },
   // Slots and origins, but temp_file_limit as well.
   '53400': {
     code: 'QUERY_FAILED',
-    hint: 'a limit of the server or of this role is reached: raise the setting that the message is about',
+    hint: 'A limit of the server or of this role is reached: raise the setting that the message is about.',
   },
-  '55P03': { code: 'TIMEOUT', hint: 'another transaction holds a lock; try again when it is done' },
+  '55P03': {
+    code: 'TIMEOUT',
+    hint: 'Another transaction holds a lock; try again when it is done.',
+  },
   '57014': {
     code: 'CANCELLED',
-    hint: 'somebody cancelled the query, or statement_timeout is set for this role',
+    hint: 'Somebody cancelled the query, or statement_timeout is set for this role.',
   },
   '57P01': SERVER_GONE,
   '57P02': SERVER_GONE,
@@ -53,7 +59,7 @@ const BY_SQLSTATE: Readonly<Record<string, Meaning>> = {
   '57P05': SERVER_GONE,
 };
 
-const NETWORK_HINT = 'check host, port and firewall, and that the server is up';
+const NETWORK_HINT = 'Check host, port and firewall, and that the server is up.';
 
 /** Of node's TLS layer: its own, OpenSSL's for certificates, and those of a failed handshake. */
 const TLS_CODE =
@@ -122,7 +128,7 @@ function explain(error: unknown): Explanation {
   }
   const code = systemCode(error);
   if (isTlsError(error)) {
-    const hint = 'check sslmode, sslrootcert, and the name and validity of the server certificate';
+    const hint = 'Check sslmode, sslrootcert, and the name and validity of the server certificate.';
     return { code: 'AUTH_FAILED', hint, note: '' };
   }
   if (code !== undefined && NETWORK_CODE.test(code)) {

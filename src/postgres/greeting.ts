@@ -68,7 +68,7 @@ export async function greet(
       `node ${node.name} (${address(node)}) did not take the setting ${name} = ` +
         `'${settings[name] ?? ''}' that aced connects with, it is '${values[index] ?? ''}' there`,
       {
-        hint: "a pooler such as PgBouncer drops such settings: name the server's own host and port for this node",
+        hint: "A pooler such as PgBouncer drops such settings: name the server's own host and port for this node.",
       },
     );
   }

@@ -35,6 +35,6 @@ function sameDatabase({ node: one }: Session, { node: other }: Session): AcedErr
     'BAD_CONFIG',
     `nodes ${one.name} (${address(one)}) and ${other.name} (${address(other)}) are one and the same ` +
       `database, ${JSON.stringify(other.database)}: comparing it with itself proves nothing`,
-    { hint: "give each node its own server's host and port in the cluster definition" },
+    { hint: "Give each node its own server's host and port in the cluster definition." },
   );
 }

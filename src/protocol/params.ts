@@ -219,6 +219,6 @@ export function isObject(value: unknown): value is Readonly<Record<string, unkno
 
 function bad(message: string): AcedError {
   return new AcedError('BAD_USAGE', message, {
-    hint: 'use acectl and aced of the same release',
+    hint: 'Use acectl and aced of the same release.',
   });
 }

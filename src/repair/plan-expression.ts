@@ -160,7 +160,7 @@ class Parser {
 
   #column(node: string): Value {
     const side = this.#names.sideOf(node);
-    if (side === undefined) throw new SyntaxError(`${quote(node)} is no node: write n1.column`);
+    if (side === undefined) throw new SyntaxError(`${quote(node)} is not a node: write n1.column`);
     this.#expectSign('.');
     const token = this.#tokens[this.#next];
     if (token === undefined || !['word', 'quoted'].includes(token.kind)) {

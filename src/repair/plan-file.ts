@@ -98,7 +98,7 @@ function parse(text: string): unknown {
 
 export function planError(message: string): AcedError {
   return new AcedError('BAD_USAGE', message, {
-    hint: 'docs/09-repair.md has the grammar of repair plans; nothing was written.',
+    hint: 'See docs/09-repair.md for the grammar of repair plans; nothing was written.',
   });
 }
 

@@ -99,7 +99,9 @@ export class PairPlan {
   #known(name: string, where: string): PlanSide | null {
     const side = this.#sideOf(name);
     if (side !== undefined) return side;
-    throw planError(`the repair plan, ${where}: ${JSON.stringify(name)} is no node, nor n1 or n2`);
+    throw planError(
+      `the repair plan, ${where}: ${JSON.stringify(name)} is not a node of the cluster, nor n1 or n2`,
+    );
   }
 
   #hasColumn(name: string): boolean {
@@ -136,7 +138,9 @@ export class PairPlan {
       if (action.freshest?.tie != null) this.#known(action.freshest.tie, where);
       for (const [column, text] of action.row) {
         if (column in METADATA_COLUMNS) {
-          throw planError(`the repair plan, ${where}: ${column} is no column that can be written`);
+          throw planError(
+            `the repair plan, ${where}: ${column} is not a column that can be written`,
+          );
         }
         this.#requireColumn(column, where);
         for (const [, node = '', from = ''] of (text ?? '').matchAll(TEMPLATE)) {

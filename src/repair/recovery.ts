@@ -37,7 +37,7 @@ export async function readRecovery(
       'BAD_USAGE',
       '--recovery-mode: the diff file does not say which node was lost',
       {
-        hint: 'run table-diff --against-origin <node> --nodes <survivors> and repair from that file, or leave --recovery-mode out',
+        hint: 'Run table-diff --against-origin <node> --nodes <survivors> and repair from that file, or leave --recovery-mode out.',
       },
     );
   }
@@ -73,7 +73,7 @@ export function furthestSurvivor({ lost, applied }: Pick<Recovery, 'lost' | 'app
   );
   const unknown = Object.keys(applied).filter((node) => applied[node] === null);
   const [first, second] = known.toSorted((a, b) => (a.lsn < b.lsn ? 1 : a.lsn > b.lsn ? -1 : 0));
-  const hint = `name the survivor whose rows are right: --source-of-truth <${Object.keys(applied).join('|')}>`;
+  const hint = `Name the survivor whose rows are right: --source-of-truth <${Object.keys(applied).join('|')}>.`;
   if (first === undefined || unknown.length > 0) {
     throw new AcedError(
       'BAD_USAGE',

@@ -92,7 +92,7 @@ export function undoneNodes(pairs: readonly { readonly name: string }[], path: s
   return pairs.map(({ name }) => {
     const node = undoneNode(name);
     if (node !== null) return node;
-    throw new AcedError('BAD_DIFF_FILE', `${path} is no undo file: it is about ${name}`, {
+    throw new AcedError('BAD_DIFF_FILE', `${path} is not an undo file: it is about ${name}`, {
       hint: 'Give the file that a repair with --save-undo has written; for a diff file, leave --undo out.',
     });
   });

@@ -45,7 +45,7 @@ export function parseOriginWish(text: string): OriginWish {
   const isWrong = pairs.some((pair) => pair.length !== 2 || pair.includes(''));
   if (isWrong || general.includes('') || general.length > 1 || onNode.size < pairs.length) {
     throw new AcedError('BAD_USAGE', `--against-origin: ${text} does not name one origin`, {
-      hint: 'n3, or where the nodes have other names for it n3,n1=<subscription>,n2=<subscription>',
+      hint: 'Write n3, or where the nodes have other names for it n3,n1=<subscription>,n2=<subscription>.',
     });
   }
   return { name: general[0] ?? null, onNode };
@@ -73,8 +73,8 @@ export async function findOrigins(
   const wish = parseOriginWish(options.wanted);
   const stranger = [...wish.onNode.keys()].find((node) => !pools.has(node));
   if (stranger !== undefined) {
-    throw new AcedError('BAD_USAGE', `--against-origin: ${stranger} is no compared node`, {
-      hint: `the compared nodes are ${[...pools.keys()].join(', ')}`,
+    throw new AcedError('BAD_USAGE', `--against-origin: ${stranger} is not a compared node`, {
+      hint: `The compared nodes are ${[...pools.keys()].join(', ')}.`,
     });
   }
   return onEveryNode(pools, signal, (node, pool, either) =>
@@ -96,8 +96,8 @@ export function requireOrigins(wanted: string, origins: ReadonlyMap<string, Node
   throw new AcedError('BAD_USAGE', `--against-origin: no compared node knows an origin ${wanted}`, {
     hint:
       others.length === 0
-        ? 'name a node, a subscription, a replication origin or its number; rows keep them with track_commit_timestamp = on'
-        : `name the subscriptions that had it as their publisher, of those whose publisher is none of the nodes: ${others.join(', ')}`,
+        ? 'Name a node, a subscription, a replication origin or its number; rows keep them with track_commit_timestamp = on.'
+        : `Name the subscriptions that had it as their publisher, of those whose publisher is none of the nodes: ${others.join(', ')}.`,
   });
 }
 
@@ -250,7 +250,7 @@ export async function appliedPositions(
       'MISSING_PRIVILEGE',
       `role ${user} may not read how far replication was applied on node ${name}`,
       {
-        hint: `In this database on ${name}, as a superuser: GRANT EXECUTE ON FUNCTION pg_catalog.pg_replication_origin_progress(text, boolean) TO ${quoteIdentifier(user)}; or name the --source-of-truth`,
+        hint: `In this database on ${name}, as a superuser: GRANT EXECUTE ON FUNCTION pg_catalog.pg_replication_origin_progress(text, boolean) TO ${quoteIdentifier(user)}; or name the --source-of-truth.`,
         cause: error,
       },
     );

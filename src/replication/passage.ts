@@ -282,7 +282,7 @@ function warnOfCopy(
   if (restriction !== '') {
     options.onWarning(
       `the publications of subscription ${subscription} (${from} -> ${to}) leave out on purpose, of ${table}: ` +
-        `${restriction}; what differs for that is no drift`,
+        `${restriction}; what differs for that is not drift`,
       `restriction of ${table} of subscription ${subscription} on ${to}`,
     );
   }

@@ -142,7 +142,7 @@ const RESTRICTED: PublicationProblem = {
   // A filter or a list that does not go with the replica identity makes updates fail.
   isHarmful: true,
   why: 'somebody has added a row filter or a column list',
-  hint: 'aced publishes it again as a whole when its tree is built.',
+  hint: 'It is published again as a whole when its tree is built.',
 };
 
 function sentAsProblem(ancestor: string): PublicationProblem {

@@ -76,14 +76,14 @@ export async function requireOurSlot(session: Session, slot: string): Promise<vo
   const whose =
     type === 'physical' ? 'physical' : `of plugin ${plugin ?? '?'} in database ${database ?? '?'}`;
   const isOfOtherDatabase = plugin === 'pgoutput' && database !== session.node.database;
-  const hint = isOfOtherDatabase
-    ? `if ${database ?? ''} is another node of this cluster: of two nodes on one server only one can have trees, and table-diff compares them; if not, and `
-    : '';
+  const unneeded = `If nobody needs it: SELECT pg_drop_replication_slot('${slot}'); or give the cluster another name, which is the slot's too.`;
   throw new AcedError(
     'SLOT_FOREIGN',
     `node ${session.node.name} has a replication slot ${slot} that is not ours: it is ${whose}`,
     {
-      hint: `${hint}if nobody needs it: SELECT pg_drop_replication_slot('${slot}'); else give the cluster another name, which is the slot's too`,
+      hint: isOfOtherDatabase
+        ? `Of two nodes on one server only one can have trees: if ${database ?? ''} is another node of this cluster, compare them with table-diff. ${unneeded}`
+        : unneeded,
     },
   );
 }

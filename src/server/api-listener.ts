@@ -31,7 +31,7 @@ export async function listenForApi(api: Config['api'], log: Logger): Promise<Api
   if (port === null) return null;
   if (allowedNames.length === 0) {
     throw misconfigured('api.port is set, and api.allowed_names is not', {
-      hint: "name the common names of the clients' certificates that may ask, or * for any that api.client_ca_file has signed",
+      hint: "Name the common names of the clients' certificates that may ask, or * for any that api.client_ca_file has signed.",
     });
   }
   let served: Api | null = null;
@@ -68,7 +68,7 @@ export async function listenForApi(api: Config['api'], log: Logger): Promise<Api
     server.once('error', (error) =>
       reject(
         misconfigured(`api.port: cannot listen on ${host}:${port}: ${errorMessage(error)}`, {
-          hint: 'stop what listens there, or set api.port and api.host (ACED_API_PORT, ACED_API_HOST) to others',
+          hint: 'Stop what listens there, or set api.port and api.host (ACED_API_PORT, ACED_API_HOST) to others.',
           cause: error,
         }),
       ),
@@ -127,7 +127,7 @@ function readTls(api: Config['api']): SecureContextOptions {
     const files = [api.certFile, api.keyFile, api.clientCaFile, api.clientCrlFile];
     const named = files.filter((file) => file !== null).join(', ');
     throw misconfigured(`TLS cannot be had from ${named}: ${errorMessage(error)}`, {
-      hint: 'api.tls_key_file must be the private key, without a passphrase, of the certificate in api.tls_cert_file; all files are PEM',
+      hint: 'Give the private key of the certificate in api.tls_cert_file as api.tls_key_file, without a passphrase; all files are PEM.',
       cause: error,
     });
   }
@@ -137,14 +137,14 @@ function readTls(api: Config['api']): SecureContextOptions {
 function readOption(option: string, path: string | null): string {
   if (path === null) {
     throw misconfigured(`api.port is set, and ${option} is not`, {
-      hint: 'set api.tls_cert_file, api.tls_key_file and api.client_ca_file, or leave api.port out',
+      hint: 'Set api.tls_cert_file, api.tls_key_file and api.client_ca_file, or leave api.port out.',
     });
   }
   try {
     return readFileSync(path, 'utf8');
   } catch (error) {
     throw misconfigured(`${option}: cannot read ${path}: ${errorMessage(error)}`, {
-      hint: 'give a file that the user aced runs as may read',
+      hint: 'Give a file that the user aced runs as may read.',
       cause: error,
     });
   }
@@ -158,7 +158,7 @@ function refuseOpenKey(path: string): void {
   if ((stat.mode & open) === 0) return;
   const mode = (stat.mode & 0o777).toString(8).padStart(4, '0');
   throw misconfigured(`api.tls_key_file: others may read ${path} (mode ${mode})`, {
-    hint: `chmod 600 ${path}`,
+    hint: `Run: chmod 600 ${path}`,
   });
 }
 
@@ -166,8 +166,8 @@ function requireCertificate(option: string, path: string | null, pem: string): v
   try {
     new X509Certificate(pem);
   } catch (error) {
-    throw misconfigured(`${option}: ${path ?? ''} is no certificate: ${errorMessage(error)}`, {
-      hint: 'give a file in PEM form, as it begins with -----BEGIN CERTIFICATE-----',
+    throw misconfigured(`${option}: ${path ?? ''} is not a certificate: ${errorMessage(error)}`, {
+      hint: 'Give a file in PEM form, as it begins with -----BEGIN CERTIFICATE-----.',
       cause: error,
     });
   }

@@ -270,7 +270,7 @@ function fileOf(field: string, value: unknown, reportDir: string): string {
     if (below.startsWith('..') || isAbsolute(below) || !statSync(path).isFile()) throw bad('');
   } catch (error) {
     throw new AcedError('BAD_USAGE', `${field}: no file ${value} below ${reportDir}`, {
-      hint: 'put it there; schedule.report_dir is where the files of these routes are',
+      hint: 'Put it there; schedule.report_dir is where the files of these routes are.',
       cause: error,
     });
   }

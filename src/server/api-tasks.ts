@@ -73,7 +73,7 @@ export class ApiTasks {
     const waiting = [...this.#live.values()].filter(({ startedAtMs }) => startedAtMs === null);
     if (waiting.length >= MAX_WAITING || this.#stopping.signal.aborted) {
       throw new AcedError('BUSY', `${waiting.length} tasks wait for their turn already`, {
-        hint: 'wait until some have ended, or raise max_commands',
+        hint: 'Wait until some have ended, or raise max_commands.',
       });
     }
     const request = { id: randomUUID(), ...command.about };

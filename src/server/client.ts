@@ -166,7 +166,7 @@ export class DaemonClient {
           'DAEMON_UNREACHABLE',
           `aced at ${this.socketPath} has not said anything for ${seconds} s`,
           {
-            hint: 'it is stopped or hangs: see systemctl status and its log, restart it; what the command was doing may be unfinished',
+            hint: 'It is stopped or hangs: see systemctl status and its log, restart it; what the command was doing may be unfinished.',
           },
         );
         socket.destroy(this.#givenUp);
@@ -237,7 +237,7 @@ export class DaemonClient {
       await rm(part, { force: true }).catch(() => undefined);
       if (signal?.aborted === true || isConnectionLoss(error)) throw this.#lost(error, signal);
       throw new AcedError('REPORT_WRITE', `cannot write ${target}: ${errorMessage(error)}`, {
-        hint: 'make room, or run the command in a directory that you may write to',
+        hint: 'Make room, or run the command in a directory that you may write to.',
         cause: error,
       });
     } finally {
@@ -258,7 +258,7 @@ export class DaemonClient {
     return new AcedError(
       'DAEMON_UNREACHABLE',
       `lost the connection to aced at ${this.socketPath}: ${errorMessage(error)}`,
-      { hint: "see aced's log; what the command was doing may be unfinished", cause: error },
+      { hint: "See aced's log; what the command was doing may be unfinished.", cause: error },
     );
   }
 }
@@ -287,8 +287,8 @@ function notForUs(path: string, error: NodeJS.ErrnoException): AcedError {
   const isForbidden = error.code === 'EACCES' || error.code === 'EPERM';
   return new AcedError('DAEMON_UNREACHABLE', `cannot talk to aced at ${path}: ${error.message}`, {
     hint: isForbidden
-      ? "run acectl as aced's user, or become a member of the socket's group"
-      : 'check that aced is well, or set ACED_SOCKET to its socket',
+      ? "Run acectl as aced's user, or become a member of the socket's group."
+      : 'Check that aced is well, or set ACED_SOCKET to its socket.',
     cause: error,
   });
 }
@@ -300,12 +300,12 @@ export async function sizeOfInput(path: string): Promise<number> {
     if (!found.isDirectory()) return found.size;
   } catch (error) {
     throw new AcedError('BAD_DIFF_FILE', `cannot read ${path}: ${errorMessage(error)}`, {
-      hint: 'give the file that a diff has written',
+      hint: 'Give the file that a diff has written.',
       cause: error,
     });
   }
   throw new AcedError('BAD_DIFF_FILE', `cannot read ${path}: it is a directory`, {
-    hint: 'give the file that a diff has written',
+    hint: 'Give the file that a diff has written.',
   });
 }
 
@@ -336,7 +336,7 @@ function parseRefusal(text: string, status: number): ErrorEnd {
   } catch {
     // Not an aced at the other end, or it died while it answered.
   }
-  const hint = 'check that ACED_SOCKET names the socket of an aced';
+  const hint = 'Check that ACED_SOCKET names the socket of an aced.';
   const message = `the daemon answered ${status} without saying why`;
   return { type: 'error', code: 'DAEMON_UNREACHABLE', message, hint };
 }

@@ -104,7 +104,7 @@ function cannotListen(host: string, port: number, error: Error): AcedError {
     'BAD_CONFIG',
     `metrics.port: cannot listen on ${host}:${port}: ${errorMessage(error)}`,
     {
-      hint: 'stop what listens there, or set metrics.port and metrics.host (ACED_METRICS_PORT, ACED_METRICS_HOST) to others',
+      hint: 'Stop what listens there, or set metrics.port and metrics.host (ACED_METRICS_PORT, ACED_METRICS_HOST) to others.',
       cause: error,
     },
   );

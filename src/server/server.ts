@@ -174,14 +174,14 @@ class RequestHandler {
       }
     }
     throw new AcedError('UNSUPPORTED', `no such request: ${request.method ?? ''} ${path}`, {
-      hint: 'use acectl and aced of the same release',
+      hint: 'Use acectl and aced of the same release.',
     });
   }
 
   async #command(name: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
     if (!isCommandName(name)) {
       throw new AcedError('UNSUPPORTED', `aced ${this.#options.version} has no command ${name}`, {
-        hint: 'use acectl and aced of the same release',
+        hint: 'Use acectl and aced of the same release.',
       });
     }
     const envelope = parseJson(
@@ -299,12 +299,14 @@ class RequestHandler {
     const database = textOf(fields['database']);
     if (spoken !== PROTOCOL_VERSION) {
       const text = `this aced (${version}) speaks protocol ${PROTOCOL_VERSION}, the request is for ${JSON.stringify(spoken)}`;
-      throw new AcedError('UNSUPPORTED', text, { hint: 'use acectl and aced of the same release' });
+      throw new AcedError('UNSUPPORTED', text, {
+        hint: 'Use acectl and aced of the same release.',
+      });
     }
     if (cluster !== undefined && wanted !== undefined && wanted !== cluster) {
       const text = `this aced serves cluster ${cluster}, not ${wanted}`;
       throw new AcedError('UNKNOWN_CLUSTER', text, {
-        hint: 'give each cluster a socket of its own',
+        hint: 'Give each cluster a socket of its own.',
       });
     }
     if (servers !== undefined) refuseOthers(servers, { database, meant: fields['servers'] });
@@ -315,7 +317,7 @@ class RequestHandler {
     const file = await this.#spool.open(id, name);
     if (file === undefined) {
       throw new AcedError('REPORT_WRITE', `the report ${name} is not there (any more)`, {
-        hint: 'run the command again; reports wait ten minutes to be fetched',
+        hint: 'Run the command again; reports wait ten minutes to be fetched.',
       });
     }
     response.writeHead(200, {
@@ -329,14 +331,14 @@ class RequestHandler {
   #explain(error: unknown): AcedError {
     if (this.#stopping.signal.aborted) {
       return new AcedError('CANCELLED', 'aced is stopping; the command was cancelled', {
-        hint: 'run it again once aced is back',
+        hint: 'Run it again once aced is back.',
         cause: error,
       });
     }
     if (error instanceof AcedError) return error;
     this.#options.log.error({ event: 'command_failed', err: error });
     return new AcedError('INTERNAL', errorMessage(error), {
-      hint: "see aced's log",
+      hint: "See aced's log.",
       cause: error,
     });
   }
@@ -352,7 +354,7 @@ function refuseOthers(
     throw new AcedError(
       'BAD_USAGE',
       `this aced serves database ${names.join(', ')}, not ${database}`,
-      { hint: `leave --dbname out, or start an aced with --dbname ${database}` },
+      { hint: `Leave --dbname out, or start an aced with --dbname ${database}.` },
     );
   }
   if (meant === undefined) return;
@@ -363,8 +365,8 @@ function refuseOthers(
     `this aced serves ${describeServers(servers)}, but the cluster's definition here is ${describeServers(wanted)}`,
     {
       hint:
-        'if the definition was changed, restart aced; if they are two clusters, give each its own name, ' +
-        'ACED_SOCKET and ACED_STATE_DIR; a host must be spelled alike in both, and --dbname be given to both or neither',
+        'If the definition was changed, restart aced; if they are two clusters, give each its own name, ' +
+        'ACED_SOCKET and ACED_STATE_DIR; a host must be spelled alike in both, and --dbname be given to both or neither.',
     },
   );
 }

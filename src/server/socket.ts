@@ -50,7 +50,7 @@ export function takeInheritedSocket(env: NodeJS.ProcessEnv): number | null {
   if (pid !== String(process.pid) || count === undefined || count === '0') return null;
   if (count === '1') return FIRST_INHERITED;
   throw new AcedError('BAD_CONFIG', `${count} sockets were handed over; aced wants one`, {
-    hint: 'have one ListenStream= in the socket unit',
+    hint: 'Have one ListenStream= in the socket unit.',
   });
 }
 
@@ -71,7 +71,7 @@ async function removeStaleSocket(path: string): Promise<void> {
   if (before === undefined) return;
   if (!before.isSocket()) {
     throw new AcedError('BAD_CONFIG', `${path} is not a socket, and is left alone`, {
-      hint: 'remove it, or set ACED_SOCKET to another path',
+      hint: 'Remove it, or set ACED_SOCKET to another path.',
     });
   }
   if (await somebodyListens(path)) throw inUse(path);
@@ -109,13 +109,13 @@ function statOf(path: string): Stats | undefined {
 
 function inUse(path: string): AcedError {
   return new AcedError('SOCKET_IN_USE', `somebody already listens on ${path}`, {
-    hint: 'stop the other aced, or set ACED_SOCKET to another path',
+    hint: 'Stop the other aced, or set ACED_SOCKET to another path.',
   });
 }
 
 function cannotListen(path: string, error: unknown): AcedError {
   return new AcedError('BAD_CONFIG', `cannot listen on ${path}: ${errorMessage(error)}`, {
-    hint: 'check the directory and its permissions, or set ACED_SOCKET to another path',
+    hint: 'Check the directory and its permissions, or set ACED_SOCKET to another path.',
     cause: error,
   });
 }

@@ -153,7 +153,7 @@ export class Spool {
 
 function tooLarge(maxBytes: number): AcedError {
   return new AcedError('BAD_DIFF_FILE', `the diff file is larger than ${maxBytes} bytes`, {
-    hint: 'repair in parts: lower max_diff_rows and diff again after each repair',
+    hint: 'Repair in parts: lower max_diff_rows and diff again after each repair.',
   });
 }
 
@@ -162,7 +162,7 @@ function cannotStore(directory: string, error: unknown): AcedError {
     'REPORT_WRITE',
     `cannot store files in ${directory}: ${errorMessage(error)}`,
     {
-      hint: 'make room in the state directory of aced, and check its permissions',
+      hint: 'Make room in the state directory of aced, and check its permissions.',
       cause: error,
     },
   );

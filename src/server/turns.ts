@@ -18,7 +18,7 @@ export class Turns {
   take(): () => void {
     if (this.#taken < this.#max) return this.#begin();
     throw new AcedError('BUSY', `aced runs ${this.#taken} commands already`, {
-      hint: 'wait until one has ended, or raise max_commands',
+      hint: 'Wait until one has ended, or raise max_commands.',
     });
   }
 

@@ -195,7 +195,9 @@ export function migrate(database: Database): void {
     throw new AcedError(
       'STORE',
       `the state file has version ${current}, this program knows ${MIGRATIONS.length}`,
-      { hint: 'run the newer aced, or point ACED_STATE_DIR at an empty directory and build again' },
+      {
+        hint: 'Run the newer aced, or point ACED_STATE_DIR at an empty directory and build again.',
+      },
     );
   }
   for (let version = current; version < MIGRATIONS.length; version++) {

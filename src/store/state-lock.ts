@@ -26,12 +26,12 @@ export class StateLock {
       database?.close();
       if (error instanceof Sqlite.SqliteError && error.code === 'SQLITE_BUSY') {
         throw new AcedError('STATE_LOCKED', `another process is using ${stateDir}`, {
-          hint: 'wait for the other acectl to finish, or talk to the running aced through its socket',
+          hint: 'Wait for the other acectl to finish, or talk to the running aced through its socket.',
           cause: error,
         });
       }
       throw new AcedError('STORE', `cannot lock ${stateDir}: ${errorMessage(error)}`, {
-        hint: 'set ACED_STATE_DIR to a directory that this user may write; a damaged lock.sqlite may be removed',
+        hint: 'Set ACED_STATE_DIR to a directory that this user may write; a damaged lock.sqlite may be removed.',
         cause: error,
       });
     }

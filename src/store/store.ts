@@ -114,7 +114,7 @@ export class Store {
     const owner = this.meta.getOrCreate('cluster', () => cluster);
     if (owner !== cluster) {
       throw new AcedError('STORE', `the state directory belongs to cluster "${owner}"`, {
-        hint: `use another ACED_STATE_DIR for cluster "${cluster}"`,
+        hint: `Use another ACED_STATE_DIR for cluster "${cluster}".`,
       });
     }
   }

@@ -113,7 +113,7 @@ function frameLength(buffer: Buffer, at: number): number {
       'STREAM_PROTOCOL',
       `replication frame with an impossible length: ${length}`,
       {
-        hint: 'something between us and the server does not speak its protocol',
+        hint: 'Something between us and the server does not speak its protocol.',
       },
     );
   }

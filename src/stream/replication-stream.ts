@@ -124,7 +124,7 @@ async function start(
   const server = await readServerSettings(client);
   if (server.walLevel !== 'logical') {
     throw new AcedError('WAL_LEVEL', `node ${context.node.name}: wal_level is ${server.walLevel}`, {
-      hint: "set wal_level = 'logical' in postgresql.conf and restart the server",
+      hint: "Set wal_level = 'logical' in postgresql.conf and restart the server.",
     });
   }
   const { slot, failover = null } = options;
@@ -181,6 +181,6 @@ function noAnswer({ node, slot }: StreamContext): AcedError {
   return new AcedError(
     'NODE_UNREACHABLE',
     `node ${node.name} did not start to stream from slot ${slot} in ${node.connectTimeoutMs} ms`,
-    { hint: 'look at pg_stat_activity of the node, or raise the connect timeout' },
+    { hint: 'Look at pg_stat_activity of the node, or raise the connect timeout.' },
   );
 }

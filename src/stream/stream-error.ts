@@ -24,7 +24,7 @@ export function toStreamError(error: unknown, context: StreamContext): AcedError
   switch (sqlStateOf(error) ?? '') {
     case OBJECT_IN_USE:
       return new AcedError('SLOT_BUSY', `${where}: ${text}`, {
-        hint: 'another process streams from this slot; pg_replication_slots.active_pid names it',
+        hint: 'Another process streams from this slot; pg_replication_slots.active_pid names it.',
         cause: error,
       });
     case UNDEFINED_FILE:
@@ -33,7 +33,7 @@ export function toStreamError(error: unknown, context: StreamContext): AcedError
     case UNDEFINED_OBJECT:
       if (!isStreaming) return slotLost(`${where}: ${text}`, error);
       return new AcedError('PUBLICATION_LOST', `${where}, publication ${publication}: ${text}`, {
-        hint: 'the publication was dropped, and the log of that time cannot be read: slot and publication are recreated, the trees of this node are rebuilt',
+        hint: 'The publication was dropped, and the log of that time cannot be read: slot and publication are recreated, the trees of this node are rebuilt.',
         cause: error,
       });
   }
@@ -47,7 +47,7 @@ export function toStreamError(error: unknown, context: StreamContext): AcedError
 
 function slotLost(message: string, cause: unknown): AcedError {
   return new AcedError('SLOT_LOST', message, {
-    hint: 'the slot cannot stream any more: it is recreated and the trees of this node are rebuilt',
+    hint: 'The slot cannot stream any more: it is recreated and the trees of this node are rebuilt.',
     cause,
   });
 }

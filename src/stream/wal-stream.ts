@@ -341,7 +341,7 @@ export class WalStream implements ReplicationStream {
   #lost(what: string): AcedError {
     const { node, slot } = this.#options;
     return new AcedError('STREAM_LOST', `node ${node.name}, slot ${slot}: ${what}`, {
-      hint: 'check the server and the network between; the stream goes on from the confirmed position',
+      hint: 'Check the server and the network between; the stream goes on from the confirmed position.',
     });
   }
 
@@ -358,7 +358,7 @@ function handlerFailed(error: unknown): AcedError {
 
 function unexpected(what: string): AcedError {
   return new AcedError('STREAM_PROTOCOL', `the server sent ${what}`, {
-    hint: 'something between us and the server does not speak the replication protocol',
+    hint: 'Something between us and the server does not speak the replication protocol.',
   });
 }
 

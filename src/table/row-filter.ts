@@ -32,7 +32,7 @@ export async function checkRowFilter(
       const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
       throw new AcedError('BAD_USAGE', `--table-filter ${filter}: ${errorMessage(cause)}`, {
         logMessage: '--table-filter: the server refused it',
-        hint: "give one condition over the table's columns, as after WHERE",
+        hint: "Give one condition over the table's columns, as after WHERE.",
         cause: error,
       });
     }
@@ -55,7 +55,7 @@ async function checkPath(session: Session, signal: AbortSignal): Promise<void> {
     'UNSUPPORTED',
     `--table-filter: on node ${session.node.name} the role's search_path has other schemas before pg_catalog: ${first?.[1] ?? ''}`,
     {
-      hint: `set one for this role that does not name pg_catalog: ALTER ROLE ${quoteIdentifier(session.node.user)} SET search_path = ...`,
+      hint: `Set one for this role that does not name pg_catalog: ALTER ROLE ${quoteIdentifier(session.node.user)} SET search_path = ...`,
     },
   );
 }

@@ -152,7 +152,7 @@ describe('bad input ends with a message, a remedy and exit code 2, and leaves no
   it('unknown cluster', async () => {
     await refused('mtree init nope', {
       error: /^ERROR no cluster "nope" in .*pg_service\.conf/,
-      hint: /^HINT defined there: good, down/,
+      hint: /^HINT Defined there: good, down/,
     });
   });
 
@@ -160,7 +160,7 @@ describe('bad input ends with a message, a remedy and exit code 2, and leaves no
     for (const line of ['mtree init down', 'table-diff down customers']) {
       await refused(line, {
         error: /^ERROR node n2 \(127\.0\.0\.1:1\/app\), connecting: .*ECONNREFUSED/,
-        hint: /^HINT check host, port and firewall/,
+        hint: /^HINT Check host, port and firewall/,
       });
     }
     await assertUntouched(n1);
@@ -174,7 +174,7 @@ describe('bad input ends with a message, a remedy and exit code 2, and leaves no
         ended.stderr,
         /^ERROR node n2 .*password authentication failed for user "scram"/m,
       );
-      assert.match(ended.stderr, /^HINT check user and password/m);
+      assert.match(ended.stderr, /^HINT Check user and password/m);
       assert.doesNotMatch(ended.stderr + ended.stdout, /hunter2/);
     }
     await assertUntouched(n1, n2);
@@ -233,7 +233,7 @@ describe('bad input ends with a message, a remedy and exit code 2, and leaves no
   it('missing privileges', async () => {
     await refused('table-diff poor customers', {
       error: /^ERROR node n2 .*permission denied for table customers/,
-      hint: /^HINT grant the role what the message names/,
+      hint: /^HINT Grant the role what the message names/,
     });
     await refused('mtree init poor', {
       error: /^ERROR role reader may not use replication slots on node n2/,
@@ -261,7 +261,7 @@ describe('bad input ends with a message, a remedy and exit code 2, and leaves no
   it('a table without a tree, and a cluster that was not initialised', async () => {
     await refused('mtree build good customers', {
       error: /^ERROR cluster good is not initialised/,
-      hint: /^HINT run: acectl mtree init good/,
+      hint: /^HINT Run: acectl mtree init good/,
     });
   });
 
@@ -329,7 +329,7 @@ describe('bad input ends with a message, a remedy and exit code 2, and leaves no
     });
     assertRefused(await client.ended, {
       error: /^ERROR cannot write .*public_wide_diffs-\d+/,
-      hint: /^HINT make room/,
+      hint: /^HINT Make room/,
     });
     assert.deepEqual(await readdir(reports), []);
     child.kill('SIGTERM');

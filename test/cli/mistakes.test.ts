@@ -20,13 +20,13 @@ const MISTAKES: readonly Mistake[] = [
     title: 'a table is forgotten, and no cluster is set',
     line: 'table-diff hub',
     error: /^no cluster is named: hub was taken for <schema\.table\|pattern>$/,
-    hint: /^give its name as an argument/,
+    hint: /^Give its name as an argument/,
   },
   {
     title: 'a tree to remove that there is not',
     line: 'mtree teardown-table hub nosuch',
     error: /^table nosuch has no Merkle tree$/,
-    hint: /^there is nothing to remove; acectl status hub shows/,
+    hint: /^There is nothing to remove; acectl status hub shows/,
   },
   {
     title: 'YAML that cannot be read',
@@ -46,19 +46,19 @@ const MISTAKES: readonly Mistake[] = [
     title: 'a diff file that is not there, before a node is asked',
     line: 'table-repair hub public.x --diff-file=nofile.json --source-of-truth=n1',
     error: /nofile\.json: ENOENT/,
-    hint: /^give the file that a diff has written$/,
+    hint: /^Give the file that a diff has written\.$/,
   },
   {
     title: 'a misspelt command',
     line: 'mtree tabel-diff hub public.x',
     error: /^unknown command mtree tabel-diff$/,
-    hint: /^did you mean mtree table-diff\?/,
+    hint: /^Did you mean mtree table-diff\?/,
   },
   {
     title: 'a misspelt flag',
     line: 'table-repair hub public.x --dryrun',
     error: /has no flag --dryrun$/,
-    hint: /^did you mean --dry-run\?/,
+    hint: /^Did you mean --dry-run\?/,
   },
   {
     title: 'a state directory below a file',

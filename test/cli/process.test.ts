@@ -112,7 +112,7 @@ describe('acectl', () => {
     assert.deepEqual([ended.exitCode, ended.stdout], [2, '']);
     assert.match(
       ended.stderr,
-      /^ERROR acectl mtree build has no flag --no-such-flag\nHINT see acectl mtree build --help\n$/,
+      /^ERROR acectl mtree build has no flag --no-such-flag\nHINT See: acectl mtree build --help\n$/,
     );
   });
 
@@ -161,7 +161,7 @@ describe('acectl', () => {
   it('names the clusters that there are', async () => {
     const ended = await acectl('--socket', 'nobody.sock', 'status', 'nope');
     assert.equal(ended.exitCode, 2);
-    assert.match(ended.stderr, /^ERROR no cluster "nope" in .*\nHINT defined there: hub\n$/);
+    assert.match(ended.stderr, /^ERROR no cluster "nope" in .*\nHINT Defined there: hub\.\n$/);
   });
 
   it('needs nothing heavy to talk to a daemon', async () => {

@@ -196,13 +196,13 @@ describe('setting up and tearing down', () => {
     await mesh.node('n2').kill();
     await assert.rejects(run('mtree-teardown-table', { table: 't' }), {
       code: 'NODE_UNREACHABLE',
-      hint: /run it again/,
+      hint: /Run it again/,
     });
     assert.equal((await run('status', {})).tables.length, 2);
     await assert.rejects(run('mtree-teardown', {}), {
       code: 'NODE_UNREACHABLE',
       message: /^not done on n2: /,
-      hint: /run it again.*n2.*slot aced_demo/,
+      hint: /Run it again.*n2.*slot aced_demo/,
     });
     assert.deepEqual(await ours('n1'), []);
     await mesh.node('n2').start();

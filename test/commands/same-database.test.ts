@@ -74,7 +74,7 @@ describe('two nodes on one server', () => {
     await withNodes({ database: COPY }, async (cluster, context) => {
       await assert.rejects(initialise(cluster, context), {
         code: 'SLOT_FOREIGN',
-        hint: /of two nodes on one server only one can have trees/,
+        hint: /Of two nodes on one server only one can have trees/,
       });
       assert.deepEqual(await slots(), []);
     });

@@ -432,7 +432,7 @@ describe('verdicts on a mesh of three nodes', () => {
     await assert.rejects(diffTree(cluster, { table: 'hot', ...two }, testContext(stateDir)), {
       code: 'NODE_UNREACHABLE',
       message: /tree of public.hot must be built again .* on every node/,
-      hint: /table-diff with --nodes/,
+      hint: /table-diff --nodes/,
     });
     assert.equal((await diff('table-diff', 'hot', two.nodes)).verdict, 'match');
     await mesh.node('n3').start();

@@ -263,7 +263,7 @@ describe('service file', () => {
     put(join(cwd, 'pg_service.conf'), THREE_NODES);
     const message = await failure({ cluster: 'nope' });
     assert.match(message, /^UNKNOWN_CLUSTER no cluster "nope" in .*pg_service\.conf, nope\.json/);
-    assert.match(message, /defined there: hub, other$/);
+    assert.match(message, /Defined there: hub, other\.$/);
   });
 
   it('lists those of pgEdge files too, and no other JSON', async () => {
@@ -277,7 +277,7 @@ describe('service file', () => {
     mkdirSync(join(cwd, 'folder.json'));
     const known = ['hub', 'other', 'lone'];
     assert.deepEqual(definedClusters(options()), known);
-    assert.match(await failure({ cluster: 'nope' }), /defined there: hub, other, lone$/);
+    assert.match(await failure({ cluster: 'nope' }), /Defined there: hub, other, lone\.$/);
     rmSync(join(cwd, 'pg_service.conf'));
     assert.deepEqual(definedClusters(options()), ['hub', 'lone']);
   });

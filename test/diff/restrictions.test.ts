@@ -253,7 +253,10 @@ describe('a diff of less than the whole table', () => {
       const told = testContext(directory);
       const anew = await diffTable(cluster, { table: 'big', nodes, resume: true }, told);
       assert.deepEqual([anew.parts, anew.differences], [undefined, { 'n1/n2': 3 }]);
-      assert.match(told.messages().join(), /begins anew: the server of n2 was started again since/);
+      assert.match(
+        told.messages().join(),
+        /starts again from the beginning: the server of n2 was started again since/,
+      );
       await assert.rejects(resumed({ againstOrigin: 'n1' }), { code: 'BAD_USAGE' });
     });
   });

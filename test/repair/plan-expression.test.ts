@@ -58,7 +58,7 @@ describe('the condition of a rule', () => {
 
   const wrong: readonly [text: string, message: RegExp][] = [
     ['', /value is expected/],
-    ["region = 'eu'", /"region" is no node/],
+    ["region = 'eu'", /"region" is not a node/],
     ["n1.regoin = 'eu'", /no compared column "regoin"/],
     ["n1.region = 'eu", /cannot be read/],
     ["n1.region 'eu'", /comparison is expected/],

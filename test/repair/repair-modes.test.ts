@@ -317,7 +317,7 @@ describe('--undo', () => {
     const file = await diff('kept');
     await assert.rejects(harness.repair(file, table('kept'), { undo: true }), {
       code: 'BAD_DIFF_FILE',
-      message: /is no undo file/,
+      message: /is not an undo file/,
     });
     await assert.rejects(
       harness.repair(file, table('kept'), { undo: true, upsertOnly: true }),

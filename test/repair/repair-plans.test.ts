@@ -352,7 +352,10 @@ rules:
         rule('diff_type: [row_mismatch], action: { type: apply_from, from: n1, mode: insert }'),
         /insert is for missing rows/,
       ],
-      [rule('columns_changed: [status], action: { type: keep_n9 }'), /"n9" is no node/],
+      [
+        rule('columns_changed: [status], action: { type: keep_n9 }'),
+        /"n9" is not a node of the cluster/,
+      ],
       [rule('columns_changed: [status], action: { type: custom }'), /needs custom_row or helpers/],
       [
         rule('columns_changed: [status], action: { type: custom, custom_row: { id: 5 } }'),

@@ -368,7 +368,7 @@ describe("ACE's HTTP routes", () => {
       ],
       [{ ACED_API_TLS_KEY_FILE: at('open.key') }, /others may read .*mode 0640/, /chmod 600/],
       [{ ACED_API_TLS_KEY_FILE: at('ci.key') }, /TLS cannot be had from/, /of the certificate/],
-      [{ ACED_API_CLIENT_CA_FILE: at('ca.key') }, /client_ca_file: .* is no certificate/, /PEM/],
+      [{ ACED_API_CLIENT_CA_FILE: at('ca.key') }, /client_ca_file: .* is not a certificate/, /PEM/],
       [{ ACED_API_ALLOWED_NAMES: '' }, /api\.allowed_names is not/, /common names/],
     ] as const) {
       const { ended: end } = startProgram('aced', [], { cwd: root, env: { ...env, ...changed } });

@@ -280,7 +280,8 @@ function describeStatus(result: StatusResult): Outcome {
   lines.push(...grid([head, ...nodes]).map(plain));
   if (result.tables.length > 0) lines.push(plain(''), ...tableLines(result));
   const problems = result.problems.map(({ subject, message }) => warn(`${subject}: ${message}`));
-  if (problems.length > 0) lines.push(plain(''), ...problems);
+  const told = [...problems, ...(result.misspelt ?? []).map(warn)];
+  if (told.length > 0) lines.push(plain(''), ...told);
   return { lines, exitCode: exitCodeOfStatus(result) };
 }
 

@@ -72,6 +72,8 @@ export interface EngineOptions {
   readonly mode: 'daemon' | 'command';
   /** Of the active one of several aced; null or absent: there is one. */
   readonly reign?: Reign | null;
+  /** What the files say and nobody understands, for `status`; whoever runs one command tells it by itself. */
+  readonly misspelt?: readonly string[];
 }
 
 /** Background work of the daemon. */
@@ -177,6 +179,7 @@ export class Engine implements CommandRunner {
           watch: this.#drift?.watch ?? null,
           startedAtMs: this.#startedAtMs,
           subscriptions: this.#watch?.subscriptions ?? [],
+          misspelt: options.misspelt ?? [],
         }),
     };
   }

@@ -31,6 +31,7 @@ export interface StatusOptions {
   /** Null: nobody judges the tables all the time. */
   readonly watch: DriftWatch | null;
   readonly subscriptions: readonly SubscriptionStatus[];
+  readonly misspelt: readonly string[];
 }
 
 /** Never fails because of a node: what cannot be asked is shown as its error. */
@@ -65,6 +66,7 @@ export async function readStatus(cluster: Cluster, options: StatusOptions): Prom
   };
   return {
     ...shown,
+    ...(options.misspelt.length === 0 ? {} : { misspelt: options.misspelt }),
     pid: process.pid,
     version: VERSION,
     lease: leaseStatus(cluster),

@@ -169,3 +169,7 @@ export interface IgnoredSetting {
   readonly source: string;
   readonly key: string;
 }
+
+export function describeIgnored({ source, key }: IgnoredSetting): string {
+  return `${source}: ${key} has no meaning here`;
+}

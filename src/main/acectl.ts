@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import type { CliFlags, InProcessRunner } from '../cli/run.js';
-import type { IgnoredSetting } from '../config/config.js';
+import { describeIgnored } from '../config/config.js';
 import type { LoadedConfig } from '../config/load.js';
 import { loadOptions, runAcectl } from './command-line.js';
 
@@ -39,10 +39,6 @@ async function showConfig(
     config: describeConfig(config),
     ignored: ignored.map(describeIgnored),
   };
-}
-
-function describeIgnored({ source, key }: IgnoredSetting): string {
-  return `${source}: ${key} has no meaning here`;
 }
 
 async function configTemplate(): Promise<string> {

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { createLogger, type Logger } from '../base/log.js';
 import { aborted, retryWhileLocked } from '../base/abort.js';
-import type { Config } from '../config/config.js';
+import { describeIgnored, type Config } from '../config/config.js';
 import { loadConfig, loadSchedule } from '../config/load.js';
 import type { Schedule } from '../config/schedule.js';
 import type { Task } from '../protocol/tasks.js';
@@ -53,7 +53,7 @@ export async function serve(options: LoadOptions): Promise<void> {
 }
 
 async function serveUntil(stop: AbortSignal, options: LoadOptions): Promise<void> {
-  const { config, ignored } = await loadConfig(options);
+  const { config, ignored, misspelt } = await loadConfig(options);
   const log = createLogger(config.logLevel);
   let reloadSchedule = (): Promise<void> => Promise.resolve();
   let reloadApi = (): void => undefined;
@@ -102,7 +102,9 @@ async function serveUntil(stop: AbortSignal, options: LoadOptions): Promise<void
       reign = await Promise.race([lease.acquire(), aborted(stop)]);
     }
     if (!stop.aborted) {
-      engine = await service.patiently(() => openWhenUnlocked(config, { log, stop, reign }));
+      engine = await service.patiently(() =>
+        openWhenUnlocked(config, { log, stop, reign, misspelt: misspelt.map(describeIgnored) }),
+      );
       standby?.become(engine);
       front ??= await openFront(engine, config, frontOptions);
       observed = observedOf(engine);
@@ -250,6 +252,7 @@ async function listenForMetrics({ metrics }: Config): Promise<MetricsListener | 
 }
 
 interface Opening {
+  readonly misspelt: readonly string[];
   readonly log: Logger;
   readonly stop: AbortSignal;
   readonly reign: Reign | null;
@@ -259,11 +262,11 @@ interface Opening {
  * An acectl that found no daemon may be using the state for a moment: a restart must not fail for
  * that. Errors: those of Engine.open, CANCELLED.
  */
-async function openWhenUnlocked(config: Config, { log, stop, reign }: Opening): Promise<Engine> {
+async function openWhenUnlocked(config: Config, { stop, ...options }: Opening): Promise<Engine> {
   const { stateDir } = config;
-  return retryWhileLocked(() => Engine.open(config, { log, mode: 'daemon', reign }), {
+  return retryWhileLocked(() => Engine.open(config, { ...options, mode: 'daemon' }), {
     forMs: LOCK_WAIT_MS,
     signal: stop,
-    onWait: () => log.info({ event: 'state_lock_waits', stateDir, forMs: LOCK_WAIT_MS }),
+    onWait: () => options.log.info({ event: 'state_lock_waits', stateDir, forMs: LOCK_WAIT_MS }),
   });
 }

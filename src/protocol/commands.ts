@@ -432,6 +432,8 @@ export interface StatusResult {
   readonly tables: readonly TableStatus[];
   /** What is not verified, or held up, as the daemon has told it. */
   readonly conditions: readonly OpenCondition[];
+  /** What a daemon's aced.yaml says and nobody understands, a sentence each; no problem of the cluster. */
+  readonly misspelt?: readonly string[];
   /** Empty: streams are up, trees live, and no last verdict says otherwise. */
   readonly problems: readonly StatusProblem[];
 }

@@ -444,7 +444,7 @@ function contentOf(row: DiffFileRow, path: string): { digest: string; copies: nu
     return { digest, copies: Number(copies) };
   throw new AcedError(
     'BAD_DIFF_FILE',
-    `${path} has a row whose ${ROW_COLUMN} or ${COPIES_COLUMN} is no number`,
+    `${path} has a row whose ${ROW_COLUMN} or ${COPIES_COLUMN} is not a number`,
     {
       hint: 'Run the diff again.',
     },

@@ -215,11 +215,16 @@ describe('aced', () => {
 
   it('serves until SIGTERM, then ends with 0 and takes its socket away', async () => {
     const socket = join(root, 'own.sock');
-    const { child, ended } = start('aced', ['--socket', socket, '--state-dir', 'own-state']);
+    writeFileSync(join(root, 'misspelt.yaml'), 'tree: {blok_rows: 5}\n');
+    const { child, ended } = start('aced', ['--socket', socket, '--state-dir', 'own-state'], {
+      ACED_CONFIG: 'misspelt.yaml',
+    });
     let log = '';
     child.stdout?.on('data', (text: string) => (log += text));
     await waitFor(() => log.includes('"event":"ready"'), { what: 'aced to be ready' });
     assert.equal(statSync(socket).mode & 0o777, 0o660);
+    const asked = await acectl('--socket', socket, 'status');
+    assert.match(asked.stdout, /^WARN .*misspelt\.yaml: tree\.blok_rows has no meaning here$/m);
     // Each waits for the lock for a while.
     const [locked, second] = await Promise.all([
       acectl('--socket', 'none.sock', '--state-dir', 'own-state', 'status'),

@@ -164,7 +164,7 @@ describe('a table whose rows lie in another order than their keys', () => {
           isDaemon: false,
           startedAtMs: Date.now(),
         },
-        ...{ watch: null, subscriptions: [] },
+        ...{ watch: null, subscriptions: [], misspelt: [] },
       });
     const readingsOf = ({ tables }: StatusResult, name: string): (ReadingStatus | null)[] =>
       mesh.names.map(

@@ -17,6 +17,7 @@ import {
   SCHEMA_DIFF,
   TABLE_DIFF,
   TASKS,
+  TOP,
   TREE_DIFF,
   UPDATE,
   VERIFY,
@@ -45,6 +46,7 @@ export type AnyRequest = { [Name in CommandName]: CommandRequest<Name> }[Command
 export type Action =
   | { readonly kind: 'request'; readonly make: (input: CommandInput) => AnyRequest }
   | { readonly kind: 'listen' }
+  | { readonly kind: 'top' }
   | { readonly kind: 'show-config' }
   | { readonly kind: 'config-init' }
   | { readonly kind: 'cluster-init' }
@@ -294,6 +296,12 @@ export const COMMANDS: readonly CommandSpec[] = [
     doc: 'nodes, streams and trees',
     examples: ['prod', 'prod --json'],
     action: request(({ flags }) => ({ name: 'status', params: common(flags) })),
+  }),
+  ours('top', null, {
+    flags: TOP,
+    doc: 'watch nodes, tables, incidents and blocks in the terminal',
+    examples: ['prod', 'prod --interval 5s', 'prod --once'],
+    action: { kind: 'top' },
   }),
   ours('drift list', null, {
     doc: 'the verdict on every tracked table, and the open incidents',

@@ -446,6 +446,21 @@ const SOURCE_OF_TRUTH: FlagSpec = {
 };
 const FIRE_TRIGGERS = toggle('fire-triggers', 't', 'let triggers fire');
 
+export const TOP: readonly FlagSpec[] = [
+  {
+    name: 'interval',
+    read: (value) => {
+      const ms = parseDuration(value) ?? 0;
+      return ms >= 250 && ms <= 3_600_000 ? value : undefined;
+    },
+    accepts: 'a duration from 250ms to 1h',
+    placeholder: 'duration',
+    doc: 'from one look to the next (default 1s)',
+  },
+  toggle('once', undefined, 'print one frame after an interval, and end as status does'),
+  toggle('no-color', undefined, 'no colours; NO_COLOR does the same'),
+];
+
 export const DRIFT_ACK: readonly FlagSpec[] = [text('by', undefined, 'a name', 'who has seen it')];
 
 export const DRIFT_REPAIR: readonly FlagSpec[] = [SOURCE_OF_TRUTH, FIRE_TRIGGERS];

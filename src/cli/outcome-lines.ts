@@ -20,12 +20,24 @@ export const plain = (text: string): OutcomeLine => ({ level: 'plain', text });
 
 /** How long ago, for people. */
 export function age(atMs: number): string {
-  const seconds = Math.max(0, Math.round((Date.now() - atMs) / 1000));
+  return span(Date.now() - atMs);
+}
+
+/** How long, for people. */
+export function span(ms: number): string {
+  const seconds = Math.max(0, Math.round(ms / 1000));
   if (seconds < 120) return `${seconds} s`;
   const minutes = Math.floor(seconds / 60);
   if (minutes < 120) return `${minutes} min`;
   const hours = Math.floor(minutes / 60);
   return hours < 48 ? `${hours} h` : `${Math.floor(hours / 24)} d`;
+}
+
+export function bytes(count: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
+  const step = count < 1 ? 0 : Math.min(units.length - 1, Math.floor(Math.log2(count) / 10));
+  const value = count / 1024 ** step;
+  return `${step === 0 ? Math.round(value) : value.toFixed(1)} ${units[step] ?? ''}`;
 }
 
 /** Columns side by side. */

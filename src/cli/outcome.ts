@@ -19,6 +19,7 @@ import {
   EXIT_DONE,
   EXIT_TROUBLE,
   age,
+  bytes,
   grid,
   info,
   plain,
@@ -56,8 +57,9 @@ const DESCRIBERS: Describers = {
   'drift-list': describeDriftList,
   'drift-show': describeIncident,
   'drift-watch': nothingToSay,
-  // Asked for by completion alone.
+  // Asked for by completion and by the screen.
   names: nothingToSay,
+  top: nothingToSay,
   'drift-ack': describeIncident,
   'drift-canary': describeCanary,
   'drift-repair': describeDriftRepair,
@@ -329,7 +331,7 @@ function tableLines({ tables }: StatusResult): OutcomeLine[] {
 }
 
 /** As for a diff: 1 when tables are known to differ and nothing else is wrong. */
-function exitCodeOfStatus({ problems }: StatusResult): number {
+export function exitCodeOfStatus({ problems }: Pick<StatusResult, 'problems'>): number {
   if (problems.some(({ kind }) => kind === 'trouble')) return EXIT_TROUBLE;
   return problems.length > 0 ? EXIT_DIFFERENT : EXIT_DONE;
 }
@@ -338,13 +340,6 @@ function exitCodeOfStatus({ problems }: StatusResult): number {
 function named({ servers }: OfServers, node: string): string {
   const server = servers[node];
   return server === undefined ? node : `${node} (${describeServer(server)})`;
-}
-
-function bytes(count: number): string {
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
-  const step = count <= 0 ? 0 : Math.min(units.length - 1, Math.floor(Math.log2(count) / 10));
-  const value = count / 1024 ** step;
-  return `${step === 0 ? value : value.toFixed(1)} ${units[step] ?? ''}`;
 }
 
 function seconds(ms: number): string {

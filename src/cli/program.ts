@@ -110,7 +110,10 @@ export function valuesOf(command: Command): Map<string, FlagValue> {
   const values = new Map<string, FlagValue>();
   for (const option of command.options) {
     const value = command.getOptionValue(option.attributeName()) as FlagValue | undefined;
-    if (value !== undefined) values.set(option.name(), value);
+    // commander takes --no-x for the contrary of --x, which is on.
+    if (option.negate) {
+      if (value === false) values.set(option.name(), true);
+    } else if (value !== undefined) values.set(option.name(), value);
   }
   return values;
 }

@@ -25,6 +25,7 @@ import { parseCommandLine, type Parsed } from './parse.js';
 import { intervalOf, repeat } from './repeat.js';
 import { Terminal } from './terminal.js';
 import type { OutputStream } from './terminal.js';
+import { noDaemon, top, type Tty } from './top.js';
 
 /** What the command line says about configuration. */
 export interface CliFlags {
@@ -47,6 +48,8 @@ export interface CliOptions {
   readonly env: NodeJS.ProcessEnv;
   readonly stdout: OutputStream;
   readonly stderr: OutputStream;
+  /** For what draws on the whole terminal. */
+  readonly tty: () => Tty;
   readonly cwd: string;
   readonly version: string;
   /** Cancels the command. */
@@ -103,6 +106,8 @@ export async function runCli(options: CliOptions): Promise<number> {
       case 'listen':
         await options.runDaemon(withQuietLog(cliFlags, flags));
         return EXIT_DONE;
+      case 'top':
+        return await runTop(options, { flags, cliFlags, terminal });
       case 'show-config':
         return await showConfig(options, cliFlags, terminal);
       case 'config-init': {
@@ -304,6 +309,27 @@ function lockedBehind(socketPaths: readonly string[], error: unknown): unknown {
   return new AcedError('STATE_LOCKED', message, {
     hint: 'If it is an aced, give its socket as --socket or in ACED_SOCKET; else wait for its end.',
     cause: error,
+  });
+}
+
+async function runTop(
+  options: CliOptions,
+  { flags, cliFlags, terminal }: Omit<Execution, 'options'>,
+): Promise<number> {
+  const location = await options.locate(cliFlags);
+  const { cluster, socketPaths } = location;
+  return top({
+    flags,
+    env: options.env,
+    tty: options.tty(),
+    signal: options.signal ?? new AbortController().signal,
+    print: (text) => terminal.text(text),
+    printJson: (value) => terminal.json(value),
+    ask: async (params, signal) => {
+      const daemon = await DaemonClient.find(socketPaths, () => identity(location, cliFlags));
+      if (daemon === null) throw noDaemon(cluster, socketPaths);
+      return daemon.run('top', params, { signal, reportDir: options.cwd });
+    },
   });
 }
 

@@ -51,6 +51,7 @@ import { checkHooks, openHooks } from '../observe/hooks.js';
 import { Metrics } from '../observe/metrics.js';
 import { listNames } from './names.js';
 import { readStatus } from './status.js';
+import { readTop } from './top.js';
 import { SubscriptionWatch } from '../cluster/subscription-watch.js';
 import { examine } from './doctor.js';
 import { replicationDiff } from './replication-diff.js';
@@ -171,6 +172,16 @@ export class Engine implements CommandRunner {
           await this.#withDrift((live) => repairIncident(cluster, live, { params, context })),
         ),
       names: (_, context) => listNames(cluster, this.#drift?.watch.incidents ?? [], context.signal),
+      top: (params, context) =>
+        readTop(cluster, params, {
+          nodes: cluster.selectNodes(params.nodes, 1),
+          signal: context.signal,
+          isDaemon: options.mode === 'daemon',
+          live: this.#drift,
+          notFollowed: this.#tracker?.notFollowed ?? [],
+          startedAtMs: this.#startedAtMs,
+          subscriptions: this.#watch?.subscriptions ?? [],
+        }),
       status: (params, context) =>
         readStatus(cluster, {
           nodes: cluster.selectNodes(params.nodes, 1),

@@ -2,10 +2,13 @@ import type { StatusProblem, StatusResult, TableStatus } from '../protocol/comma
 import type { TableState } from '../protocol/states.js';
 import type { LiveVerdict } from '../protocol/drift.js';
 
+type TableFacts = Pick<TableStatus, 'table' | 'state' | 'reason' | 'lastDiff' | 'live'>;
+
 export interface StatusFacts extends Pick<
   StatusResult,
-  'cluster' | 'daemon' | 'nodes' | 'subscriptions' | 'tables' | 'conditions'
+  'cluster' | 'daemon' | 'nodes' | 'subscriptions' | 'conditions'
 > {
+  readonly tables: readonly TableFacts[];
   readonly isInitialised: boolean;
   /** Where a daemon would listen. */
   readonly socketPath: string;
@@ -48,7 +51,7 @@ export function statusProblems(facts: StatusFacts): StatusProblem[] {
   ];
 }
 
-function tableProblems({ table, state, reason, lastDiff, live }: TableStatus): StatusProblem[] {
+function tableProblems({ table, state, reason, lastDiff, live }: TableFacts): StatusProblem[] {
   const problems: StatusProblem[] = [];
   if (state === 'building' || state === 'stale' || state === 'failed') {
     problems.push(trouble(table, reason === null ? state : `${state}: ${reason}`));

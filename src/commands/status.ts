@@ -43,7 +43,9 @@ export async function readStatus(cluster: Cluster, options: StatusOptions): Prom
     live: options.watch?.verdict(table) ?? null,
   }));
   const answers = await Promise.all(
-    options.nodes.map((node) => nodeStatus(cluster, node, tracked, options.signal)),
+    options.nodes.map((node) =>
+      nodeStatus(cluster, node, tracked, { signal: options.signal, timeoutMs: NODE_TIMEOUT_MS }),
+    ),
   );
   const nodes = answers.map(({ status }) => status);
   const readings = new Map(answers.map(({ status, orders }) => [status.name, orders]));
@@ -83,11 +85,12 @@ function leaseStatus({ reign }: Cluster): LeaseStatus | null {
   return reign === null ? null : { role: 'active', holder: reign.holder, epoch: reign.epoch };
 }
 
-async function nodeStatus(
+/** Never rejects because of the node: what cannot be asked is its `error`. */
+export async function nodeStatus(
   cluster: Cluster,
   name: string,
   tables: readonly TrackedTable[],
-  signal: AbortSignal,
+  { signal, timeoutMs }: { readonly signal: AbortSignal; readonly timeoutMs: number },
 ): Promise<{ readonly status: NodeStatus; readonly orders: readonly ReadingOrder[] }> {
   const pipeline = cluster.pipelines.get(name);
   const pool = cluster.pool(name);
@@ -97,7 +100,7 @@ async function nodeStatus(
   let orders: readonly ReadingOrder[] = [];
   let error: string | null =
     pipeline?.state.kind === 'waiting' ? pipeline.state.error.message : null;
-  const timeout = AbortSignal.timeout(NODE_TIMEOUT_MS);
+  const timeout = AbortSignal.timeout(timeoutMs);
   const either = AbortSignal.any([signal, timeout]);
   const questions = tables.map(({ spec, sql, layout: { size } }) => ({
     ...{ spec, sql, blocks: size, allBlocks: size },
@@ -111,7 +114,7 @@ async function nodeStatus(
       either,
     );
   } catch (cause) {
-    error ??= timeout.aborted ? `no answer in ${NODE_TIMEOUT_MS / 1000} s` : errorMessage(cause);
+    error ??= timeout.aborted ? `no answer in ${timeoutMs / 1000} s` : errorMessage(cause);
   }
   const isBehind = position !== null && seen?.end != null;
   const status = {
@@ -150,7 +153,7 @@ async function readServer(session: Session, slotName: string): Promise<ServerRea
 }
 
 /** What is being done to a table shows before what was. */
-function stateOf(cluster: Cluster, table: TrackedTable): TableState {
+export function stateOf(cluster: Cluster, table: TrackedTable): TableState {
   if (!cluster.isRebuilding(table)) return table.state;
   return table.state === 'failed' ? 'building' : 'rebuilding';
 }

@@ -15,7 +15,7 @@ const DEFAULT_LIMIT = 20;
 
 /** Questions that leave nothing behind. */
 const UNRECORDED: ReadonlySet<CommandName> = new Set<CommandName>([
-  ...(['status', 'names', 'tasks', 'drift-list', 'drift-show', 'drift-watch'] as const),
+  ...(['status', 'top', 'names', 'tasks', 'drift-list', 'drift-show', 'drift-watch'] as const),
 ]);
 
 export function listTasks(

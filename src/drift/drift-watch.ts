@@ -131,6 +131,11 @@ export class DriftWatch {
     };
   }
 
+  /** Blocks in which rows are known to differ. */
+  driftedBlocks(table: TrackedTable): ReadonlySet<number> {
+    return this.#judged.get(table)?.incident.blocks ?? new Set();
+  }
+
   /** When the verdict on the table was last match; null: not since it is followed. */
   matchedAtMs(table: TrackedTable): number | null {
     return this.#judged.get(table)?.matchedAtMs ?? null;

@@ -31,6 +31,7 @@ export async function runAcectl(parts: EngineParts): Promise<void> {
       env: process.env,
       stdout: process.stdout,
       stderr: process.stderr,
+      tty: () => ({ input: process.stdin, output: process.stdout }),
       cwd: process.cwd(),
       version: VERSION,
       signal: signals.signal,
@@ -54,5 +55,6 @@ async function locate(flags: CliFlags): ReturnType<CliOptions['locate']> {
 
 /** `acectl ... | head`: the reader is gone, and nobody is left to tell. */
 function ignoreGoneReader(error: NodeJS.ErrnoException): void {
-  if (error.code !== 'EPIPE') throw error;
+  // EIO: the terminal was closed.
+  if (error.code !== 'EPIPE' && error.code !== 'EIO') throw error;
 }

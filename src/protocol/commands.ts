@@ -12,6 +12,7 @@ import type { NamesResult } from './names.js';
 import type { ReplicationDiffResult } from './replication-diff.js';
 import type { ApiRequest, RepairAudit, TasksParams, TasksResult } from './tasks.js';
 import type { StructureDiffParams, StructureDiffResult } from './schema-diff.js';
+import type { TopParams, TopResult } from './top.js';
 import type { ServerAddress, Servers } from './servers.js';
 
 /**
@@ -170,6 +171,7 @@ export interface CommandParams extends ManyTablesParams {
   tasks: TasksParams;
   'table-repair': RepairParams;
   status: CommonParams;
+  top: TopParams;
   names: CommonParams;
   'drift-list': CommonParams;
   'drift-show': IncidentParams;
@@ -466,6 +468,7 @@ export interface CommandOutcomes extends ManyTablesOutcomes {
   tasks: TasksResult;
   'table-repair': RepairResult;
   status: StatusResult;
+  top: TopResult;
   names: NamesResult;
   'drift-list': DriftListResult;
   'drift-show': IncidentState;

@@ -118,6 +118,7 @@ const OF_ONE: Fields<Exclude<CommandName, ManyTablesName>> = {
     allowUnproved: 'flag',
   },
   status: COMMON,
+  top: { ...TABLE, cells: 'rows' },
   names: COMMON,
   'drift-list': COMMON,
   'drift-show': INCIDENT,
@@ -180,6 +181,8 @@ export function acceptsParam(name: CommandName, param: string, value: unknown): 
   return kind !== undefined && CHECKS[kind](value);
 }
 
+const MAY_LACK_TABLE: ReadonlySet<CommandName> = new Set(['mtree-verify', 'doctor', 'top']);
+
 /** Errors: BAD_USAGE naming the field. */
 export function parseParams<Name extends CommandName>(
   name: Name,
@@ -193,7 +196,7 @@ export function parseParams<Name extends CommandName>(
     if (!CHECKS[kind](field)) throw bad(`${name}: ${key} is not acceptable`);
   }
   for (const required of ['table', 'incident', 'schema']) {
-    const isOptional = name === 'mtree-verify' || name === 'doctor';
+    const isOptional = MAY_LACK_TABLE.has(name);
     if (required in fields && !isOptional && !(required in value)) {
       throw bad(`${name}: ${required} is missing`);
     }

@@ -65,11 +65,11 @@ const MAX_ENVELOPE_BYTES = 1024 ** 2;
 const CLOSE_TIMEOUT_MS = 5_000;
 /** They read memory: who is on call must get an answer when everything else is busy. */
 const ALWAYS_ANSWERED: ReadonlySet<CommandName> = new Set([
-  ...(['status', 'drift-list', 'drift-show', 'names'] as const),
+  ...(['status', 'drift-list', 'drift-show', 'names', 'top'] as const),
 ]);
 
 /** Asked for every second, or at every tab: what ends well is told at level debug. */
-const ASKED_OFTEN: ReadonlySet<CommandName> = new Set(['names']);
+const ASKED_OFTEN: ReadonlySet<CommandName> = new Set(['names', 'top']);
 
 /** HTTP and JSON over a unix socket. Errors: SOCKET_IN_USE, BAD_CONFIG. */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {

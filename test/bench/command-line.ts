@@ -1,5 +1,5 @@
 import { execFile, spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Mesh } from '../support/mesh.js';
@@ -39,6 +39,9 @@ export async function measureCommandLine(run: BenchRun): Promise<void> {
 export interface CommandLine {
   readonly acectl: (...args: string[]) => Promise<number>;
   readonly node: (...args: string[]) => Promise<number>;
+  readonly socketPath: string;
+  /** CPU time of the daemon so far, in ms. */
+  readonly daemonCpuMs: () => number;
 }
 
 /** With the daemon of a cluster as a process of its own. */
@@ -67,7 +70,17 @@ export async function withDaemon(
       what: 'the daemon to listen',
       timeoutMs: 30_000,
     });
-    await work({ node, acectl: (...args) => node(ACECTL, ...args) });
+    const { pid = 0 } = daemon;
+    await work({
+      node,
+      acectl: (...args) => node(ACECTL, ...args),
+      socketPath: env.ACED_SOCKET,
+      // In ticks of 10 ms, after the name in brackets: fields 14 and 15 of proc(5).
+      daemonCpuMs: () => {
+        const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
+        return 10 * (Number(fields[11]) + Number(fields[12]));
+      },
+    });
   } finally {
     daemon.kill('SIGTERM');
     await hasEnded;

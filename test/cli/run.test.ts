@@ -58,6 +58,7 @@ async function acectl(line: string, more: Partial<CliOptions> = {}): Promise<Ran
   const exitCode = await runCli({
     argv: line.split(' '),
     env: {},
+    tty: () => ({ input: process.stdin, output: process.stdout }),
     stdout: { write: (text) => (stdout += text) },
     stderr: { write: (text) => (stderr += text) },
     definedClusters: () => ['hub'],

@@ -245,7 +245,7 @@ rm -rf ${[...serverDirectories, directory].join(' ')}
   tell.say(
     'The event comes by itself; detectedAfterMs is how long after the commit. Then undo it.',
   );
-  tell.command(`acectl drift watch ${CLUSTER}`);
+  tell.command(`acectl drift watch ${CLUSTER}   # or everything, live: acectl top ${CLUSTER}`);
   tell.command(`./on.sh n2 --alone "UPDATE ${TABLE} SET balance = balance + 1 WHERE id = 3"`);
   tell.command(`./on.sh n2 --alone "UPDATE ${TABLE} SET balance = balance - 1 WHERE id = 3"`);
   tell.say(

@@ -96,6 +96,20 @@ const MANY: CommandOutcomes['table-diff-many'] = {
   timeTakenMs: 5,
 };
 
+const TOP: CommandOutcomes['top'] = {
+  cluster: 'hub',
+  pid: 1,
+  version: '1.2.3',
+  uptimeSeconds: 61,
+  nodes: [],
+  subscriptions: [],
+  conditions: [],
+  problems: [],
+  tables: [],
+  incidents: [],
+  map: null,
+};
+
 export class EchoRunner implements CommandRunner {
   readonly calls: Call[] = [];
   cancelled = 0;
@@ -208,6 +222,8 @@ export class EchoRunner implements CommandRunner {
           ],
           problems: [],
         };
+      case 'top':
+        return TOP;
       case 'mtree-init':
       case 'mtree-teardown':
       case 'mtree-teardown-table':

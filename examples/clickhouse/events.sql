@@ -10,6 +10,8 @@ CREATE TABLE IF NOT EXISTS aced.event (
   database LowCardinality(String),
   incident String,
   revision UInt32,
+  -- Of the lease, where several aced share one.
+  epoch Nullable(UInt64),
   fingerprint String,
   msg String,
   since DateTime64(3, 'UTC'),

@@ -38,13 +38,13 @@ export async function top(options: TopOptions): Promise<number> {
   const isOnce = flags.get('once') === true;
   if (isOnce) return once(options);
   if (flags.get('json') === true) {
-    throw usage('--json is for top --once', 'give both, or acectl status --json');
+    throw usage('--json is for top --once', 'Give both, or use acectl status --json.');
   }
   const isTerminal = tty.input.isTTY && tty.output.isTTY && env['TERM'] !== 'dumb';
   if (isTerminal) return new LiveTop(options).run();
   throw usage(
     'acectl top needs a terminal that it can draw on and read keys from',
-    'give --once for one frame as text, or acectl status --json for programs',
+    'Give --once for one frame as text; programs read acectl status --json.',
   );
 }
 
@@ -260,6 +260,6 @@ export function noDaemon(cluster: string, socketPaths: readonly string[]): AcedE
   return new AcedError(
     'DAEMON_UNREACHABLE',
     `no aced for cluster ${cluster} listens on ${socketPaths.join(' or ')}`,
-    { hint: `start it with aced --cluster ${cluster}, or set ACED_SOCKET to its socket` },
+    { hint: `Start it with aced --cluster ${cluster}, or set ACED_SOCKET to its socket.` },
   );
 }

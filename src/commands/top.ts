@@ -16,7 +16,7 @@ const NODE_TIMEOUT_MS = 1_000;
 const DEFAULT_CELLS = 100;
 const MAX_CELLS = 1_000;
 
-export interface TopOptions extends Omit<StatusOptions, 'watch'> {
+export interface TopOptions extends Omit<StatusOptions, 'watch' | 'misspelt'> {
   /** Null: nobody judges the tables all the time. */
   readonly live: LiveDrift | null;
   readonly notFollowed: readonly NotFollowed[];

@@ -130,7 +130,7 @@ describe('acectl top --once', () => {
   it('is refused without a terminal or a daemon, with what to do', async () => {
     const piped = await acectl('top');
     assert.deepEqual([piped.exitCode, piped.stdout], [2, '']);
-    assert.match(piped.stderr, /needs a terminal[^]*HINT give --once/);
+    assert.match(piped.stderr, /needs a terminal[^]*HINT Give --once/);
     const json = await acectl('top --json');
     assert.match(json.stderr, /--json is for top --once/);
     const short = await acectl('top --once --interval 1ms');

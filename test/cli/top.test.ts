@@ -134,10 +134,10 @@ describe('acectl top --once', () => {
     const json = await acectl('top --json');
     assert.match(json.stderr, /--json is for top --once/);
     const short = await acectl('top --once --interval 1ms');
-    assert.match(short.stderr, /--interval: "1ms" is not accepted\nHINT accepted: .*250ms/);
+    assert.match(short.stderr, /--interval: "1ms" is not accepted\nHINT Accepted: .*250ms/);
     const nobody = await acectl('top --once', { ACED_SOCKET: join(root, 'none.sock') });
     assert.equal(nobody.exitCode, 2);
-    assert.match(nobody.stderr, /no aced for cluster demo listens on .*none\.sock\nHINT start it/);
+    assert.match(nobody.stderr, /no aced for cluster demo listens on .*none\.sock\nHINT Start it/);
   });
 });
 

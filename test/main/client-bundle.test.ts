@@ -57,7 +57,7 @@ describe('acectl as it is installed', () => {
     assert.match(shown.stdout, /"password": "\(set\)"/);
     const wrong = await acectl('table-dif', 'public.t');
     assert.equal(wrong.exitCode, 2);
-    assert.match(wrong.stderr, /did you mean table-diff\?/);
+    assert.match(wrong.stderr, /Did you mean table-diff\?/);
     const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
     assert.equal((await acectl('--version')).stdout, `acectl ${version}\n`);
   });

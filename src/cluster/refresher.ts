@@ -126,16 +126,14 @@ export class Refresher {
 
   async #refresh(table: TrackedTable, signal: AbortSignal): Promise<boolean> {
     const cluster = this.#cluster;
-    if (!cluster.isTracked(table)) return false;
+    // Others had their turn on it meanwhile.
+    if (!cluster.isTracked(table) || !this.#hasWork(table)) return false;
     const context = this.#context(signal);
     if (this.#suspects.has(table) || table.state === 'stale') {
       if (!cluster.isStreaming) return false;
       const current = await ensureCurrentTree(cluster, table, context);
       this.#suspects.delete(table);
       if (current.table !== table || table.state !== 'stale') return true;
-    } else if (table.state !== 'live' || cluster.config.tree.refreshBudget === 0) {
-      // A build that failed or was cancelled is the user's to repeat; only what was live is kept up.
-      return false;
     }
     const hasRead = await this.#readQuiet(table, context);
     // What could not be read has just been read, or need not be.
